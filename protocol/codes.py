@@ -1,0 +1,209 @@
+"""Closed sets with stable numbers: FIX enumerations, outcome kinds and refusal codes.
+
+Rule: numbers are journaled, so a number once given never changes its meaning and is never given again.
+Refusal codes are grouped by the stage of RISK.md A2 that refuses: 100 envelope, 200 state,
+300 instrument and permission, 400 price, 500 size and value, 600 rate, 700 exposure, 800 money, 900 engine.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+
+class Mode(IntEnum):
+    """What an engine may reach. Stands in the journal's first record and never changes."""
+
+    PAPER = 0
+    LIVE = 1
+
+
+class GatewayKind(IntEnum):
+    """What a gateway reaches."""
+
+    SANDBOX = 0
+    LIVE = 1
+
+
+class Side(IntEnum):
+    """FIX tag 54."""
+
+    BUY = 1
+    SELL = 2
+
+
+class OrderType(IntEnum):
+    """FIX tag 40."""
+
+    MARKET = 1
+    LIMIT = 2
+
+
+class TimeInForce(IntEnum):
+    """FIX tag 59."""
+
+    DAY = 0
+    GTC = 1
+    IOC = 3
+
+
+class OrderStatus(IntEnum):
+    """FIX tag 39; 0xA and 0xC as 10 and 12. UNKNOWN is ours: sent, and nobody has answered."""
+
+    NEW = 0
+    PARTIALLY_FILLED = 1
+    FILLED = 2
+    CANCELED = 4
+    PENDING_CANCEL = 6
+    REJECTED = 8
+    PENDING_NEW = 10
+    EXPIRED = 12
+    UNKNOWN = 100
+    TOMBSTONE = 101  # no order: a cancel came first (DESIGN 6.5)
+    NONE = 102  # no order: never seen
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can happen to the order any more, except a late fill or a correction."""
+        return self in TERMINAL
+
+
+TERMINAL: Final = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED, OrderStatus.EXPIRED})
+
+
+class ExecType(IntEnum):
+    """FIX tag 150 for what a venue or the engine says of an order; letters as their place in the alphabet + 9."""
+
+    NEW = 0
+    CANCELED = 4
+    PENDING_CANCEL = 6
+    REJECTED = 8
+    PENDING_NEW = 10
+    EXPIRED = 12
+    TRADE = 15
+    ORDER_STATUS = 18
+    CANCEL_REJECT = 100  # FIX message type 9
+    NOT_FOUND = 101  # answer to a query: the venue never saw the order
+
+
+class OutcomeKind(IntEnum):
+    """What a submit is answered with. All but NOT_TAKEN stand in the journal."""
+
+    ACCEPTED = 1
+    REJECTED = 2
+    HELD = 3
+    PAPER = 4
+    DUPLICATE = 5
+    NOT_TAKEN = 6
+
+
+class Liquidity(IntEnum):
+    """FIX tag 851."""
+
+    NONE = 0
+    MAKER = 1
+    TAKER = 2
+
+
+class ReferenceSource(IntEnum):
+    """Where the price that an order was checked against came from."""
+
+    NONE = 0
+    LAST_TRADE = 1
+    MID = 2
+
+
+class Scope(IntEnum):
+    """What a limit or a halt applies to."""
+
+    GLOBAL = 0
+    ACCOUNT = 1
+    STRATEGY = 2
+    INSTRUMENT = 3
+
+
+class TradingState(IntEnum):
+    """Severity of a scope; the highest over an order's scopes counts (RISK.md A6)."""
+
+    ACTIVE = 0
+    REDUCING = 1
+    HALTED_AUTO = 2  # exits pass (DECISIONS 20)
+    HALTED = 3
+
+
+class Code(IntEnum):
+    """Why something was refused, or how an accepted command was taken. Formulas: RISK.md part A."""
+
+    OK = 0
+    # 100 envelope
+    AUTH_NOT_PERMITTED = 101
+    MSG_MALFORMED = 102
+    TIME_MESSAGE_STALE = 103
+    TIME_MESSAGE_FUTURE = 104
+    MESSAGE_EXPIRED = 105
+    ID_CONFLICT = 106
+    CANCELLED_BEFORE_ARRIVAL = 107
+    ORDER_TERMINAL = 108
+    ACCOUNT_UNKNOWN = 109
+    STRATEGY_UNKNOWN = 110
+    # 200 state
+    STATE_HALTED = 201
+    STATE_REDUCING = 202
+    VENUE_DOWN = 203
+    # 300 instrument and permission
+    INSTR_UNKNOWN = 301
+    INSTR_NOT_TRADABLE = 302
+    INSTR_EXPIRED = 303
+    TYPE_UNSUPPORTED = 304
+    # 400 price
+    PRICE_NOT_POSITIVE = 401
+    PRICE_TICK = 402
+    PRICE_COLLAR = 403
+    REF_STALE = 404
+    # 500 size and value
+    QTY_LOT = 501
+    QTY_MIN = 502
+    QTY_MAX = 503
+    VALUE_ORDER_MAX = 504
+    VALUE_OPEN_MAX = 505
+    COUNT_OPEN_MAX = 506
+    # 600 rate
+    RATE_STRATEGY = 601
+    RATE_ACCOUNT = 602
+    # 700 exposure
+    REDUCE_ONLY_VIOLATION = 701
+    POS_LIMIT = 702
+    # 900 engine
+    INTERNAL = 901
+    UNSENT_STALE = 902
+    UNSENT_KILLED = 903
+    TOMBSTONE = 904
+    VENUE_REJECTED = 905
+    OPERATOR_RESOLVED = 906
+    VENUE_BOOK_STALE = 907
+    TOO_LATE = 908
+
+
+class RetryReason(IntEnum):
+    """Why a session is told to come back with its new risk later (DESIGN 5, RETRY)."""
+
+    VENUE_NOT_READY = 1
+    DRAINING = 2
+    DEDUP_FULL = 3
+    DISK_RESERVE = 4
+    CREDITS = 5
+
+
+class ByeReason(IntEnum):
+    """Why a session was ended."""
+
+    FENCED = 1
+    VERSION = 2
+    CREDITS = 3
+    UNIT_NOT_CLAIMED = 4
+    MALFORMED = 5
+    SOURCE_UNKNOWN = 6
+    MODE = 7
+    SLOW = 8
+    STOPPING = 9
+    VENUE_UNKNOWN = 10

@@ -1,0 +1,156 @@
+"""The control socket: what an operator asks of a running engine (REQ/REP style over DEALER and ROUTER).
+
+Every request carries the token of the file beside the sockets and the operator's name; what changes state is
+journaled before it is answered.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from protocol.codes import OrderStatus, Scope
+from protocol.orders import Name
+
+Reason = Annotated[str, Meta(max_length=256)]
+
+
+class Status(Struct, tag="status", frozen=True, forbid_unknown_fields=True):
+    """Ask how the engine is."""
+
+
+class SetState(Struct, tag="set_state", frozen=True, forbid_unknown_fields=True):
+    """``action``: halt, reduce_only, resume or kill (halt and cancel what is open) at one scope."""
+
+    action: str
+    scope: Scope
+    key: str
+    reason: Reason
+
+
+class Resolve(Struct, tag="resolve", frozen=True, forbid_unknown_fields=True):
+    """Say what became of an UNKNOWN order: its final state and, in 1e-9, what was filled and at what average price."""
+
+    order_id: str
+    status: OrderStatus
+    cum_quantity_e9: int
+    avg_price_e9: int
+    reason: Reason
+
+
+class ConfirmClock(Struct, tag="confirm_clock", frozen=True, forbid_unknown_fields=True):
+    """Say that the clock is right after a jump; leaves reduce-only."""
+
+    reason: Reason
+
+
+class StartDrain(Struct, tag="drain", frozen=True, forbid_unknown_fields=True):
+    """Finish what is in flight and leave within ``within_ms``."""
+
+    within_ms: int
+    reason: Reason
+
+
+class UnknownOrders(Struct, tag="unknown_orders", frozen=True, forbid_unknown_fields=True):
+    """Ask for the orders in state UNKNOWN."""
+
+
+ControlBody = Status | SetState | Resolve | ConfirmClock | StartDrain | UnknownOrders
+
+
+class ControlRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """One request; ``token`` proves the right to ask."""
+
+    token: str
+    operator: Name
+    body: ControlBody
+
+
+class HaltedScope(Struct, frozen=True):
+    """A scope that is not ACTIVE."""
+
+    scope: str
+    key: str
+    state: str
+    reason: str
+    operator: str
+
+
+class VenueStatus(Struct, frozen=True):
+    """A venue as the engine sees it."""
+
+    venue: str
+    ready: bool
+    received_seq: int
+    last_seq: int
+    unreported: int
+
+
+class SessionStatus(Struct, frozen=True):
+    """A sidecar session."""
+
+    source: str
+    sidecar: str
+    in_retry: bool
+
+
+class EngineStatus(Struct, frozen=True):
+    """How the engine is. Durations in ns, measured since the last status request."""
+
+    mode: str
+    shard: int
+    epoch: int
+    seq: int
+    durable_seq: int
+    state_hash: str
+    draining: bool
+    uptime_ns: int
+    recovered_records: int
+    recovery_ns: int
+    accepted: int
+    rejected: int
+    duplicates: int
+    cancels: int
+    fills: int
+    failed: int
+    rejected_by_code: dict[str, int]
+    open_orders: int
+    unknown_orders: int
+    dedup_keys: int
+    dedup_keys_max: int
+    trading_date: int
+    halted: list[HaltedScope]
+    venues: list[VenueStatus]
+    sessions: list[SessionStatus]
+    receive_to_durable_ns: dict[str, int]
+    sync_ns: dict[str, int]
+    table_reads: dict[str, int]
+
+
+class UnknownOrder(Struct, frozen=True):
+    """An order that was sent and nobody answered for."""
+
+    order_id: str
+    account: str
+    client_order_id: str
+    instrument: str
+    side: str
+    quantity_e9: int
+    cum_quantity_e9: int
+
+
+class ControlReply(Struct, frozen=True):
+    """``ok`` and a line for a person; the rest by request."""
+
+    ok: bool
+    text: str
+    seq: int = 0
+    cancels: int = 0
+    status: EngineStatus | None = None
+    unknown: list[UnknownOrder] | None = None
+
+
+request_decoder: msgspec.msgpack.Decoder[ControlRequest] = msgspec.msgpack.Decoder(ControlRequest)
+reply_decoder: msgspec.msgpack.Decoder[ControlReply] = msgspec.msgpack.Decoder(ControlReply)

@@ -1,0 +1,114 @@
+"""The error tree: its root and what can go wrong on a wire. Leaves of other rooms derive from these.
+
+WojakError
+├── ConfigError            every fault of a configuration at once, before anything starts
+├── FieldError             one field of an outside message: its name, the value it had, what was expected
+├── ProtocolError          a message that breaks the protocol
+│   ├── LocalProtocolError     our fault
+│   └── RemoteProtocolError    the peer's fault
+├── SourceError, VenueError, JournalError, StoreError, MarketError   (leaves in their rooms)
+└── FencedError            another instance owns what this one held
+
+Wording: ``CODE: what expected X, was Y (which=…); what to do``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class WojakError(Exception):
+    """Root of every error that Wojak raises on purpose. ``code`` is stable; tests match it, never the text."""
+
+    code: ClassVar[str] = "WOJAK"
+
+
+class ConfigError(WojakError):
+    """The configuration can't be used. Carries every fault found, one line each."""
+
+    code = "CONFIG"
+
+    def __init__(self, problems: Sequence[str], path: str = "wojak.toml") -> None:
+        self.problems = tuple(problems)
+        self.path = path
+        lines = "\n".join(f"  - {p}" for p in self.problems)
+        super().__init__(f"{self.code}: {path} can't be used:\n{lines}")
+
+
+class FieldError(WojakError):
+    """A field of an outside message has a value that can't be taken."""
+
+    code = "FIELD"
+
+    def __init__(self, field: str, value: str, expected: str) -> None:
+        self.field = field
+        self.value = value
+        self.expected = expected
+        super().__init__(f"{self.code}: {field} expected {expected}, was {value!r}")
+
+
+class ProtocolError(WojakError):
+    """A message breaks the protocol."""
+
+    code = "PROTOCOL"
+
+
+class LocalProtocolError(ProtocolError):
+    """We were about to send what the protocol forbids."""
+
+    code = "PROTOCOL_LOCAL"
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent what the protocol forbids."""
+
+    code = "PROTOCOL_REMOTE"
+
+    def __init__(self, peer: str, expected: str, was: str) -> None:
+        self.peer = peer
+        self.expected = expected
+        self.was = was
+        super().__init__(f"{self.code}: {peer} expected {expected}, was {was}; its session is ended")
+
+
+class FencedError(WojakError):
+    """Another instance owns what this one held; this one must stop."""
+
+    code = "FENCED"
+
+    def __init__(self, what: str, ours: str, theirs: str) -> None:
+        self.what = what
+        self.ours = ours
+        self.theirs = theirs
+        super().__init__(f"{self.code}: {what} expected ours ({ours}), was {theirs}; stop this instance")
+
+
+class SourceError(WojakError):
+    """A message source failed."""
+
+    code = "SOURCE"
+
+
+class VenueError(WojakError):
+    """A venue failed."""
+
+    code = "VENUE"
+
+
+class JournalError(WojakError):
+    """The journal can't be used as it is."""
+
+    code = "JOURNAL"
+
+
+class StoreError(WojakError):
+    """The books' store failed."""
+
+    code = "STORE"
+
+
+class MarketError(WojakError):
+    """Market data can't be used as it is."""
+
+    code = "MARKET"

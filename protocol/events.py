@@ -1,0 +1,295 @@
+"""Events: what happened, derived from records alone. The PUB stream carries records; readers call ``events_of``.
+
+An event is (seq, n): the record's number and its place in it. Its fields derive from the record's input and
+decision, so every reader of the journal and of the stream sees the same.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from protocol.codes import (
+    Code,
+    ExecType,
+    Liquidity,
+    OrderStatus,
+    OrderType,
+    OutcomeKind,
+    Scope,
+    Side,
+    TimeInForce,
+)
+from protocol.orders import CancelOrder, NewOrder, command_decoder
+from protocol.records import (
+    Adjusted,
+    CancelRequested,
+    Clocked,
+    ControlAction,
+    Controlled,
+    EngineCancel,
+    Failed,
+    Ordered,
+    ParamsSet,
+    Queried,
+    Record,
+    Reference,
+    ReportDecision,
+    Reported,
+    ReportEffect,
+    SendDecided,
+    Started,
+    VenueChanged,
+)
+from protocol.session import Facts
+from protocol.venue import Report, report_decoder
+
+
+class OrderEvent(Struct, array_like=True, tag=1, frozen=True):
+    """A new order was accepted (PENDING_NEW) or refused (REJECTED, ``code`` and ``facts`` say why)."""
+
+    seq: int
+    n: int
+    at_ns: int
+    exec_type: ExecType
+    account: str
+    client_order_id: str
+    order_id: str
+    strategy: str
+    instrument: str
+    side: Side
+    order_type: OrderType
+    time_in_force: TimeInForce
+    quantity_e9: int
+    price_e9: int
+    reduce_only: bool
+    status: OrderStatus
+    code: Code
+    facts: Facts | None
+    reference: Reference | None
+    source: str
+    principal: str
+    created_at_ns: int
+    trace_id: bytes
+    takes_key: bool = True
+
+
+class StatusEvent(Struct, array_like=True, tag=2, frozen=True):
+    """An order changed without a fill. ``order_id`` is empty for a tombstone or a refused cancel of no order."""
+
+    seq: int
+    n: int
+    at_ns: int
+    exec_type: ExecType
+    account: str
+    client_order_id: str
+    order_id: str
+    status: OrderStatus
+    leaves_quantity_e9: int
+    cum_quantity_e9: int
+    code: Code
+    venue: str = ""
+    venue_order_id: str = ""
+    exch_ns: int = 0
+    changes_order: bool = True
+
+
+class TradeEvent(Struct, array_like=True, tag=3, frozen=True):
+    """A fill. ``position_e9`` is the filled position of (account, instrument) after it."""
+
+    seq: int
+    n: int
+    at_ns: int
+    account: str
+    client_order_id: str
+    order_id: str
+    strategy: str
+    instrument: str
+    side: Side
+    status: OrderStatus
+    leaves_quantity_e9: int
+    cum_quantity_e9: int
+    value_e9: int
+    last_quantity_e9: int
+    last_price_e9: int
+    trade_id: str
+    venue: str
+    venue_order_id: str
+    liquidity: Liquidity
+    fee_e9: int
+    currency: str
+    exch_ns: int
+    position_e9: int
+    trace_id: bytes
+
+
+class ControlEvent(Struct, array_like=True, tag=4, frozen=True):
+    """An operator or the engine changed the state of a scope."""
+
+    seq: int
+    n: int
+    at_ns: int
+    action: ControlAction
+    scope: Scope
+    key: str
+    operator: str
+    reason: str
+    automatic: bool
+
+
+class AdjustEvent(Struct, array_like=True, tag=5, frozen=True):
+    """A position or cash was set from outside."""
+
+    seq: int
+    n: int
+    at_ns: int
+    account: str
+    instrument: str
+    quantity_e9: int
+    price_e9: int
+    cash_e9: str
+    currency: str
+    reason: str
+
+
+class SystemEvent(Struct, array_like=True, tag=6, frozen=True):
+    """Something about the engine itself: ``kind`` is the record's name, ``text`` says what."""
+
+    seq: int
+    n: int
+    at_ns: int
+    kind: str
+    text: str
+
+
+Event = OrderEvent | StatusEvent | TradeEvent | ControlEvent | AdjustEvent | SystemEvent
+
+event_encoder: Final = msgspec.msgpack.Encoder()
+
+
+def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
+    """Return what happened in one record, in order."""
+    match record:
+        case Ordered():
+            return [_ordered(seq, now_ns, record)]
+        case CancelRequested():
+            return [_cancel_requested(seq, now_ns, record)]
+        case Reported():
+            return _reported(seq, now_ns, record)
+        case SendDecided():
+            if record.cancel is None:
+                return [SystemEvent(seq, 0, now_ns, "SendDecided", f"{record.order_id} sent late, checked again")]
+            return [_engine_cancel(seq, 0, now_ns, record.cancel)]
+        case Controlled():
+            return _controlled(seq, now_ns, record)
+        case Adjusted():
+            return [
+                AdjustEvent(
+                    seq, 0, now_ns, record.account, record.instrument, record.quantity_e9, record.price_e9,
+                    record.cash_e9, record.currency, record.reason,
+                )
+            ]  # fmt: skip
+        case _:
+            return [SystemEvent(seq, 0, now_ns, type(record).__name__, _system_text(record))]
+
+
+def _ordered(seq: int, now_ns: int, record: Ordered) -> OrderEvent:
+    order = command_decoder.decode(record.item.command)
+    assert isinstance(order, NewOrder)
+    decision = record.decision
+    accepted = decision.kind is OutcomeKind.ACCEPTED
+    return OrderEvent(
+        seq, 0, now_ns, ExecType.PENDING_NEW if accepted else ExecType.REJECTED, order.account,
+        order.client_order_id, decision.order_id, order.strategy, order.instrument, order.side, order.order_type,
+        order.time_in_force, order.quantity_e9, order.price_e9, order.reduce_only,
+        OrderStatus.PENDING_NEW if accepted else OrderStatus.REJECTED, decision.code, decision.facts,
+        record.reference, record.source, record.item.principal, record.item.created_at_ns, record.item.trace_id,
+        decision.takes_key,
+    )  # fmt: skip
+
+
+def _cancel_requested(seq: int, now_ns: int, record: CancelRequested) -> StatusEvent:
+    command = command_decoder.decode(record.item.command)
+    assert isinstance(command, CancelOrder)
+    decision = record.decision
+    taken = decision.kind is OutcomeKind.ACCEPTED
+    exec_type = ExecType.CANCELED if decision.voids_seq else ExecType.PENDING_CANCEL
+    return StatusEvent(
+        seq, 0, now_ns, exec_type if taken else ExecType.CANCEL_REJECT, command.account,
+        command.orig_client_order_id, decision.order_id, decision.status, decision.leaves_quantity_e9,
+        decision.cum_quantity_e9, decision.code, changes_order=taken and bool(decision.venue_seq or decision.voids_seq),
+    )  # fmt: skip
+
+
+def _reported(seq: int, now_ns: int, record: Reported) -> list[Event]:
+    report = report_decoder.decode(record.report)
+    decision = record.decision
+    if decision.effect in {ReportEffect.APPLIED, ReportEffect.OVERFILL}:
+        return [_applied(seq, 0, now_ns, record.venue, report, decision)]
+    text = f"report {report.report_seq} {report.exec_type.name} of {report.order_id}: {decision.effect.name}"
+    return [SystemEvent(seq, 0, now_ns, "Reported", text)]
+
+
+def _applied(
+    seq: int, n: int, now_ns: int, venue: str, report: Report, decision: ReportDecision
+) -> StatusEvent | TradeEvent:
+    if report.last_quantity_e9 == 0:
+        return StatusEvent(
+            seq, n, now_ns, report.exec_type, decision.account, decision.client_order_id, report.order_id,
+            decision.status, decision.leaves_quantity_e9, decision.cum_quantity_e9, report.code, venue,
+            report.venue_order_id, report.exch_ns,
+        )  # fmt: skip
+    return TradeEvent(
+        seq, n, now_ns, decision.account, decision.client_order_id, report.order_id, decision.strategy,
+        decision.instrument, decision.side, decision.status, decision.leaves_quantity_e9, decision.cum_quantity_e9,
+        decision.value_e9, report.last_quantity_e9, report.last_price_e9, report.trade_id, venue,
+        report.venue_order_id, report.liquidity, report.fee_e9, report.currency, report.exch_ns,
+        decision.position_e9, decision.trace_id,
+    )  # fmt: skip
+
+
+def _controlled(seq: int, now_ns: int, record: Controlled) -> list[Event]:
+    events: list[Event] = [
+        ControlEvent(
+            seq, 0, now_ns, record.action, record.scope, record.key, record.operator, record.reason, record.automatic
+        )
+    ]
+    events += [_engine_cancel(seq, n, now_ns, c) for n, c in enumerate(record.cancels, start=1)]
+    if record.resolved is not None:
+        r = record.resolved
+        events.append(
+            StatusEvent(
+                seq, len(events), now_ns, ExecType.ORDER_STATUS, r.account, r.client_order_id, record.key, r.status,
+                r.leaves_quantity_e9, r.cum_quantity_e9, Code.OPERATOR_RESOLVED,
+            )
+        )  # fmt: skip
+    return events
+
+
+def _engine_cancel(seq: int, n: int, now_ns: int, cancel: EngineCancel) -> StatusEvent:
+    unsent = cancel.venue_seq == 0
+    return StatusEvent(
+        seq, n, now_ns, ExecType.CANCELED if unsent else ExecType.PENDING_CANCEL, cancel.account,
+        cancel.client_order_id, cancel.order_id, OrderStatus.CANCELED if unsent else OrderStatus.PENDING_CANCEL,
+        0 if unsent else -1, cancel.cum_quantity_e9, cancel.code,
+    )  # fmt: skip
+
+
+def _system_text(record: Record) -> str:
+    match record:
+        case Started():
+            return f"epoch {record.epoch}, mode {record.mode.name}, trading date {record.trading_date}"
+        case ParamsSet():
+            return f"parameters {record.content_hash.hex()}"
+        case VenueChanged():
+            return f"venue {record.venue} {'READY' if record.ready else 'LOST'}, received {record.received_seq}"
+        case Clocked():
+            return f"clock jumped {record.jump_ns} ns; reduce-only until confirmed"
+        case Failed():
+            return f"decide failed for account {record.account}: {record.text}"
+        case Queried():
+            return f"{len(record.queries)} orders UNKNOWN at {record.venue}, queried"
+        case _:
+            return ""

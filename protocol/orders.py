@@ -1,0 +1,48 @@
+"""Commands on the wire: what a sidecar asks of the engine, in exact integers.
+
+Every Struct here is ``array_like``: fields are only ever appended, with a default, so that an older reader
+skips what it does not know. Changing an order is a field of the command; who sent it, when and through
+what stands beside it in ``session.Item``, so the bytes of a command are exactly what the payload hash covers.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from protocol.codes import OrderType, Side, TimeInForce
+
+NAME_CHARS_MAX = 64
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+ClientOrderId = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+PositiveE9 = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+PriceE9 = Annotated[int, Meta(ge=-(2**63 - 1), le=2**63 - 1)]
+
+
+class NewOrder(Struct, array_like=True, tag=1, frozen=True, gc=False):
+    """Ask for a new order. ``quantity_e9`` and ``price_e9`` in 1e-9; the price of a MARKET order is 0."""
+
+    account: Name
+    client_order_id: ClientOrderId
+    strategy: Name
+    instrument: Name
+    side: Side
+    order_type: OrderType
+    time_in_force: TimeInForce
+    quantity_e9: PositiveE9
+    price_e9: PriceE9 = 0
+    reduce_only: bool = False
+
+
+class CancelOrder(Struct, array_like=True, tag=2, frozen=True, gc=False):
+    """Ask for the cancel of whatever of ``orig_client_order_id`` still works. Idempotent by state (DECISIONS 10)."""
+
+    account: Name
+    orig_client_order_id: ClientOrderId
+
+
+Command = NewOrder | CancelOrder
+
+command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

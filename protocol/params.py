@@ -1,0 +1,144 @@
+"""Parameters: what the gate is told about instruments, accounts, strategies, principals and limits.
+
+They come from files; the engine journals their content whenever its hash changed (DECISIONS 26), so a
+decision can be repeated from the journal alone. Amounts in 1e-9, rates in basis points, durations in ns.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from hashlib import blake2b
+
+import msgspec
+from msgspec import Struct
+
+from protocol.codes import Scope
+from protocol.orders import Name
+
+
+class ContractKind(IntEnum):
+    """How value follows price: LINEAR and SPOT q·p·multiplier; INVERSE q·multiplier/p."""
+
+    LINEAR = 0
+    INVERSE = 1
+    SPOT = 2
+
+
+class InstrumentStatus(IntEnum):
+    """Whether orders are taken."""
+
+    OPEN = 0
+    SUSPENDED = 1
+
+
+class InstrumentParams(Struct, array_like=True, frozen=True):
+    """One instrument.
+
+    Attributes:
+        price_step_e9: Immutable unit the engine counts prices in; the tick is a multiple of it.
+        quantity_step_e9: Immutable unit the engine counts quantities in; the lot is a multiple of it.
+        expiry_ns: UTC nanoseconds; 0 = never.
+        taker_fee_bp_e9: Basis points of the value, in 1e-9; negative is a rebate. Likewise maker.
+    """
+
+    instrument: Name
+    venue: Name
+    currency: str
+    kind: ContractKind
+    price_step_e9: int
+    quantity_step_e9: int
+    tick_e9: int
+    lot_e9: int
+    multiplier_e9: int
+    quantity_min_e9: int
+    quantity_max_e9: int
+    collar_bp: int
+    tick_age_max_ns: int
+    status: InstrumentStatus = InstrumentStatus.OPEN
+    expiry_ns: int = 0
+    taker_fee_bp_e9: int = 0
+    maker_fee_bp_e9: int = 0
+
+
+class AccountParams(Struct, array_like=True, frozen=True):
+    """One account."""
+
+    account: Name
+    currency: str
+
+
+class StrategyParams(Struct, array_like=True, frozen=True):
+    """One strategy; ``ttl_ns`` 0 = orders of it are never TIME_MESSAGE_STALE."""
+
+    strategy: Name
+    ttl_ns: int = 0
+
+
+class PrincipalParams(Struct, array_like=True, frozen=True):
+    """Who may trade what. ``"*"`` stands for all."""
+
+    principal: Name
+    accounts: tuple[str, ...]
+    strategies: tuple[str, ...]
+
+
+class ChannelParams(Struct, array_like=True, frozen=True):
+    """A message source that may open sessions, and the principals it may speak for. ``"*"`` stands for all."""
+
+    source: Name
+    principals: tuple[str, ...]
+
+
+class LimitName(IntEnum):
+    """Limits of the gate (RISK.md A8). Every scope with a row is checked, the tightest binds."""
+
+    ORDER_VALUE_MAX = 1
+    OPEN_VALUE_MAX = 2
+    POSITION_MAX = 3
+    OPEN_COUNT_MAX = 4
+    RATE_COUNT = 5
+    QUANTITY_MAX = 6
+
+
+class LimitRow(Struct, array_like=True, frozen=True):
+    """One limit. ``value`` in 1e-9 for money and quantities, a plain count for counts.
+
+    ``window_ns`` belongs to RATE_COUNT: at most ``value`` in any interval of that length (RISK.md A5), with
+    ``reserve_exit`` more for exits.
+    """
+
+    name: LimitName
+    scope: Scope
+    key: str
+    value: int
+    window_ns: int = 0
+    reserve_exit: int = 0
+
+
+class Params(Struct, array_like=True, frozen=True):
+    """Everything the gate is told."""
+
+    instruments: tuple[InstrumentParams, ...]
+    accounts: tuple[AccountParams, ...]
+    strategies: tuple[StrategyParams, ...]
+    principals: tuple[PrincipalParams, ...]
+    channels: tuple[ChannelParams, ...]
+    limits: tuple[LimitRow, ...]
+    order_age_max_ns: int
+    skew_max_ns: int
+    send_age_max_ns: int
+    exit_slots: int = 5
+
+
+_encoder = msgspec.msgpack.Encoder()
+params_decoder: msgspec.msgpack.Decoder[Params] = msgspec.msgpack.Decoder(Params)
+
+
+def encode_params(params: Params) -> bytes:
+    """Return the canonical bytes of the parameters."""
+    return _encoder.encode(params)
+
+
+def params_hash(content: bytes) -> bytes:
+    """Return the 16-byte hash that tells whether parameters changed."""
+    return blake2b(content, digest_size=16).digest()

@@ -1,0 +1,332 @@
+"""What the journal holds, and the batch frame that carries it (on disk and on the PUB stream alike).
+
+One record = one input as received + what was decided about it (DECISIONS 1). Records have no number of their
+own: the frame says the number of its first one. Record Structs are ``array_like`` with append-only fields.
+
+Frame, little endian, 48 bytes of header, then ``records`` times (u32 length, msgpack record):
+
+    offset  0  u32  magic            "WKB1"; zero = nothing was written here
+            4  u32  crc              CRC-32 of header[8:48] and body
+            8  u32  body_bytes
+           12  u32  records
+           16  u64  first_seq
+           24  u64  now_ns           the clock read of the batch, UTC
+           32  u64  prev_durable_ns  when the sync of the batch before ended, UTC; 0 = unknown
+           40  u32  epoch
+           44  u32  prev_crc         ``crc`` of the batch before: the chain
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Final, NamedTuple
+from zlib import crc32
+
+import msgspec
+from msgspec import Raw, Struct
+
+from protocol.codes import (
+    Code,
+    Mode,
+    OrderStatus,
+    OrderType,
+    OutcomeKind,
+    ReferenceSource,
+    Scope,
+    Side,
+    TimeInForce,
+)
+from protocol.session import Facts, Instance, Item
+
+FRAME_MAGIC: Final = 0x31424B57
+FRAME: Final = struct.Struct("<IIIIQQQII")
+FRAME_BYTES: Final = FRAME.size
+LENGTH: Final = struct.Struct("<I")
+RECORD_BYTES_MAX: Final = 4 << 20
+FORMAT_VERSION: Final = 1
+
+
+class OrderClass(IntEnum):
+    """RISK.md A1. DECISIONS 27: until weights exist, INC = not EXIT and Δ > 0."""
+
+    EXIT = 1
+    INC = 2
+
+
+class ControlAction(IntEnum):
+    """What an operator, or the engine itself, did to a scope."""
+
+    HALT = 1
+    REDUCE_ONLY = 2
+    RESUME = 3
+    KILL = 4
+    DRAIN = 5
+    RESOLVE = 6
+    CONFIRM_CLOCK = 7
+
+
+class ReportEffect(IntEnum):
+    """What a venue report did."""
+
+    APPLIED = 1
+    DUPLICATE = 2
+    ORDER_UNKNOWN = 3
+    OVERFILL = 4
+    REFUSED = 5  # a transition that the table does not have: recorded, counted, nothing changed
+
+
+class Reference(Struct, array_like=True, frozen=True, gc=False):
+    """The price an order was checked against: value, age on the engine's clock, source."""
+
+    price_e9: int
+    age_ns: int
+    source: ReferenceSource
+
+
+class Started(Struct, array_like=True, tag=1, frozen=True):
+    """An engine took the journal. ``order_id_key`` stands in the first one only; ``trading_date`` is yyyymmdd."""
+
+    epoch: int
+    instance: Instance
+    mode: Mode
+    shard: int
+    trading_date: int
+    format_version: int
+    release: str
+    order_id_key: bytes = b""
+
+
+class ParamsSet(Struct, array_like=True, tag=2, frozen=True):
+    """The parameters from here on: msgpack ``params.Params``."""
+
+    content: bytes
+    content_hash: bytes
+
+
+class NewDecision(Struct, array_like=True, frozen=True, gc=False):
+    """What became of a NewOrder. ``takes_key`` False: refused without taking the dedup key (DECISIONS 11)."""
+
+    kind: OutcomeKind
+    code: Code
+    order_id: str = ""
+    venue_seq: int = 0
+    checks_passed: int = 0
+    position_after_e9: int = 0
+    position_limit_e9: int = -1
+    order_class: OrderClass = OrderClass.INC
+    takes_key: bool = True
+    facts: Facts | None = None
+
+
+class Ordered(Struct, array_like=True, tag=3, frozen=True, gc=False):
+    """A NewOrder came and was decided."""
+
+    source: str
+    item: Item
+    reference: Reference | None
+    decision: NewDecision
+
+
+class CancelDecision(Struct, array_like=True, frozen=True, gc=False):
+    """What became of a CancelOrder.
+
+    ``venue_seq`` 0: nothing goes to the venue. ``voids_seq`` > 0: the order was not yet sent, its number becomes VOID.
+    """
+
+    kind: OutcomeKind
+    code: Code
+    order_id: str = ""
+    venue_seq: int = 0
+    status: OrderStatus = OrderStatus.NONE
+    voids_seq: int = 0
+    leaves_quantity_e9: int = 0
+    cum_quantity_e9: int = 0
+
+
+class CancelRequested(Struct, array_like=True, tag=4, frozen=True, gc=False):
+    """A CancelOrder came and was decided."""
+
+    source: str
+    item: Item
+    decision: CancelDecision
+
+
+class ReportDecision(Struct, array_like=True, frozen=True, gc=False):
+    """What a report did, with the order it did it to.
+
+    ``value_e9``: sum of last_quantity x last_price x multiplier over all fills, in 1e-9 of the currency.
+    ``position_e9``: filled position of (account, instrument) after the report.
+    """
+
+    effect: ReportEffect
+    account: str = ""
+    client_order_id: str = ""
+    strategy: str = ""
+    instrument: str = ""
+    side: Side = Side.BUY
+    order_type: OrderType = OrderType.LIMIT
+    time_in_force: TimeInForce = TimeInForce.DAY
+    quantity_e9: int = 0
+    price_e9: int = 0
+    status: OrderStatus = OrderStatus.NONE
+    leaves_quantity_e9: int = 0
+    cum_quantity_e9: int = 0
+    value_e9: int = 0
+    position_e9: int = 0
+    trace_id: bytes = b""
+
+
+class Reported(Struct, array_like=True, tag=5, frozen=True, gc=False):
+    """A venue report came. ``report`` is msgpack ``venue.Report`` as received."""
+
+    venue: str
+    report: Raw
+    decision: ReportDecision
+
+
+class VenueChanged(Struct, array_like=True, tag=6, frozen=True):
+    """A gateway became READY (``ready``) or was lost. ``received_seq`` is the gateway's durable watermark."""
+
+    venue: str
+    ready: bool
+    gateway_instance: bytes
+    received_seq: int
+
+
+class EngineCancel(Struct, array_like=True, frozen=True, gc=False):
+    """An order that the engine cancels by itself.
+
+    ``venue_seq`` > 0: a cancel goes to the venue under it; 0: the order was never sent, its number ``voids_seq`` is VOID.
+    """
+
+    account: str
+    client_order_id: str
+    order_id: str
+    venue_seq: int
+    voids_seq: int
+    code: Code
+    cum_quantity_e9: int = 0
+
+
+class SendDecided(Struct, array_like=True, tag=7, frozen=True, gc=False):
+    """A late send passed the send gate (``cancel`` None) or the order was cancelled unsent (DESIGN 6.8)."""
+
+    venue: str
+    venue_seq: int
+    order_id: str
+    code: Code
+    cancel: EngineCancel | None = None
+
+
+class Controlled(Struct, array_like=True, tag=8, frozen=True):
+    """A control took effect. ``automatic``: the engine itself did it. ``resolved`` for RESOLVE: the final state."""
+
+    action: ControlAction
+    scope: Scope
+    key: str
+    operator: str
+    reason: str
+    automatic: bool
+    cancels: list[EngineCancel]
+    resolved: ReportDecision | None = None
+
+
+class Clocked(Struct, array_like=True, tag=9, frozen=True):
+    """The wall clock jumped forward by ``jump_ns``; the engine is in reduce-only until an operator confirms."""
+
+    jump_ns: int
+
+
+class Adjusted(Struct, array_like=True, tag=10, frozen=True):
+    """Account truth from outside: opening positions and cash. ``quantity_e9`` and ``cash_e9`` are set, not added."""
+
+    account: str
+    instrument: str
+    quantity_e9: int
+    price_e9: int
+    cash_e9: str
+    currency: str
+    reason: str
+
+
+class Failed(Struct, array_like=True, tag=11, frozen=True):
+    """``decide`` raised on this input; answered REJECTED(INTERNAL), its account is in reduce-only (DESIGN 6.12)."""
+
+    source: str
+    item: Item
+    account: str
+    text: str
+
+
+class Queried(Struct, array_like=True, tag=12, frozen=True):
+    """Orders sent without a report: UNKNOWN until the venue answers the numbered queries (order_id, venue_seq)."""
+
+    venue: str
+    queries: list[tuple[str, int]]
+
+
+Record = (
+    Started
+    | ParamsSet
+    | Ordered
+    | CancelRequested
+    | Reported
+    | VenueChanged
+    | SendDecided
+    | Controlled
+    | Clocked
+    | Adjusted
+    | Failed
+    | Queried
+)
+
+record_encoder: Final = msgspec.msgpack.Encoder()
+record_decoder: Final[msgspec.msgpack.Decoder[Record]] = msgspec.msgpack.Decoder(Record)
+
+
+class FrameHeader(NamedTuple):
+    """The header of one batch, unpacked."""
+
+    crc: int
+    body_bytes: int
+    records: int
+    first_seq: int
+    now_ns: int
+    prev_durable_ns: int
+    epoch: int
+    prev_crc: int
+
+
+def read_header(data: bytes | memoryview, offset: int = 0) -> FrameHeader | None:
+    """Return the header at ``offset``, or None where no frame begins."""
+    if len(data) - offset < FRAME_BYTES:
+        return None
+    magic, *rest = FRAME.unpack_from(data, offset)
+    return FrameHeader(*rest) if magic == FRAME_MAGIC else None
+
+
+def frame_is_whole(data: bytes | memoryview, header: FrameHeader, offset: int = 0) -> bool:
+    """Whether all bytes of the frame at ``offset`` are there and match its CRC."""
+    end = offset + FRAME_BYTES + header.body_bytes
+    return len(data) >= end and crc32(memoryview(data)[offset + 8 : end]) == header.crc
+
+
+def iter_records(data: bytes | memoryview, header: FrameHeader, offset: int = 0) -> Iterator[tuple[int, memoryview]]:
+    """Yield (offset of the length prefix, record bytes) of a whole frame.
+
+    Raises:
+        ValueError: If the lengths do not add up to the body.
+    """
+    view = memoryview(data)
+    at = offset + FRAME_BYTES
+    end = at + header.body_bytes
+    for _ in range(header.records):
+        (size,) = LENGTH.unpack_from(view, at)
+        if at + LENGTH.size + size > end:
+            raise ValueError(f"record at {at} expected at most {end - at - LENGTH.size} bytes, was {size}")
+        yield at, view[at + LENGTH.size : at + LENGTH.size + size]
+        at += LENGTH.size + size
+    if at != end:
+        raise ValueError(f"frame body expected {header.body_bytes} bytes, records have {at - offset - FRAME_BYTES}")
