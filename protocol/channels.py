@@ -48,14 +48,18 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
         ConfigError: If the address can't be taken: in use, no folder, or a path too long for a socket.
     """
     path = endpoint.removeprefix("ipc://") if endpoint.startswith("ipc://") else ""
-    if len(os.fsencode(path)) > IPC_PATH_BYTES_MAX:
-        raise ConfigError([f"endpoint {endpoint} expected a path of at most {IPC_PATH_BYTES_MAX} bytes, "
-                           f"was {len(os.fsencode(path))}; choose a shorter state_dir"])  # fmt: skip
+    size = len(os.fsencode(path))
+    if size > IPC_PATH_BYTES_MAX:
+        raise ConfigError(
+            [
+                f"endpoint {endpoint} expected a path of at most {IPC_PATH_BYTES_MAX} bytes, was {size}; shorten state_dir"
+            ]
+        )
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as e:
-        raise ConfigError([f"endpoint {endpoint} can't be bound: {e.strerror}; "
-                           "is another process using it? choose another address"]) from e  # fmt: skip
+        why = f"endpoint {endpoint} can't be bound: {e.strerror}; is another process using it? choose another address"
+        raise ConfigError([why]) from e
 
 
 class Channel:

@@ -198,7 +198,7 @@ class VenueChanged(Struct, array_like=True, tag=6, frozen=True):
 class EngineCancel(Struct, array_like=True, frozen=True, gc=False):
     """An order that the engine cancels by itself.
 
-    ``venue_seq`` > 0: a cancel goes to the venue under it; 0: the order was never sent, its number ``voids_seq`` is VOID.
+    ``venue_seq`` > 0: a cancel goes to the venue under it; 0: never sent, the order's number ``voids_seq`` is VOID.
     """
 
     account: str

@@ -1,0 +1,236 @@
+"""Orders as people and programs write them: JSON objects with FIX names and decimal strings.
+
+The JSON Schema and the OpenAPI document come from these Structs. Unknown fields are refused; a JSON number for a
+price or a quantity is refused, because a number has already lost its decimals (DECISIONS 8).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, Side, TimeInForce
+from protocol.errors import FieldError
+from protocol.orders import CancelOrder, NewOrder
+from protocol.session import Outcome
+from protocol.texts import outcome_text
+from protocol.units import format_e9, parse_e9
+
+BODY_BYTES_MAX: Final = 1 << 20
+ORDERS_MAX: Final = 500
+VALUE_CHARS_MAX: Final = 64
+
+Identifier = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9._:/@+\-]+$",
+        description="1 to 64 of A-Z a-z 0-9 . _ : / @ + -",
+    ),
+]
+Decimal = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=24,
+        pattern=r"^-?\d{1,10}(\.\d{1,9})?$",
+        description="A decimal string, at most 9 decimals",
+    ),
+]
+
+
+class NewOrderRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A new order. ``price`` is needed for LIMIT and not allowed for MARKET."""
+
+    account: Identifier
+    strategy: Identifier
+    instrument: Identifier
+    side: Literal["BUY", "SELL"]
+    quantity: Decimal
+    order_type: Literal["LIMIT", "MARKET"] = "LIMIT"
+    time_in_force: Literal["DAY", "GTC", "IOC"] = "DAY"
+    price: Decimal | None = None
+    client_order_id: Identifier | None = None
+    reduce_only: bool = False
+    created_at_ns: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
+
+
+class OrderResponse(Struct, frozen=True, omit_defaults=False):
+    """What became of an order or a cancel (DECISIONS 14). A replay adds ``duplicate_of`` and ``order_state``."""
+
+    outcome: str
+    client_order_id: str
+    account: str
+    code: str
+    text: str
+    order_id: str | None
+    checks_passed: int
+    position_after: str | None
+    position_limit: str | None
+    trace_id: str
+    seq: int
+    mode: str
+    durable_in_us: int | None = None
+    duplicate_of: str | UnsetType = UNSET
+    order_state: str | UnsetType = UNSET
+    http_status: int | UnsetType = UNSET
+
+
+class ErrorBody(Struct, frozen=True):
+    """What was wrong with a request: a stable code, a line for a person, the field where there is one."""
+
+    code: str
+    text: str
+    field: str | None = None
+
+
+class ErrorResponse(Struct, frozen=True):
+    """The one shape of every error answer."""
+
+    error: ErrorBody
+
+
+_new_decoder: Final = msgspec.json.Decoder(NewOrderRequest, strict=True)
+_AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_EXPECTED: Final = {
+    "quantity": 'a decimal string such as "0.01"',
+    "price": 'a decimal string such as "61800.5"',
+    "side": '"BUY" or "SELL"',
+    "order_type": '"LIMIT" or "MARKET"',
+    "time_in_force": '"DAY", "GTC" or "IOC"',
+    "reduce_only": "true or false",
+    "created_at_ns": "a whole number of nanoseconds since 1970 (UTC)",
+}
+
+
+def decode_new_order(body: bytes) -> NewOrderRequest:
+    """Return the order in one JSON object.
+
+    Raises:
+        FieldError: Naming the field, the value it had and what was expected.
+    """
+    if len(body) > BODY_BYTES_MAX:
+        raise FieldError("body", f"{len(body)} bytes", f"at most {BODY_BYTES_MAX} bytes")
+    try:
+        return _new_decoder.decode(body)
+    except msgspec.ValidationError as e:
+        raise _field_error(str(e), body) from e
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise FieldError(
+            "body", _shown(body[:VALUE_CHARS_MAX].decode("utf-8", "replace")), f"a JSON object ({e})"
+        ) from e
+
+
+def to_new_order(request: NewOrderRequest, client_order_id: str) -> NewOrder:
+    """Return the wire command; ``client_order_id`` is the body's own, or the one derived by the sidecar.
+
+    Raises:
+        FieldError: If price and order type do not fit, or a value is out of range.
+    """
+    quantity_e9 = parse_e9(request.quantity, "quantity")
+    if quantity_e9 <= 0:
+        raise FieldError("quantity", request.quantity, "a decimal string above 0")
+    if request.order_type == "MARKET":
+        if request.price is not None:
+            raise FieldError("price", request.price, "no price for a MARKET order; leave it out or use LIMIT")
+        price_e9 = 0
+    else:
+        if request.price is None:
+            raise FieldError("price", "null", 'a decimal string such as "61800.5" for a LIMIT order')
+        price_e9 = parse_e9(request.price, "price")
+    return NewOrder(
+        request.account,
+        client_order_id,
+        request.strategy,
+        request.instrument,
+        Side[request.side],
+        OrderType[request.order_type],
+        TimeInForce[request.time_in_force],
+        quantity_e9,
+        price_e9,
+        request.reduce_only,
+    )
+
+
+def to_response(
+    outcome: Outcome, command: NewOrder | CancelOrder, trace_id: bytes, mode: str, durable_after_ns: int
+) -> OrderResponse:
+    """Return the outcome as the caller sees it; a duplicate repeats the first answer and says so."""
+    shown = outcome.first if outcome.kind is OutcomeKind.DUPLICATE and outcome.first is not None else outcome
+    is_replay = shown is not outcome
+    client_order_id = command.client_order_id if isinstance(command, NewOrder) else command.orig_client_order_id
+    return OrderResponse(
+        outcome=shown.kind.name,
+        client_order_id=client_order_id,
+        account=command.account,
+        code=shown.code.name,
+        text=outcome_text(shown),
+        order_id=shown.order_id or None,
+        checks_passed=shown.checks_passed,
+        position_after=None if shown.position_limit_e9 < 0 else format_e9(shown.position_after_e9),
+        position_limit=None if shown.position_limit_e9 < 0 else format_e9(shown.position_limit_e9),
+        trace_id=trace_id.hex(),
+        seq=shown.record_seq,
+        mode=mode,
+        durable_in_us=None if is_replay else durable_after_ns // 1_000,
+        duplicate_of=client_order_id if is_replay else UNSET,
+        order_state=outcome.order_status.name if is_replay else UNSET,
+    )
+
+
+def http_status(outcome: Outcome) -> int:
+    """Return the HTTP status of an outcome (DESIGN section 5); a duplicate has that of the first answer."""
+    shown = outcome.first if outcome.kind is OutcomeKind.DUPLICATE and outcome.first is not None else outcome
+    if shown.kind is OutcomeKind.REJECTED:
+        return {Code.AUTH_NOT_PERMITTED: 403, Code.ID_CONFLICT: 409}.get(shown.code, 422)
+    if shown.kind in {OutcomeKind.HELD, OutcomeKind.PAPER} or shown.code is Code.TOMBSTONE:
+        return 202
+    return 201
+
+
+def status_name(status: OrderStatus) -> str:
+    """Return the FIX name of an order state."""
+    return status.name
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of everything that comes and goes at the edge."""
+    _, components = msgspec.json.schema_components(
+        (NewOrderRequest, OrderResponse, ErrorResponse), ref_template="#/$defs/{name}"
+    )
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": components}
+
+
+def _field_error(message: str, body: bytes) -> FieldError:
+    match = _AT.match(message)
+    assert match is not None
+    what, path = match.group("what"), (match.group("path") or "").lstrip(".")
+    if unknown := re.fullmatch(r"Object contains unknown field `(.+)`", what):
+        name = unknown.group(1)
+        return FieldError(
+            _shown(name),
+            _shown(_value(body, name)),
+            f"no such field; known: {', '.join(NewOrderRequest.__struct_fields__)}",
+        )
+    if missing := re.fullmatch(r"Object missing required field `(.+)`", what):
+        name = missing.group(1)
+        return FieldError(name, "absent", _EXPECTED.get(name, "a value"))
+    expected = _EXPECTED.get(path) or re.sub(r", got .*$", "", what.removeprefix("Expected "))
+    if not path:
+        return FieldError("body", _shown(body[:VALUE_CHARS_MAX].decode("utf-8", "replace")), "a JSON object")
+    return FieldError(path, _shown(_value(body, path)), expected)
+
+
+def _value(body: bytes, name: str) -> str:
+    raw = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).get(name)
+    if raw is None:
+        return "absent"
+    return bytes(raw).decode("utf-8", "replace").strip('"')
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= VALUE_CHARS_MAX else text[:VALUE_CHARS_MAX] + "…"

@@ -1,0 +1,100 @@
+"""One line for a person about an outcome: the code, what was expected, what it was, in which scope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from protocol.codes import Code, OutcomeKind, ReferenceSource, Scope
+from protocol.session import Facts, Outcome
+from protocol.units import format_e9
+
+NS_PER_MS: Final = 1_000_000
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """Return the text of an outcome; empty for a plain acceptance."""
+    if outcome.code is Code.OK:
+        return ""
+    if outcome.kind is OutcomeKind.ACCEPTED:
+        return _ACCEPTED.get(outcome.code, "")
+    return refusal_text(outcome.code, outcome.facts)
+
+
+def refusal_text(code: Code, facts: Facts | None) -> str:
+    """Return ``CODE expected …, was … (scope)`` for a refusal."""
+    if code in _PLAIN:
+        return f"{code.name} {_PLAIN[code]}"
+    if facts is None:
+        return code.name
+    template = _TEMPLATES.get(code)
+    return f"{code.name} {template(facts)}" if template else code.name
+
+
+def _scope(facts: Facts) -> str:
+    if facts.scope is Scope.GLOBAL:
+        return " (all accounts)"
+    return f" ({facts.scope.name.lower()} {facts.key})"
+
+
+def _amount(word: str) -> Callable[[Facts], str]:
+    return lambda f: f"expected {word} {format_e9(f.expected)}, was {format_e9(f.actual)}{_scope(f)}"
+
+
+def _count(word: str) -> Callable[[Facts], str]:
+    return lambda f: f"expected {word} {f.expected}, was {f.actual}{_scope(f)}"
+
+
+def _age(word: str) -> Callable[[Facts], str]:
+    return lambda f: f"expected {word} {f.expected // NS_PER_MS} ms, was {f.actual // NS_PER_MS} ms{_scope(f)}"
+
+
+def _collar(facts: Facts) -> str:
+    source = "last trade" if facts.reference_source is ReferenceSource.LAST_TRADE else "mid"
+    side = "at most" if facts.actual > facts.expected else "at least"
+    return (
+        f"expected {side} {format_e9(facts.expected)}, was {format_e9(facts.actual)} (instrument {facts.key}, {source} "
+        f"{format_e9(facts.reference_e9)}, {facts.reference_age_ns // NS_PER_MS} ms old)"
+    )
+
+
+_ACCEPTED: Final[dict[Code, str]] = {
+    Code.TOMBSTONE: "no order of this id yet; one that comes later will be refused",
+}
+
+_PLAIN: Final[dict[Code, str]] = {
+    Code.AUTH_NOT_PERMITTED: "the key may not trade this account with this strategy",
+    Code.ID_CONFLICT: "client_order_id is already taken by an order with other content; use a new one",
+    Code.CANCELLED_BEFORE_ARRIVAL: "a cancel of this client_order_id came first",
+    Code.ORDER_TERMINAL: "the order is already finished",
+    Code.INTERNAL: "the engine could not decide this order; its account is in reduce-only and an operator was told",
+    Code.INSTR_NOT_TRADABLE: "the instrument is suspended",
+    Code.TYPE_UNSUPPORTED: "the venue does not take this order type with this time in force",
+    Code.VENUE_DOWN: "the venue is not connected; try again later",
+    Code.REDUCE_ONLY_VIOLATION: "expected an order that only reduces the position, was one that could open or flip it",
+}
+
+_TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
+    Code.ACCOUNT_UNKNOWN: lambda f: f"expected a known account, was {f.key!r}",
+    Code.STRATEGY_UNKNOWN: lambda f: f"expected a known strategy, was {f.key!r}",
+    Code.INSTR_UNKNOWN: lambda f: f"expected a known instrument, was {f.key!r}",
+    Code.MESSAGE_EXPIRED: _age("an order at most this old:"),
+    Code.TIME_MESSAGE_STALE: _age("an order at most this old:"),
+    Code.TIME_MESSAGE_FUTURE: _age("created_at_ns at most this far ahead:"),
+    Code.STATE_HALTED: lambda f: f"trading is halted{_scope(f)}; an operator lifts it: wojak resume",
+    Code.STATE_REDUCING: lambda f: f"only orders that reduce the position are taken{_scope(f)}",
+    Code.INSTR_EXPIRED: lambda f: f"the contract has expired{_scope(f)}",
+    Code.PRICE_NOT_POSITIVE: _amount("a price above"),
+    Code.PRICE_TICK: _amount("a multiple of tick"),
+    Code.PRICE_COLLAR: _collar,
+    Code.REF_STALE: _age("a price reference at most this old:"),
+    Code.QTY_LOT: _amount("a multiple of lot"),
+    Code.QTY_MIN: _amount("at least"),
+    Code.QTY_MAX: _amount("at most"),
+    Code.VALUE_ORDER_MAX: _amount("an order value of at most"),
+    Code.VALUE_OPEN_MAX: _amount("an open order value of at most"),
+    Code.COUNT_OPEN_MAX: _count("open orders of at most"),
+    Code.RATE_STRATEGY: _count("orders per window of at most"),
+    Code.RATE_ACCOUNT: _count("orders per window of at most"),
+    Code.POS_LIMIT: _amount("a worst-case position of at most"),
+}
