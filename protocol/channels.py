@@ -51,9 +51,7 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
     size = len(os.fsencode(path))
     if size > IPC_PATH_BYTES_MAX:
         raise ConfigError(
-            [
-                f"endpoint {endpoint} expected a path of at most {IPC_PATH_BYTES_MAX} bytes, was {size}; shorten state_dir"
-            ]
+            [f"endpoint {endpoint} expected at most {IPC_PATH_BYTES_MAX} bytes, was {size}: shorten state_dir"]
         )
     try:
         socket.bind(endpoint)
