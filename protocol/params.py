@@ -128,6 +128,7 @@ class Params(Struct, array_like=True, frozen=True):
     skew_max_ns: int
     send_age_max_ns: int
     exit_slots: int = 5
+    venue_wait_ns: int = 5_000_000_000
 
 
 _encoder = msgspec.msgpack.Encoder()

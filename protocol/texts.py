@@ -87,7 +87,7 @@ _TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
     Code.PRICE_NOT_POSITIVE: _amount("a price above"),
     Code.PRICE_TICK: _amount("a multiple of tick"),
     Code.PRICE_COLLAR: _collar,
-    Code.REF_STALE: _age("a price reference at most this old:"),
+    Code.REF_STALE: lambda f: f"expected a price at most {f.expected // NS_PER_MS} ms old, was none{_scope(f)}",
     Code.QTY_LOT: _amount("a multiple of lot"),
     Code.QTY_MIN: _amount("at least"),
     Code.QTY_MAX: _amount("at most"),

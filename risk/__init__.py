@@ -1,1 +1,1 @@
-"""Room."""
+"""Risk in two tiers: ``gate`` checks every order in microseconds. May import protocol."""

@@ -1,0 +1,101 @@
+"""Evidence of a refusal: the limit, the value, the scope, the reference used. Off the path of accepted orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from protocol.codes import Code, Scope
+from protocol.session import Facts
+from risk.gate.checks import View
+from risk.gate.exposure import Bound
+
+
+def facts_of(code: Code, view: View) -> Facts:
+    """Return what decided the refusal ``code`` of the order in ``view``."""
+    evidence = _EVIDENCE.get(code)
+    return evidence(view) if evidence is not None else Facts()
+
+
+def _instrument(expected: int, actual: int, v: View) -> Facts:
+    return Facts(expected, actual, Scope.INSTRUMENT, v.route.instrument.name)
+
+
+def _bound(bound: Bound, actual: int) -> Facts:
+    return Facts(bound.value, actual, bound.scope, bound.key)
+
+
+def _age_ns(v: View) -> int:
+    return v.now_ns - v.created_at_ns
+
+
+def _quantity_max(v: View) -> Facts:
+    instrument = v.route.instrument
+    if (
+        v.quantity > instrument.quantity_max
+        and instrument.quantity_max * instrument.quantity_step_e9 <= v.route.quantity.value
+    ):
+        return _instrument(instrument.quantity_max * instrument.quantity_step_e9, v.quantity_e9, v)
+    return _bound(v.route.quantity, v.quantity_e9)
+
+
+def _position(v: View) -> Facts:
+    reach = (v.route.ledger.reach(v.side) + v.quantity) * v.route.instrument.quantity_step_e9
+    return _bound(v.route.position, reach)
+
+
+def _rate(v: View, scope: Scope) -> Facts:
+    owner = v.route.account if scope is Scope.ACCOUNT else v.route.strategy
+    rate = owner.rate
+    assert rate is not None
+    return Facts(rate.count, rate.in_window(v.now_ns) + 1, scope, owner.name)
+
+
+def _collar(v: View) -> Facts:
+    instrument, reference = v.route.instrument, v.reference
+    assert reference is not None
+    bound = instrument.collar(v.side, reference.price_e9) * instrument.price_step_e9
+    return Facts(
+        bound, v.price_e9, Scope.INSTRUMENT, instrument.name, reference.price_e9, reference.age_ns, reference.source
+    )
+
+
+def _state(v: View) -> Facts:
+    route = v.route
+    scoped = (
+        (route.account.state, Scope.ACCOUNT, route.account.name),
+        (route.strategy.state, Scope.STRATEGY, route.strategy.name),
+        (route.instrument.state, Scope.INSTRUMENT, route.instrument.name),
+    )
+    for state, scope, key in scoped:
+        if state is v.state:
+            return Facts(0, int(state), scope, key)
+    return Facts(0, int(v.state))
+
+
+_EVIDENCE: Final[dict[Code, Callable[[View], Facts]]] = {
+    Code.MESSAGE_EXPIRED: lambda v: Facts(v.order_age_max_ns, _age_ns(v)),
+    Code.TIME_MESSAGE_STALE: lambda v: Facts(
+        v.route.strategy.ttl_ns, _age_ns(v), Scope.STRATEGY, v.route.strategy.name
+    ),
+    Code.TIME_MESSAGE_FUTURE: lambda v: Facts(v.skew_max_ns, -_age_ns(v)),
+    Code.STATE_HALTED: _state,
+    Code.STATE_REDUCING: _state,
+    Code.INSTR_NOT_TRADABLE: lambda v: _instrument(0, 0, v),
+    Code.INSTR_EXPIRED: lambda v: _instrument(v.route.instrument.expiry_ns, v.now_ns, v),
+    Code.PRICE_NOT_POSITIVE: lambda v: _instrument(0, v.price_e9, v),
+    Code.PRICE_TICK: lambda v: _instrument(v.route.instrument.tick * v.route.instrument.price_step_e9, v.price_e9, v),
+    Code.REF_STALE: lambda v: _instrument(v.route.instrument.tick_age_max_ns, 0, v),
+    Code.PRICE_COLLAR: _collar,
+    Code.QTY_LOT: lambda v: _instrument(v.route.instrument.lot * v.route.instrument.quantity_step_e9, v.quantity_e9, v),
+    Code.QTY_MIN: lambda v: _instrument(
+        v.route.instrument.quantity_min * v.route.instrument.quantity_step_e9, v.quantity_e9, v
+    ),
+    Code.QTY_MAX: _quantity_max,
+    Code.VALUE_ORDER_MAX: lambda v: _bound(v.route.order_value, v.value_e9),
+    Code.VALUE_OPEN_MAX: lambda v: _bound(v.route.open_value, v.route.account.open_value_e9 + v.value_e9),
+    Code.COUNT_OPEN_MAX: lambda v: _bound(v.route.open_count, v.route.account.open_count + 1),
+    Code.POS_LIMIT: _position,
+    Code.RATE_ACCOUNT: lambda v: _rate(v, Scope.ACCOUNT),
+    Code.RATE_STRATEGY: lambda v: _rate(v, Scope.STRATEGY),
+}

@@ -1,0 +1,251 @@
+"""The exposure book: the one owner of positions, pending orders, reservations and rate logs.
+
+It is told what an order's leaves are now (``set_leaves``: set, never decrement, RISK.md L5) and what was filled.
+Per ledger key: P signed filled, B and S the leaves of every order that could still buy or sell, from acceptance to
+the terminal event. hi = P + B and lo = P - S bound every position that can be reached (RISK.md A1).
+Quantities count quantity steps, prices price steps, money 1e-9.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from protocol.codes import Scope, Side, TradingState
+from protocol.params import ContractKind, InstrumentParams, InstrumentStatus
+from risk.gate.rate import RateLog
+
+BUY: Final = Side.BUY
+E18: Final = 10**18
+UNLIMITED: Final = 1 << 200
+BP: Final = 10_000
+
+
+class Ledger:
+    """P, B and S of one key."""
+
+    __slots__ = ("buy", "position", "sell")
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.buy = 0
+        self.sell = 0
+
+    def is_exit(self, side: Side, quantity: int) -> bool:
+        """Whether the order, with all pending ones of its side filled, still cannot cross zero (RISK.md A1)."""
+        if side is BUY:
+            return self.position < 0 and self.position + self.buy + quantity <= 0
+        return self.position > 0 and self.position - self.sell - quantity >= 0
+
+    def reach(self, side: Side) -> int:
+        """Return the worst-case position on a side as a positive number: hi for BUY, -lo for SELL."""
+        return self.position + self.buy if side is BUY else self.sell - self.position
+
+
+class InstrumentState:
+    """The contract of one instrument, in steps, and its trading state."""
+
+    __slots__ = (
+        "collar_bp",
+        "currency",
+        "expiry_ns",
+        "index",
+        "kind",
+        "lot",
+        "multiplier_e9",
+        "name",
+        "price_step_e9",
+        "quantity_max",
+        "quantity_min",
+        "quantity_step_e9",
+        "state",
+        "step_value_e27",
+        "tick",
+        "tick_age_max_ns",
+        "tradable",
+        "venue",
+    )
+
+    def __init__(self, params: InstrumentParams) -> None:
+        self.name = params.instrument
+        self.price_step_e9 = params.price_step_e9
+        self.quantity_step_e9 = params.quantity_step_e9
+        self.state = TradingState.ACTIVE
+        self.index = -1  # of the last-value table; found by the loop
+        self.update(params)
+
+    def update(self, params: InstrumentParams) -> None:
+        """Take new dated parameters; the steps are for ever."""
+        assert params.price_step_e9 == self.price_step_e9
+        assert params.quantity_step_e9 == self.quantity_step_e9
+        self.venue = params.venue
+        self.currency = params.currency
+        self.kind = params.kind
+        self.multiplier_e9 = params.multiplier_e9
+        self.tick = params.tick_e9 // params.price_step_e9
+        self.lot = params.lot_e9 // params.quantity_step_e9
+        self.quantity_min = -(-params.quantity_min_e9 // params.quantity_step_e9)
+        self.quantity_max = params.quantity_max_e9 // params.quantity_step_e9
+        self.collar_bp = params.collar_bp
+        self.tick_age_max_ns = params.tick_age_max_ns
+        self.tradable = params.status is InstrumentStatus.OPEN
+        self.expiry_ns = params.expiry_ns
+        self.step_value_e27 = params.price_step_e9 * params.quantity_step_e9 * params.multiplier_e9
+
+    def value_e9(self, quantity: int, price: int) -> int:
+        """Return the value of ``quantity`` steps at ``price`` steps, in 1e-9 of the currency, rounded up.
+
+        LINEAR and SPOT q·p·multiplier; INVERSE q·multiplier/p. The one place where value is rounded.
+        """
+        if self.kind is ContractKind.INVERSE:
+            price_e9 = price * self.price_step_e9
+            return -(-quantity * self.quantity_step_e9 * self.multiplier_e9 // price_e9) if price_e9 > 0 else UNLIMITED
+        return -(-quantity * price * self.step_value_e27 // E18)
+
+    def collar(self, side: Side, reference_e9: int) -> int:
+        """Return the worst price, in steps, that the collar lets the side pay or take; rounded inward."""
+        width = reference_e9 * self.collar_bp
+        if side is BUY:
+            return (reference_e9 * BP + width) // (BP * self.price_step_e9)
+        return -((width - reference_e9 * BP) // (BP * self.price_step_e9))
+
+
+class AccountState:
+    """What is counted per account."""
+
+    __slots__ = ("cash_e9", "currency", "name", "open_count", "open_value_e9", "rate", "state")
+
+    def __init__(self, name: str, currency: str) -> None:
+        self.name = name
+        self.currency = currency
+        self.state = TradingState.ACTIVE
+        self.open_count = 0
+        self.open_value_e9 = 0
+        self.rate: RateLog | None = None
+        self.cash_e9: dict[str, int] = {}
+
+
+class StrategyState:
+    """What is counted per strategy."""
+
+    __slots__ = ("name", "rate", "state", "ttl_ns")
+
+    def __init__(self, name: str, ttl_ns: int) -> None:
+        self.name = name
+        self.ttl_ns = ttl_ns
+        self.state = TradingState.ACTIVE
+        self.rate: RateLog | None = None
+
+
+class Bound:
+    """The tightest limit of one name over an order's scopes, and where it stands."""
+
+    __slots__ = ("key", "scope", "value")
+
+    def __init__(self, value: int = UNLIMITED, scope: Scope = Scope.GLOBAL, key: str = "") -> None:
+        self.value = value
+        self.scope = scope
+        self.key = key
+
+
+class Route:
+    """(account, strategy, instrument) with everything the gate needs of it, looked up once.
+
+    ``ledger`` is the account's, ``own`` the strategy's own part of it: the scope that is REDUCING decides which
+    one says what an exit is (RISK.md A1).
+    """
+
+    __slots__ = (
+        "account",
+        "instrument",
+        "ledger",
+        "open_count",
+        "open_value",
+        "order_value",
+        "own",
+        "position",
+        "quantity",
+        "strategy",
+    )
+
+    def __init__(
+        self, account: AccountState, strategy: StrategyState, instrument: InstrumentState, ledger: Ledger
+    ) -> None:
+        self.account = account
+        self.strategy = strategy
+        self.instrument = instrument
+        self.ledger = ledger
+        self.own = Ledger()
+        self.quantity = Bound()
+        self.order_value = Bound()
+        self.open_value = Bound()
+        self.open_count = Bound()
+        self.position = Bound()
+
+
+class Reservation:
+    """What an order holds in the book. Orders of the engine are reservations with a life cycle."""
+
+    __slots__ = ("leaves", "price", "reserved_value_e9", "route", "side")
+
+    def __init__(self, route: Route, side: Side, price: int) -> None:
+        self.route = route
+        self.side = side
+        self.price = price  # effective price in steps: the limit, or the collar bound of a MARKET order
+        self.leaves = 0
+        self.reserved_value_e9 = 0
+
+
+class ExposureBook:
+    """Positions and reservations of all ledgers of one shard."""
+
+    __slots__ = ("ledgers", "state")
+
+    def __init__(self) -> None:
+        self.state = TradingState.ACTIVE
+        self.ledgers: dict[tuple[str, str], Ledger] = {}
+
+    def ledger(self, account: str, instrument: str) -> Ledger:
+        """Return the ledger of the key, making an empty one the first time."""
+        key = (account, instrument)
+        found = self.ledgers.get(key)
+        if found is None:
+            found = self.ledgers[key] = Ledger()
+        return found
+
+    def set_leaves(self, order: Reservation, leaves: int) -> None:
+        """Set what of the order can still be filled; all that is reserved for it follows."""
+        before = order.leaves
+        if leaves == before:
+            return
+        route = order.route
+        change = leaves - before
+        ledger, own, account = route.ledger, route.own, route.account
+        if order.side is BUY:
+            ledger.buy += change
+            own.buy += change
+        else:
+            ledger.sell += change
+            own.sell += change
+        value = route.instrument.value_e9(leaves, order.price) if leaves else 0
+        account.open_value_e9 += value - order.reserved_value_e9
+        order.reserved_value_e9 = value
+        if before == 0:
+            account.open_count += 1
+        elif leaves == 0:
+            account.open_count -= 1
+        order.leaves = leaves
+
+    def fill(self, order: Reservation, quantity: int) -> None:
+        """Book a fill; the leaves are set apart."""
+        signed = quantity if order.side is BUY else -quantity
+        order.route.ledger.position += signed
+        order.route.own.position += signed
+
+    def charge(self, order: Reservation, now_ns: int) -> None:
+        """Count an accepted order against its rate limits."""
+        rate = order.route.account.rate
+        if rate is not None:
+            rate.times.append(now_ns)
+        rate = order.route.strategy.rate
+        if rate is not None:
+            rate.times.append(now_ns)
