@@ -1,0 +1,49 @@
+# make run          set up, start everything, send a demonstration order flow, stay up (TICKS=file: on that recording)
+# make test         set up, pass all tests
+# make check        format, lint, types, import rule, generated pages
+# make bench        benchmarks in small; wojak bench --help has the rest
+# make lock         write requirements.lock anew from pyproject.toml
+# make docs         write docs/reference anew from the code
+# make clean        remove what the targets above made
+# No make here? sh cli/bootstrap.sh && .venv/bin/wojak up --flow
+
+SHELL := /bin/sh
+BIN := .venv/bin
+DATA := $(or $(WOJAK_TEST_DATA),../shared/data)
+TICKS ?= $(wildcard $(DATA)/btcusdt_20240808.gz)
+TESTS ?=
+
+.PHONY: run test check bench lock docs clean setup
+.DEFAULT_GOAL := run
+
+setup:
+	@PYTHON="$(PYTHON)" sh cli/bootstrap.sh
+
+run: setup
+	@exec $(BIN)/wojak up --init --flow $(if $(TICKS),--ticks "$(TICKS)")
+
+test: setup
+	$(BIN)/python -m pytest $(TESTS)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/wojak docs --check
+	$(BIN)/python -m pytest tests/test_tidy.py tests/test_docs.py
+
+bench: setup
+	$(BIN)/wojak bench
+
+lock: setup
+	{ printf '# Every package of every extra, held by its hash. Made by: make lock\n'; \
+	  $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	    --no-header --no-annotate --strip-extras --unsafe-package wojak --extra all --extra dev \
+	    --output-file - pyproject.toml 2>/dev/null | sed '/^# WARNING: The following/,$$d'; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+docs: setup
+	$(BIN)/wojak docs
+
+clean:
+	rm -rf .venv .venv.log .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
