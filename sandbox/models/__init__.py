@@ -1,1 +1,1 @@
-"""Room."""
+"""Replaceable models of the simulated venue: fees first. May import protocol."""
