@@ -58,6 +58,6 @@ class StepError(MarketError):
         self.value = value
         self.step = step
         super().__init__(
-            f"{self.code}: {instrument}.{field} expected a multiple of {step}, was {value}; "
-            "is this the instrument's own recording? else correct its price_step and quantity_step"
+            f"{self.code}: {instrument} {field} expected a multiple of {step}, was {value}; "
+            "correct the value, or the step in the instrument's row"
         )

@@ -68,6 +68,8 @@ def load(path: Path | str, instrument: InstrumentParams, base_latency_ns: int = 
     """
     messages = list(binance.read(path, instrument))
     diffs = [m for m in messages if isinstance(m, DepthDiff)]
+    if not messages:
+        raise binance.empty(path)
     snapshot = _require_snapshot(path, messages)
     kept = diffs[_require_sync(path, diffs, snapshot, instrument) :]
     for line in binance.gaps(kept)[:1]:

@@ -40,6 +40,7 @@ _JSON_AT: Final = STAMP_DIGITS + 1
 _STREAM: Final = b'{"stream":"'
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 SHAPE: Final = "<19 digits of local ns> <JSON>"
+STEP_REMEDY: Final = "give the instrument's own recording, or correct its price_step and quantity_step"
 REMEDY: Final = "record it again, or cut the file before this line"
 
 
@@ -106,8 +107,16 @@ def read(path: Path | str, instrument: InstrumentParams) -> Iterator[Message]:
     for number, line in _lines(path):
         try:
             yield parse(number, line)
-        except (ValueError, msgspec.MsgspecError, StepError, FieldError) as e:
+        except StepError as e:
+            expected = f"{e.field} in multiples of {e.instrument}'s step {e.step}"
+            raise RecordingError(str(path), number, expected, e.value, STEP_REMEDY) from e
+        except (ValueError, msgspec.MsgspecError, FieldError) as e:
             raise RecordingError(str(path), number, SHAPE, f"{_shown(line)} ({e})", REMEDY) from e
+
+
+def empty(path: Path | str) -> RecordingError:
+    """Return the error for a recording without a line."""
+    return RecordingError(str(path), 0, "at least one line", "none", "give another recording")
 
 
 def first_kept(diffs: Sequence[DepthDiff], last_id: int, kind: ContractKind) -> int | None:
