@@ -265,6 +265,10 @@ def _controlled(seq: int, now_ns: int, record: Controlled) -> list[Event]:
                 r.leaves_quantity_e9, r.cum_quantity_e9, Code.OPERATOR_RESOLVED,
             )
         )  # fmt: skip
+        # What an operator says was filled has no trade; it moves the position as account truth.
+        events.append(
+            AdjustEvent(seq, len(events), now_ns, r.account, r.instrument, r.position_e9, 0, "", "", record.reason)
+        )
     return events
 
 

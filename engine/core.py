@@ -1,0 +1,137 @@
+"""The decision core: a deterministic state machine over journal records.
+
+``decide_*`` (of ``orders``, ``reports``, ``controls``) read the state and say what happens; ``apply`` is the only writer.
+Recovery calls ``apply`` alone; live, the loop applies what it decided before it decides the next. The core
+knows no clock, I/O, logging or randomness: all that a decision needs is state or stands in the record.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engine.controls import Controls
+from engine.orders import Defer, Orders, Replay
+from engine.reports import Reports
+from engine.state import State
+from protocol.codes import OutcomeKind
+from protocol.orders import CancelOrder, NewOrder, command_decoder
+from protocol.params import params_decoder
+from protocol.records import (
+    Adjusted,
+    CancelDecision,
+    CancelRequested,
+    Clocked,
+    Controlled,
+    Failed,
+    NewDecision,
+    Ordered,
+    ParamsSet,
+    Queried,
+    Record,
+    Reported,
+    SendDecided,
+    Started,
+    VenueChanged,
+)
+from protocol.venue import report_decoder
+
+ACCEPTED: Final = OutcomeKind.ACCEPTED
+
+
+class Core:
+    """State and everything that may change it."""
+
+    def __init__(self, dedup_keys_max: int) -> None:
+        self.state = State(dedup_keys_max)
+        self.orders = Orders(self.state)
+        self.reports = Reports(self.state, self.orders)
+        self.controls = Controls(self.state, self.orders, self.reports)
+
+    def apply(self, seq: int, now_ns: int, position: int, record: Record) -> None:
+        """Write one record. Any exception here is fatal: state and journal would part."""
+        del seq  # the number of a record is no input of the state
+        self.state.last_ns = now_ns
+        match record:
+            case Ordered():
+                order = command_decoder.decode(record.item.command)
+                assert isinstance(order, NewOrder)
+                self.orders.apply_ordered(record, order, position, now_ns)
+            case Reported():
+                venue = self.state.venues[record.venue]
+                self.reports.apply_report(venue, report_decoder.decode(record.report), record.decision)
+            case CancelRequested():
+                cancel = command_decoder.decode(record.item.command)
+                assert isinstance(cancel, CancelOrder)
+                self.orders.apply_cancel(record, cancel, position, now_ns)
+            case _:
+                self._apply_rare(now_ns, record)
+
+    def _apply_rare(self, now_ns: int, record: Record) -> None:
+        match record:
+            case SendDecided():
+                self.reports.apply_send(record, now_ns)
+            case Queried():
+                self.reports.apply_queried(record, now_ns)
+            case VenueChanged():
+                self.reports.apply_venue(record, now_ns)
+            case Controlled():
+                self.controls.apply_controlled(record, now_ns)
+            case Clocked():
+                self.controls.apply_clocked(record)
+            case Failed():
+                self.controls.apply_failed(record)
+            case Adjusted():
+                self.controls.apply_adjusted(record)
+            case ParamsSet():
+                self.state.set_params(params_decoder.decode(record.content), record.content_hash)
+            case Started():
+                self._apply_started(now_ns, record)
+            case _:
+                raise AssertionError(f"record {type(record).__name__} has no apply")
+
+    def _apply_started(self, now_ns: int, record: Started) -> None:
+        state = self.state
+        state.epoch = record.epoch
+        state.instance = record.instance
+        state.mode = record.mode
+        state.shard = record.shard
+        if not state.trading_date:
+            state.trading_date = record.trading_date
+        if record.order_id_key:
+            state.order_id_key = record.order_id_key
+        for venue in state.venues.values():
+            venue.ready = False
+            venue.changed_ns = now_ns
+        self.orders.take_identity()
+
+    def decide_again(self, record: Record, now_ns: int) -> bool | None:
+        """Return whether the recorded decision is what the core decides now; None where nothing is decided.
+
+        Call it before ``apply`` of the same record. What only the loop knew (why new risk was deferred, a poison
+        input) never stands in a record of these kinds.
+        """
+        state = self.state
+        match record:
+            case Ordered():
+                order = command_decoder.decode(record.item.command)
+                assert isinstance(order, NewOrder)
+                permit = state.permit(record.source, record.item.principal)
+                decided = self.orders.decide_new(order, record.item, permit, now_ns, record.reference, None)
+                return isinstance(decided, NewDecision) and decided == record.decision
+            case CancelRequested():
+                cancel = command_decoder.decode(record.item.command)
+                assert isinstance(cancel, CancelOrder)
+                permit = state.permit(record.source, record.item.principal)
+                answered = self.orders.decide_cancel(cancel, permit)
+                return isinstance(answered, CancelDecision) and answered == record.decision
+            case Reported():
+                venue = state.venues[record.venue]
+                return self.reports.decide_report(venue, report_decoder.decode(record.report)) == record.decision
+            case Queried():
+                venue = state.venues[record.venue]
+                return self.reports.decide_unknown(venue, venue.received_seq) == record
+            case _:
+                return None
+
+
+__all__ = ["Core", "Defer", "Replay"]

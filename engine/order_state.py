@@ -1,0 +1,132 @@
+"""The life of an order as one table: (state, what happened) → state. Races that really happen are rows of it.
+
+A transition that is not here is refused, recorded and counted by the core, never raised in the loop.
+WORKING stands for NEW or PARTIALLY_FILLED, whichever the filled quantity says.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+from protocol.codes import ExecType, OrderStatus
+
+NEW: Final = OrderStatus.NEW
+PARTIALLY_FILLED: Final = OrderStatus.PARTIALLY_FILLED
+FILLED: Final = OrderStatus.FILLED
+CANCELED: Final = OrderStatus.CANCELED
+PENDING_CANCEL: Final = OrderStatus.PENDING_CANCEL
+REJECTED: Final = OrderStatus.REJECTED
+PENDING_NEW: Final = OrderStatus.PENDING_NEW
+EXPIRED: Final = OrderStatus.EXPIRED
+UNKNOWN: Final = OrderStatus.UNKNOWN
+WORKING: Final = OrderStatus.NONE
+
+
+class Happening(IntEnum):
+    """What can happen to an order that exists."""
+
+    ACK = 0
+    PARTIAL_FILL = 1
+    FILL = 2
+    CANCEL_SENT = 3
+    CANCELED = 4
+    CANCEL_REJECTED = 5
+    REJECTED = 6
+    EXPIRED = 7
+    LOST = 8  # sent, and after a reconnect nobody has answered
+    NOT_FOUND = 9  # the venue says that it never saw the order
+    UNSENT = 10  # cancelled before it was ever sent
+
+
+H = Happening
+
+TRANSITIONS: Final[dict[tuple[OrderStatus, Happening], OrderStatus]] = {
+    (PENDING_NEW, H.ACK): NEW,
+    (PENDING_NEW, H.PARTIAL_FILL): PARTIALLY_FILLED,  # report before its acknowledgement
+    (PENDING_NEW, H.FILL): FILLED,  # likewise
+    (PENDING_NEW, H.CANCEL_SENT): PENDING_CANCEL,
+    (PENDING_NEW, H.CANCELED): CANCELED,
+    (PENDING_NEW, H.REJECTED): REJECTED,
+    (PENDING_NEW, H.EXPIRED): EXPIRED,
+    (PENDING_NEW, H.LOST): UNKNOWN,
+    (PENDING_NEW, H.UNSENT): CANCELED,
+    (NEW, H.ACK): NEW,  # repeated
+    (NEW, H.PARTIAL_FILL): PARTIALLY_FILLED,
+    (NEW, H.FILL): FILLED,
+    (NEW, H.CANCEL_SENT): PENDING_CANCEL,
+    (NEW, H.CANCELED): CANCELED,  # by the venue itself, or an IOC's remainder
+    (NEW, H.REJECTED): REJECTED,  # seen at real venues: acknowledged by the front, refused by the book
+    (NEW, H.EXPIRED): EXPIRED,
+    (PARTIALLY_FILLED, H.ACK): PARTIALLY_FILLED,  # the acknowledgement comes after the first fill
+    (PARTIALLY_FILLED, H.PARTIAL_FILL): PARTIALLY_FILLED,
+    (PARTIALLY_FILLED, H.FILL): FILLED,
+    (PARTIALLY_FILLED, H.CANCEL_SENT): PENDING_CANCEL,
+    (PARTIALLY_FILLED, H.CANCELED): CANCELED,
+    (PARTIALLY_FILLED, H.EXPIRED): EXPIRED,
+    (PENDING_CANCEL, H.ACK): PENDING_CANCEL,  # the cancel overtook the acknowledgement
+    (PENDING_CANCEL, H.PARTIAL_FILL): PENDING_CANCEL,
+    (PENDING_CANCEL, H.FILL): FILLED,  # the fill won the race
+    (PENDING_CANCEL, H.CANCEL_SENT): PENDING_CANCEL,
+    (PENDING_CANCEL, H.CANCELED): CANCELED,
+    (PENDING_CANCEL, H.CANCEL_REJECTED): WORKING,
+    (PENDING_CANCEL, H.REJECTED): REJECTED,
+    (PENDING_CANCEL, H.EXPIRED): EXPIRED,
+    (PENDING_CANCEL, H.LOST): UNKNOWN,
+    (PENDING_CANCEL, H.UNSENT): CANCELED,
+    (UNKNOWN, H.ACK): WORKING,
+    (UNKNOWN, H.PARTIAL_FILL): PARTIALLY_FILLED,
+    (UNKNOWN, H.FILL): FILLED,
+    (UNKNOWN, H.CANCEL_SENT): UNKNOWN,  # a cancel of an UNKNOWN order is sent; only the venue ends the doubt
+    (UNKNOWN, H.CANCELED): CANCELED,
+    (UNKNOWN, H.CANCEL_REJECTED): UNKNOWN,
+    (UNKNOWN, H.REJECTED): REJECTED,
+    (UNKNOWN, H.EXPIRED): EXPIRED,
+    (UNKNOWN, H.LOST): UNKNOWN,
+    (UNKNOWN, H.NOT_FOUND): PENDING_NEW,  # through the send gate again, or cancelled there
+    (UNKNOWN, H.UNSENT): CANCELED,
+    (CANCELED, H.PARTIAL_FILL): CANCELED,  # filled before the cancel, reported after it: the fill counts
+    (CANCELED, H.FILL): FILLED,  # likewise, and nothing was left to cancel
+    (CANCELED, H.CANCEL_REJECTED): CANCELED,  # cancelled twice
+    (FILLED, H.ACK): FILLED,
+    (FILLED, H.CANCEL_REJECTED): FILLED,  # too late to cancel
+    (REJECTED, H.CANCEL_REJECTED): REJECTED,
+    (EXPIRED, H.PARTIAL_FILL): EXPIRED,
+    (EXPIRED, H.FILL): FILLED,
+    (EXPIRED, H.CANCEL_REJECTED): EXPIRED,
+}
+
+_HAPPENINGS: Final = {
+    ExecType.NEW: H.ACK,
+    ExecType.CANCELED: H.CANCELED,
+    ExecType.REJECTED: H.REJECTED,
+    ExecType.EXPIRED: H.EXPIRED,
+    ExecType.CANCEL_REJECT: H.CANCEL_REJECTED,
+    ExecType.NOT_FOUND: H.NOT_FOUND,
+}
+
+_BY_STATUS: Final = {
+    OrderStatus.NEW: H.ACK,
+    OrderStatus.PARTIALLY_FILLED: H.PARTIAL_FILL,
+    OrderStatus.FILLED: H.FILL,
+    OrderStatus.CANCELED: H.CANCELED,
+    OrderStatus.REJECTED: H.REJECTED,
+    OrderStatus.EXPIRED: H.EXPIRED,
+}
+
+
+def happening_of(exec_type: ExecType, status: OrderStatus, *, leaves_nothing: bool) -> Happening | None:
+    """Return what a venue report says happened; ORDER_STATUS by the state it names. None: nothing that we know."""
+    if exec_type is ExecType.TRADE:
+        return H.FILL if leaves_nothing else H.PARTIAL_FILL
+    if exec_type is ExecType.ORDER_STATUS:
+        return _BY_STATUS.get(status)
+    return _HAPPENINGS.get(exec_type)
+
+
+def next_status(status: OrderStatus, happening: Happening, *, is_filled_partly: bool) -> OrderStatus | None:
+    """Return the state after; None where the table has no such transition."""
+    after = TRANSITIONS.get((status, happening))
+    if after is WORKING:
+        return PARTIALLY_FILLED if is_filled_partly else NEW
+    return after

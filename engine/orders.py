@@ -1,0 +1,325 @@
+"""New orders and cancels: ``decide_*`` reads, ``apply_*`` writes (DESIGN section 7).
+
+The hot path. ``decide_new`` leaves what it looked up (digest, slot, view) in the scratch of the ``Orders`` object, and
+``apply_ordered`` of the same command takes it from there; recovery calls ``apply_ordered`` alone, which looks it up.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from engine.dedup import NO_PAYLOAD, key_digest, payload_hash
+from engine.state import Order, OutgoingKind, Permit, State, VenueState
+from protocol.codes import Code, Mode, OrderStatus, OutcomeKind, RetryReason, Scope, Side
+from protocol.orders import CancelOrder, NewOrder
+from protocol.records import CancelDecision, CancelRequested, NewDecision, OrderClass, Ordered, Reference
+from protocol.session import Facts, Item
+from risk.gate.checks import CHECKS, View, first_refusal
+from risk.gate.evidence import facts_of
+from risk.gate.exposure import UNLIMITED, Route
+
+ACCEPTED: Final = OutcomeKind.ACCEPTED
+REJECTED: Final = OutcomeKind.REJECTED
+OK: Final = Code.OK
+BUY: Final = Side.BUY
+EXIT: Final = OrderClass.EXIT
+INC: Final = OrderClass.INC
+PENDING_NEW: Final = OrderStatus.PENDING_NEW
+# MSG, AUTH, ACCOUNT, STRATEGY, INSTR and ID come before the view exists.
+ENVELOPE_CHECKS: Final = 6
+CHECKS_ALL: Final = ENVELOPE_CHECKS + len(CHECKS)
+ORDER_ID_BYTES: Final = 12
+
+
+class Replay(NamedTuple):
+    """The key is known with the same content: answer the outcome of the record at ``position``."""
+
+    position: int
+    status: OrderStatus
+
+
+class Defer(NamedTuple):
+    """Not taken, nothing journaled: the session is told to come again."""
+
+    reason: RetryReason
+
+
+class Orders:
+    """Decides and applies commands over one State."""
+
+    __slots__ = ("_digest", "_id_base", "_offset", "_prefix", "_prepared", "_state", "_view")
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._view = View()
+        self._prepared: NewOrder | None = None
+        self._digest = b""
+        self._offset = 0
+        self._id_base = blake2b(digest_size=ORDER_ID_BYTES)
+        self._prefix = "P-"
+
+    def take_identity(self) -> None:
+        """Take mode and key of order ids from the state; after the first record."""
+        self._id_base = blake2b(digest_size=ORDER_ID_BYTES, key=self._state.order_id_key)
+        self._prefix = "P-" if self._state.mode is Mode.PAPER else ""
+
+    def order_id(self, digest: bytes, trading_date: int, leg: int = 0, attempt: int = 0) -> str:
+        """Return the keyed hash of (account, client_order_id, leg, trading date, attempt) (DESIGN 6.7)."""
+        h = self._id_base.copy()
+        h.update(digest + trading_date.to_bytes(4, "little") + bytes((leg, attempt)))
+        return self._prefix + h.hexdigest()
+
+    def decide_new(
+        self,
+        order: NewOrder,
+        item: Item,
+        permit: Permit | None,
+        now_ns: int,
+        reference: Reference | None,
+        defer: RetryReason | None,
+    ) -> NewDecision | Replay | Defer:
+        """Say what happens to a new order.
+
+        Args:
+            order: The command.
+            item: How it came; its command's bytes are what the payload hash covers.
+            permit: Of (source, principal); None = the source may not speak for the principal.
+            now_ns: The batch's clock read, UTC nanoseconds.
+            reference: Price the order is checked against; None = no fresh one.
+            defer: Why new risk can't be taken now (drain, disk, session in RETRY); exits pass.
+        """
+        key = (order.account, order.strategy, order.instrument)
+        route = permit.routes.get(key) if permit is not None else None
+        if route is None:
+            found = self._find_route(permit, key)
+            if not isinstance(found, Route):
+                return self._refuse_unrouted(order, item, found)
+            route = found
+        state = self._state
+        dedup = state.dedup
+        self._prepared = None
+        self._digest = digest = key_digest(order.account, order.client_order_id)
+        self._offset = offset = dedup.find(digest)
+        if offset >= 0:
+            known = self._decide_known(offset, item)
+            if known is not None:
+                return known
+        view = self._look(order, item, route, now_ns, reference)
+        venue = state.venues[route.instrument.venue]
+        if defer is not None or dedup.is_full or not venue.ready:
+            deferred = self._defer(view, venue, defer)
+            if deferred is not None:
+                return deferred
+        code = first_refusal(view)
+        if code is not OK:
+            return NewDecision(REJECTED, code, checks_passed=_passed(code, view), facts=facts_of(code, view))
+        self._prepared = order
+        step = route.instrument.quantity_step_e9
+        ledger = route.ledger
+        if view.side is BUY:
+            after = (ledger.position + ledger.buy + view.quantity) * step
+        else:
+            after = (ledger.position - ledger.sell - view.quantity) * step
+        limit = route.position.value
+        return NewDecision(
+            ACCEPTED,
+            OK,
+            self.order_id(digest, state.trading_date),
+            venue.last_seq + 1,
+            CHECKS_ALL,
+            after,
+            limit if limit != UNLIMITED else -1,
+            EXIT if view.is_exit else INC,
+        )
+
+    def apply_ordered(self, record: Ordered, order: NewOrder, position: int, now_ns: int) -> None:
+        """Write what ``decide_new`` decided."""
+        decision = record.decision
+        if not decision.takes_key:
+            return
+        item = record.item
+        state = self._state
+        accepted = decision.kind is ACCEPTED
+        if self._prepared is order:
+            digest, offset, view = self._digest, self._offset, self._view
+        else:
+            digest = key_digest(order.account, order.client_order_id)
+            offset = state.dedup.find(digest)
+            view = self._view
+            if accepted:
+                route = state.route(order.account, order.strategy, order.instrument)
+                view = self._look(order, item, route, now_ns, record.reference)
+        self._prepared = None
+        payload = payload_hash(item.command)
+        status = PENDING_NEW if accepted else OrderStatus.REJECTED
+        if offset < 0:
+            offset = -1 - offset
+            state.dedup.insert(offset, digest, payload, position, status)
+        else:  # the tombstone of a cancel that came first
+            state.dedup.replace(offset, payload, position, status)
+        if accepted:
+            self._open(order, record, view, digest, offset, now_ns)
+
+    def _open(self, command: NewOrder, record: Ordered, view: View, digest: bytes, slot: int, now_ns: int) -> None:
+        state = self._state
+        decision = record.decision
+        order = Order(view.route, view.side, view.price)
+        order.account = command.account
+        order.client_order_id = command.client_order_id
+        order.order_id = decision.order_id
+        order.order_type = view.order_type
+        order.time_in_force = view.time_in_force
+        order.status = PENDING_NEW
+        order.quantity = view.quantity
+        order.limit_price = 0 if command.price_e9 == 0 else view.price
+        order.cum = 0
+        order.value_e9 = 0
+        order.reduce_only = command.reduce_only
+        order.venue_seq = decision.venue_seq
+        order.cancel_seq = 0
+        order.accepted_ns = now_ns
+        order.created_at_ns = view.created_at_ns
+        order.trace_id = record.item.trace_id
+        order.digest = digest
+        order.slot = slot
+        state.orders[order.order_id] = order
+        state.by_key[digest] = order
+        state.book.set_leaves(order, view.quantity)
+        state.book.charge(order, now_ns)
+        state.venues[view.route.instrument.venue].add(decision.venue_seq, OutgoingKind.NEW, order, now_ns)
+
+    def decide_cancel(self, command: CancelOrder, permit: Permit | None) -> CancelDecision | Defer:
+        """Say what happens to a cancel: idempotent by state, never refused by a limit (DECISIONS 10, RISK.md A7.3)."""
+        if permit is None or not permit.may_use(command.account):
+            return CancelDecision(REJECTED, Code.AUTH_NOT_PERMITTED)
+        state = self._state
+        if command.account not in state.accounts:
+            return CancelDecision(REJECTED, Code.ACCOUNT_UNKNOWN)
+        digest = key_digest(command.account, command.orig_client_order_id)
+        order = state.by_key.get(digest)
+        if order is not None:
+            return self._decide_live_cancel(order)
+        offset = state.dedup.find(digest)
+        if offset < 0:
+            if state.dedup.is_exhausted:
+                return Defer(RetryReason.DEDUP_FULL)
+            return CancelDecision(ACCEPTED, Code.TOMBSTONE, status=OrderStatus.TOMBSTONE)
+        _, _, status = state.dedup.entry(offset)
+        if status is OrderStatus.TOMBSTONE:
+            return CancelDecision(ACCEPTED, Code.TOMBSTONE, status=status)
+        return CancelDecision(REJECTED, Code.ORDER_TERMINAL, status=status)
+
+    def _decide_live_cancel(self, order: Order) -> CancelDecision:
+        step = order.route.instrument.quantity_step_e9
+        leaves_e9, cum_e9 = order.leaves * step, order.cum * step
+        if order.cancel_seq:
+            return CancelDecision(ACCEPTED, OK, order.order_id, 0, order.status, 0, leaves_e9, cum_e9)
+        venue = self._state.venues[order.route.instrument.venue]
+        status = order.status if order.status is OrderStatus.UNKNOWN else OrderStatus.PENDING_CANCEL
+        return CancelDecision(ACCEPTED, OK, order.order_id, venue.last_seq + 1, status, 0, leaves_e9, cum_e9)
+
+    def apply_cancel(self, record: CancelRequested, command: CancelOrder, position: int, now_ns: int) -> None:
+        """Write what ``decide_cancel`` decided."""
+        decision = record.decision
+        if decision.kind is not ACCEPTED:
+            return
+        state = self._state
+        if decision.code is Code.TOMBSTONE:
+            digest = key_digest(command.account, command.orig_client_order_id)
+            offset = state.dedup.find(digest)
+            if offset < 0:
+                state.dedup.insert(-1 - offset, digest, NO_PAYLOAD, position, OrderStatus.TOMBSTONE)
+            return
+        if decision.venue_seq:
+            self.cancel_at_venue(state.orders[decision.order_id], decision.venue_seq, now_ns)
+
+    def cancel_at_venue(self, order: Order, venue_seq: int, now_ns: int) -> None:
+        """Number a cancel and put the order into PENDING_CANCEL (an UNKNOWN one stays UNKNOWN)."""
+        state = self._state
+        order.cancel_seq = venue_seq
+        if order.status is not OrderStatus.UNKNOWN:
+            order.status = OrderStatus.PENDING_CANCEL
+            state.dedup.set_state(order.slot, order.status)
+        state.venues[order.route.instrument.venue].add(venue_seq, OutgoingKind.CANCEL, order, now_ns)
+
+    def _find_route(self, permit: Permit | None, key: tuple[str, str, str]) -> Route | Code:
+        account, strategy, instrument = key
+        state = self._state
+        if permit is None or not permit.may_trade(account, strategy):
+            return Code.AUTH_NOT_PERMITTED
+        if account not in state.accounts:
+            return Code.ACCOUNT_UNKNOWN
+        if strategy not in state.strategies:
+            return Code.STRATEGY_UNKNOWN
+        if instrument not in state.instruments:
+            return Code.INSTR_UNKNOWN
+        # A route is a look-up kept, no state of its own until an order is applied to it.
+        route = state.route(account, strategy, instrument)
+        permit.routes[key] = route
+        return route
+
+    def _refuse_unrouted(self, order: NewOrder, item: Item, code: Code) -> NewDecision | Replay:
+        if code is Code.AUTH_NOT_PERMITTED:
+            return NewDecision(REJECTED, code, checks_passed=1, takes_key=False)
+        offset = self._state.dedup.find(key_digest(order.account, order.client_order_id))
+        if offset >= 0:
+            known = self._decide_known(offset, item)
+            if known is not None:
+                return known
+        keys = {
+            Code.ACCOUNT_UNKNOWN: (2, Scope.ACCOUNT, order.account),
+            Code.STRATEGY_UNKNOWN: (3, Scope.STRATEGY, order.strategy),
+            Code.INSTR_UNKNOWN: (4, Scope.INSTRUMENT, order.instrument),
+        }
+        passed, scope, key = keys[code]
+        return NewDecision(REJECTED, code, checks_passed=passed, facts=Facts(scope=scope, key=key))
+
+    def _decide_known(self, offset: int, item: Item) -> NewDecision | Replay | None:
+        payload, position, status = self._state.dedup.entry(offset)
+        if status is OrderStatus.TOMBSTONE:
+            return NewDecision(REJECTED, Code.CANCELLED_BEFORE_ARRIVAL, checks_passed=ENVELOPE_CHECKS - 1)
+        if payload != payload_hash(item.command):
+            return NewDecision(REJECTED, Code.ID_CONFLICT, checks_passed=ENVELOPE_CHECKS - 1, takes_key=False)
+        return Replay(position, status)
+
+    def _look(self, order: NewOrder, item: Item, route: Route, now_ns: int, reference: Reference | None) -> View:
+        state = self._state
+        params = state.params
+        assert params is not None
+        view = self._view
+        view.route = route
+        view.reference = reference
+        view.side = order.side
+        view.order_type = order.order_type
+        view.time_in_force = order.time_in_force
+        view.quantity_e9 = order.quantity_e9
+        view.price_e9 = order.price_e9
+        view.reduce_only = order.reduce_only
+        view.now_ns = now_ns
+        view.created_at_ns = item.created_at_ns
+        view.order_age_max_ns = params.order_age_max_ns
+        view.skew_max_ns = params.skew_max_ns
+        view.look(state.book)
+        return view
+
+    def _defer(self, view: View, venue: VenueState, defer: RetryReason | None) -> Defer | NewDecision | None:
+        if not venue.ready:
+            params = self._state.params
+            assert params is not None
+            if view.now_ns - venue.changed_ns >= params.venue_wait_ns:
+                return NewDecision(REJECTED, Code.VENUE_DOWN, checks_passed=ENVELOPE_CHECKS)
+            return Defer(RetryReason.VENUE_NOT_READY)
+        if self._state.dedup.is_full and (not view.is_exit or self._state.dedup.is_exhausted):
+            return Defer(RetryReason.DEDUP_FULL)
+        if defer is not None and not view.is_exit:
+            return Defer(defer)
+        return None
+
+
+def _passed(code: Code, view: View) -> int:
+    """Return how many checks passed before the one that refused."""
+    for index, check in enumerate(CHECKS):
+        if check(view) is code:
+            return ENVELOPE_CHECKS + index
+    return CHECKS_ALL

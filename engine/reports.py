@@ -1,0 +1,257 @@
+"""Venue reports, the send gate, queries: ``decide_*`` reads, ``apply_*`` writes.
+
+Rules of DESIGN 6: reports are taken in the gateway's order and once (9), fills once per (venue, trade_id), an order
+without an answer is UNKNOWN and stays reserved (6), a late send is checked again (8).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engine.order_state import Happening, happening_of, next_status
+from engine.orders import Orders
+from engine.state import Order, Outgoing, OutgoingKind, State, VenueState
+from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Scope, TradingState
+from protocol.records import (
+    EngineCancel,
+    Queried,
+    Reference,
+    ReportDecision,
+    ReportEffect,
+    SendDecided,
+    VenueChanged,
+)
+from protocol.venue import Report
+from risk.gate.checks import View, first_late_refusal
+
+OK: Final = Code.OK
+NEW: Final = OutgoingKind.NEW
+CANCEL: Final = OutgoingKind.CANCEL
+VOID: Final = OutgoingKind.VOID
+
+
+class Reports:
+    """Decides and applies what venues say over one State."""
+
+    __slots__ = ("_orders", "_state")
+
+    def __init__(self, state: State, orders: Orders) -> None:
+        self._state = state
+        self._orders = orders
+
+    def decide_report(self, venue: VenueState, report: Report) -> ReportDecision:
+        """Say what a report does. The caller has seen to ``report_seq`` being the next one."""
+        state = self._state
+        order = state.orders.get(report.order_id) or state.closed.get(report.order_id)
+        if order is None:
+            return ReportDecision(ReportEffect.ORDER_UNKNOWN)
+        quantity_e9 = report.last_quantity_e9
+        if quantity_e9 and report.trade_id in venue.trade_ids:
+            return self._described(order, ReportEffect.DUPLICATE, order.status, order.leaves, order.cum, 0)
+        step = order.route.instrument.quantity_step_e9
+        filled, off_step = divmod(quantity_e9, step)
+        cum = order.cum + filled
+        if off_step or (report.exec_type is ExecType.ORDER_STATUS and report.cum_quantity_e9 != order.cum * step):
+            return self._described(order, ReportEffect.REFUSED, order.status, order.leaves, order.cum, 0)
+        if cum > order.quantity:
+            return self._described(order, ReportEffect.OVERFILL, OrderStatus.FILLED, 0, cum, filled, report)
+        happening = happening_of(report.exec_type, report.status, leaves_nothing=cum == order.quantity)
+        status = None if happening is None else next_status(order.status, happening, is_filled_partly=cum > 0)
+        if status is None:
+            return self._described(order, ReportEffect.REFUSED, order.status, order.leaves, order.cum, 0)
+        leaves = 0 if status in TERMINAL else order.quantity - cum
+        return self._described(order, ReportEffect.APPLIED, status, leaves, cum, filled, report)
+
+    def _described(
+        self,
+        order: Order,
+        effect: ReportEffect,
+        status: OrderStatus,
+        leaves: int,
+        cum: int,
+        filled: int,
+        report: Report | None = None,
+    ) -> ReportDecision:
+        route = order.route
+        instrument = route.instrument
+        step = instrument.quantity_step_e9
+        value_e9 = order.value_e9
+        position = route.ledger.position
+        if filled:
+            assert report is not None
+            value_e9 += instrument.value_e9(filled, report.last_price_e9 // instrument.price_step_e9)
+            position += filled if order.side == 1 else -filled
+        return ReportDecision(
+            effect, order.account, order.client_order_id, route.strategy.name, instrument.name, order.side,
+            order.order_type, order.time_in_force, order.quantity * step, order.limit_price * instrument.price_step_e9,
+            status, leaves * step, cum * step, value_e9, position * step, order.trace_id,
+        )  # fmt: skip
+
+    def apply_report(self, venue: VenueState, report: Report, decision: ReportDecision) -> None:
+        """Write what ``decide_report`` decided."""
+        state = self._state
+        venue.report_seq = report.report_seq
+        awaiting = venue.awaiting
+        if report.venue_seq:
+            awaiting.pop(report.venue_seq, None)
+        effect = decision.effect
+        if effect is ReportEffect.ORDER_UNKNOWN:
+            if report.last_quantity_e9:
+                state.raise_state(Scope.GLOBAL, "", TradingState.REDUCING, f"fill of unknown order {report.order_id}")
+            return
+        if effect is not ReportEffect.APPLIED and effect is not ReportEffect.OVERFILL:
+            return
+        order = state.orders.get(report.order_id) or state.closed[report.order_id]
+        if report.last_quantity_e9:
+            state.book.fill(order, report.last_quantity_e9 // order.route.instrument.quantity_step_e9)
+            state.remember_trade(venue, report.trade_id)
+        self._set(venue, order, decision)
+        if effect is ReportEffect.OVERFILL:
+            name = order.route.instrument.name
+            state.raise_state(Scope.INSTRUMENT, name, TradingState.HALTED_AUTO, f"overfill of {order.order_id}")
+        if report.exec_type is ExecType.NOT_FOUND:
+            venue.not_found[order.order_id] = order
+        elif report.exec_type is ExecType.CANCEL_REJECT and order.status not in TERMINAL:
+            order.cancel_seq = 0  # a later cancel is sent again
+
+    def _set(self, venue: VenueState, order: Order, decision: ReportDecision) -> None:
+        state = self._state
+        step = order.route.instrument.quantity_step_e9
+        order.cum = decision.cum_quantity_e9 // step
+        order.value_e9 = decision.value_e9
+        status = decision.status
+        state.book.set_leaves(order, decision.leaves_quantity_e9 // step)
+        if status is not order.status:
+            order.status = status
+            state.dedup.set_state(order.slot, status)
+        if status in TERMINAL:
+            _void(venue, order)
+            state.close(order)
+
+    def apply_resolved(self, order_id: str, decision: ReportDecision) -> None:
+        """Write an operator's word on an UNKNOWN order; what it filled moves the position."""
+        order = self._state.orders[order_id]
+        venue = self._state.venues[order.route.instrument.venue]
+        step = order.route.instrument.quantity_step_e9
+        filled = decision.cum_quantity_e9 // step - order.cum
+        if filled:
+            self._state.book.fill(order, filled)
+        venue.not_found.pop(order_id, None)
+        self._set(venue, order, decision)
+
+    # The send gate
+
+    def decide_send(self, order: Order, venue_seq: int, now_ns: int, reference: Reference | None) -> SendDecided:
+        """Say whether an order not yet sent may still go (DESIGN 6.8)."""
+        code = self._late_refusal(order, now_ns, reference)
+        venue = order.route.instrument.venue
+        if code is OK:
+            return SendDecided(venue, venue_seq, order.order_id, OK)
+        why = Code.UNSENT_KILLED if order.cancel_seq or code is Code.STATE_HALTED else Code.UNSENT_STALE
+        cancel = EngineCancel(
+            order.account, order.client_order_id, order.order_id, 0, venue_seq, why,
+            order.cum * order.route.instrument.quantity_step_e9,
+        )  # fmt: skip
+        return SendDecided(venue, venue_seq, order.order_id, code, cancel)
+
+    def _late_refusal(self, order: Order, now_ns: int, reference: Reference | None) -> Code:
+        if order.cancel_seq:
+            return Code.UNSENT_KILLED
+        params = self._state.params
+        assert params is not None
+        view = View()
+        route = order.route
+        view.route = route
+        view.reference = reference
+        view.side = order.side
+        view.order_type = order.order_type
+        view.time_in_force = order.time_in_force
+        view.quantity_e9 = 0  # its own leaves are in B or S already
+        view.price_e9 = order.limit_price * route.instrument.price_step_e9
+        view.reduce_only = order.reduce_only
+        view.now_ns = now_ns
+        view.created_at_ns = order.created_at_ns
+        view.order_age_max_ns = params.order_age_max_ns
+        view.skew_max_ns = params.skew_max_ns
+        view.look(self._state.book)
+        return first_late_refusal(view)
+
+    def apply_send(self, record: SendDecided, now_ns: int) -> None:
+        """Write what ``decide_send`` decided."""
+        venue = self._state.venues[record.venue]
+        order = self._state.orders[record.order_id]
+        again = record.venue_seq != order.venue_seq
+        if again:
+            venue.not_found.pop(record.order_id, None)
+        if record.cancel is not None:
+            self.apply_unsent(record.cancel)
+        elif again:
+            order.venue_seq = record.venue_seq
+            venue.add(record.venue_seq, NEW, order, now_ns)
+
+    def apply_unsent(self, cancel: EngineCancel) -> None:
+        """Close an order that was never sent; its numbers become VOID."""
+        state = self._state
+        order = state.orders[cancel.order_id]
+        venue = state.venues[order.route.instrument.venue]
+        _void(venue, order)
+        state.book.set_leaves(order, 0)
+        order.status = OrderStatus.CANCELED
+        state.dedup.set_state(order.slot, order.status)
+        state.close(order)
+
+    # Venue sessions
+
+    def decide_unknown(self, venue: VenueState, received_seq: int) -> Queried | None:
+        """Return the numbered queries for what the gateway holds and has not reported on; None = nothing open."""
+        doubtful: dict[str, Order] = {}
+        for outgoing in venue.awaiting.values():
+            if outgoing.seq <= received_seq and outgoing.kind is not VOID and outgoing.order.status not in TERMINAL:
+                doubtful[outgoing.order.order_id] = outgoing.order
+        if not doubtful:
+            return None
+        queries = [(order_id, venue.last_seq + n) for n, order_id in enumerate(doubtful, start=1)]
+        return Queried(venue.name, queries)
+
+    def apply_queried(self, record: Queried, now_ns: int) -> None:
+        """Write: the orders are UNKNOWN until their queries are answered."""
+        state = self._state
+        venue = state.venues[record.venue]
+        asked = {order_id for order_id, _ in record.queries}
+        first = record.queries[0][1]
+        for seq in [
+            o.seq for o in venue.awaiting.values() if o.order.order_id in asked and o.seq <= venue.received_seq
+        ]:
+            del venue.awaiting[seq]
+        assert first == venue.last_seq + 1
+        for order_id, seq in record.queries:
+            order = state.orders[order_id]
+            status = next_status(order.status, Happening.LOST, is_filled_partly=order.cum > 0)
+            if status is not None:
+                order.status = status
+                state.dedup.set_state(order.slot, status)
+            venue.add(seq, OutgoingKind.QUERY, order, now_ns)
+
+    def apply_venue(self, record: VenueChanged, now_ns: int) -> None:
+        """Write that a gateway is READY or lost."""
+        venue = self._state.venues[record.venue]
+        venue.ready = record.ready
+        venue.changed_ns = now_ns
+        venue.gateway_instance = record.gateway_instance
+        venue.received_seq = record.received_seq
+        settled = [o.seq for o in venue.awaiting.values() if o.seq <= record.received_seq and _is_settled(o)]
+        for seq in settled:
+            del venue.awaiting[seq]
+
+
+def _void(venue: VenueState, order: Order) -> None:
+    """Empty what of a finished order is still numbered: a number may be unsent, so it stays, to keep them contiguous."""
+    for seq in (order.venue_seq, order.cancel_seq):
+        outgoing = venue.awaiting.get(seq)
+        if outgoing is not None:
+            outgoing.kind = VOID
+
+
+def _is_settled(outgoing: Outgoing) -> bool:
+    """Whether nobody waits for an answer to this number any more."""
+    return outgoing.kind is VOID or outgoing.order.status in TERMINAL

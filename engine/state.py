@@ -1,0 +1,355 @@
+"""What ``apply`` writes: the order table, the exposure book, the dedup map, venues, halts, parameters.
+
+Each fact has one owner: an order owns cum, leaves and status; the exposure book owns positions, reservations and
+rate logs. ``state_hash`` covers all of it in canonical order (DECISIONS 5).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Container
+from enum import IntEnum
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+import msgspec
+
+from engine.dedup import DedupTable
+from protocol.codes import Mode, OrderStatus, OrderType, Scope, TimeInForce, TradingState
+from protocol.params import ChannelParams, InstrumentParams, Params, PrincipalParams
+from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Reservation, Route, StrategyState
+from risk.gate.limits import LimitTable
+
+CLOSED_MAX: Final = 4096
+TRADE_IDS_MAX: Final = 50_000
+ANY: Final = "*"
+
+
+class OutgoingKind(IntEnum):
+    """What a numbered command to a venue is."""
+
+    NEW = 1
+    CANCEL = 2
+    QUERY = 3
+    VOID = 4
+
+
+class Order(Reservation):
+    """One order from acceptance until it leaves memory. Quantities count quantity steps, prices price steps."""
+
+    __slots__ = (
+        "accepted_ns",
+        "account",
+        "cancel_seq",
+        "client_order_id",
+        "created_at_ns",
+        "cum",
+        "digest",
+        "limit_price",
+        "order_id",
+        "order_type",
+        "quantity",
+        "reduce_only",
+        "slot",
+        "status",
+        "time_in_force",
+        "trace_id",
+        "value_e9",
+        "venue_seq",
+    )
+
+    account: str
+    client_order_id: str
+    order_id: str
+    order_type: OrderType
+    time_in_force: TimeInForce
+    status: OrderStatus
+    quantity: int
+    limit_price: int
+    cum: int
+    value_e9: int
+    reduce_only: bool
+    venue_seq: int
+    cancel_seq: int
+    accepted_ns: int
+    created_at_ns: int
+    trace_id: bytes
+    digest: bytes
+    slot: int
+
+
+class Outgoing:
+    """A numbered command to a venue that no report has answered yet: the outbox is state (DESIGN 6.6)."""
+
+    __slots__ = ("at_ns", "kind", "order", "seq")
+
+    def __init__(self, seq: int, kind: OutgoingKind, order: Order, at_ns: int) -> None:
+        self.seq = seq
+        self.kind = kind
+        self.order = order
+        self.at_ns = at_ns
+
+
+class VenueState:
+    """One venue. ``fresh`` hands new commands to the loop; it is no state and is empty after recovery."""
+
+    __slots__ = (
+        "awaiting",
+        "changed_ns",
+        "fresh",
+        "gateway_instance",
+        "last_seq",
+        "name",
+        "not_found",
+        "ready",
+        "received_seq",
+        "report_seq",
+        "trade_ids",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ready = False
+        self.changed_ns = 0
+        self.gateway_instance = b""
+        self.last_seq = 0
+        self.received_seq = 0
+        self.report_seq = 0
+        self.awaiting: dict[int, Outgoing] = {}
+        self.not_found: dict[str, Order] = {}
+        self.trade_ids: dict[str, None] = {}
+        self.fresh: deque[Outgoing] = deque()
+
+    def add(self, seq: int, kind: OutgoingKind, order: Order, at_ns: int) -> None:
+        """Take the next number for a command."""
+        assert seq == self.last_seq + 1
+        self.last_seq = seq
+        outgoing = Outgoing(seq, kind, order, at_ns)
+        self.awaiting[seq] = outgoing
+        self.fresh.append(outgoing)
+
+
+class Halt(NamedTuple):
+    """Why a scope is not ACTIVE."""
+
+    state: TradingState
+    reason: str
+    operator: str
+
+
+class Permit:
+    """What one principal may do through one source; ``routes`` remembers what was found permitted."""
+
+    __slots__ = ("accounts", "routes", "strategies")
+
+    def __init__(self, principal: PrincipalParams) -> None:
+        self.accounts = frozenset(principal.accounts)
+        self.strategies = frozenset(principal.strategies)
+        self.routes: dict[tuple[str, str, str], Route] = {}
+
+    def may_trade(self, account: str, strategy: str) -> bool:
+        """Whether both are granted."""
+        return self.may_use(account) and (ANY in self.strategies or strategy in self.strategies)
+
+    def may_use(self, account: str) -> bool:
+        """Whether the account is granted: all that a cancel needs."""
+        return ANY in self.accounts or account in self.accounts
+
+
+class State:
+    """Everything that is a function of the journal."""
+
+    def __init__(self, dedup_keys_max: int) -> None:
+        self.mode = Mode.PAPER
+        self.shard = 0
+        self.epoch = 0
+        self.instance = b""
+        self.trading_date = 0
+        self.order_id_key = b""
+        self.last_ns = 0
+        self.params: Params | None = None
+        self.params_hash = b""
+        self.limits = LimitTable(())
+        self.book = ExposureBook()
+        self.instruments: dict[str, InstrumentState] = {}
+        self.accounts: dict[str, AccountState] = {}
+        self.strategies: dict[str, StrategyState] = {}
+        self.channels: dict[str, ChannelParams] = {}
+        self.principals: dict[str, PrincipalParams] = {}
+        self.permits: dict[tuple[str, str], Permit] = {}
+        self.routes: dict[tuple[str, str, str], Route] = {}
+        self.venues: dict[str, VenueState] = {}
+        self.orders: dict[str, Order] = {}
+        self.by_key: dict[bytes, Order] = {}
+        self.closed: dict[str, Order] = {}
+        self.halts: dict[tuple[Scope, str], Halt] = {}
+        self.dedup = DedupTable(dedup_keys_max)
+        self.unconfirmed_jump = False
+
+    def set_params(self, params: Params, content_hash: bytes) -> None:
+        """Take new parameters; positions, orders, counts and halts stay.
+
+        Steps are immutable: ``engine.start`` refuses a change of them before it is journaled.
+        """
+        self.params = params
+        self.params_hash = content_hash
+        self.limits = LimitTable(params.limits)
+        for row in params.instruments:
+            self._set_instrument(row)
+        listed = {row.instrument for row in params.instruments}
+        for name, instrument in self.instruments.items():
+            instrument.tradable = instrument.tradable and name in listed
+        for account in params.accounts:
+            known_account = self.accounts.setdefault(account.account, AccountState(account.account, account.currency))
+            known_account.rate = self.limits.rate(Scope.ACCOUNT, account.account, known_account.rate)
+        for strategy in params.strategies:
+            known = self.strategies.setdefault(strategy.strategy, StrategyState(strategy.strategy, strategy.ttl_ns))
+            known.ttl_ns = strategy.ttl_ns
+            known.rate = self.limits.rate(Scope.STRATEGY, strategy.strategy, known.rate)
+        self.channels = {c.source: c for c in params.channels}
+        self.principals = {p.principal: p for p in params.principals}
+        self.permits.clear()
+        for route in self.routes.values():
+            self.limits.bind(route)
+
+    def _set_instrument(self, row: InstrumentParams) -> None:
+        known = self.instruments.get(row.instrument)
+        if known is None:
+            self.instruments[row.instrument] = InstrumentState(row)
+            self.venues.setdefault(row.venue, VenueState(row.venue))
+        else:
+            known.update(row)
+
+    def permit(self, source: str, principal: str) -> Permit | None:
+        """Return what the principal may do through the source; None if the source may not speak for it."""
+        found = self.permits.get((source, principal))
+        if found is None:
+            channel = self.channels.get(source)
+            row = self.principals.get(principal)
+            if channel is None or row is None or not (ANY in channel.principals or principal in channel.principals):
+                return None
+            found = self.permits[source, principal] = Permit(row)
+        return found
+
+    def route(self, account: str, strategy: str, instrument: str) -> Route:
+        """Return the route of three known names, making it the first time."""
+        key = (account, strategy, instrument)
+        found = self.routes.get(key)
+        if found is None:
+            found = Route(
+                self.accounts[account],
+                self.strategies[strategy],
+                self.instruments[instrument],
+                self.book.ledger(account, instrument),
+            )
+            self.limits.bind(found)
+            self.routes[key] = found
+        return found
+
+    def set_trading_state(self, scope: Scope, key: str, state: TradingState) -> None:
+        """Set the state of one scope."""
+        match scope:
+            case Scope.GLOBAL:
+                self.book.state = state
+            case Scope.ACCOUNT:
+                self.accounts[key].state = state
+            case Scope.STRATEGY:
+                self.strategies[key].state = state
+            case Scope.INSTRUMENT:
+                self.instruments[key].state = state
+
+    def raise_state(self, scope: Scope, key: str, trading_state: TradingState, reason: str) -> None:
+        """Raise the severity of a scope by the engine itself; it never lowers one (RISK.md A6)."""
+        known = self.halts.get((scope, key))
+        if known is None or known.state < trading_state:
+            self.halts[scope, key] = Halt(trading_state, reason, "engine")
+            self.set_trading_state(scope, key, trading_state)
+
+    def knows(self, scope: Scope, key: str) -> bool:
+        """Whether there is such a scope."""
+        names: dict[Scope, Container[str]] = {
+            Scope.GLOBAL: {""},
+            Scope.ACCOUNT: self.accounts,
+            Scope.STRATEGY: self.strategies,
+            Scope.INSTRUMENT: self.instruments,
+        }
+        return key in names[scope]
+
+    def close(self, order: Order) -> None:
+        """Move a terminal order out of the open set; a few stay findable for late fills."""
+        if self.orders.pop(order.order_id, None) is None:
+            return
+        del self.by_key[order.digest]
+        self.closed[order.order_id] = order
+        if len(self.closed) > CLOSED_MAX:
+            del self.closed[next(iter(self.closed))]
+
+    def remember_trade(self, venue: VenueState, trade_id: str) -> None:
+        """Take the id into the window in which a repeated fill is seen."""
+        venue.trade_ids[trade_id] = None
+        if len(venue.trade_ids) > TRADE_IDS_MAX:
+            del venue.trade_ids[next(iter(venue.trade_ids))]
+
+
+def state_hash(state: State) -> str:
+    """Return a hash over everything ``apply`` writes, in canonical order; equal states have equal hashes."""
+    digest = blake2b(digest_size=16)
+    encode = msgspec.msgpack.encode
+    digest.update(
+        encode(
+            (
+                int(state.mode), state.shard, state.trading_date, state.order_id_key, state.last_ns, state.params_hash,
+                int(state.book.state), state.unconfirmed_jump,
+            )
+        )
+    )  # fmt: skip
+    for order_id in sorted(state.orders):
+        digest.update(encode(_order_row(state.orders[order_id])))
+    for order_id in sorted(state.closed):
+        digest.update(encode(_order_row(state.closed[order_id])))
+    for key in sorted(state.book.ledgers):
+        ledger = state.book.ledgers[key]
+        if ledger.position or ledger.buy or ledger.sell:
+            digest.update(encode((*key, ledger.position, ledger.buy, ledger.sell)))
+    for route_key in sorted(state.routes):
+        own = state.routes[route_key].own
+        if own.position or own.buy or own.sell:
+            digest.update(encode((*route_key, own.position, own.buy, own.sell)))
+    _hash_scopes(state, digest)
+    for name in sorted(state.venues):
+        digest.update(encode(_venue_row(state.venues[name])))
+    digest.update(encode([(int(s), k, *h) for (s, k), h in sorted(state.halts.items())]))
+    digest.update(state.dedup.content_hash())
+    return digest.hexdigest()
+
+
+def _order_row(order: Order) -> tuple[object, ...]:
+    return (
+        order.order_id, order.account, order.client_order_id, order.route.strategy.name, order.route.instrument.name,
+        int(order.side), int(order.order_type), int(order.time_in_force), int(order.status), order.quantity,
+        order.limit_price, order.price, order.leaves, order.cum, str(order.value_e9), str(order.reserved_value_e9),
+        order.venue_seq, order.cancel_seq, order.accepted_ns,
+    )  # fmt: skip
+
+
+def _hash_scopes(state: State, digest: blake2b) -> None:
+    encode = msgspec.msgpack.encode
+    for name in sorted(state.accounts):
+        account = state.accounts[name]
+        times = list(account.rate.times) if account.rate else None
+        cash = sorted((c, str(v)) for c, v in account.cash_e9.items())
+        digest.update(encode((name, int(account.state), account.open_count, str(account.open_value_e9), times, cash)))
+    for name in sorted(state.strategies):
+        strategy = state.strategies[name]
+        times = list(strategy.rate.times) if strategy.rate else None
+        digest.update(encode((name, int(strategy.state), times)))
+    for name in sorted(state.instruments):
+        digest.update(encode((name, int(state.instruments[name].state))))
+
+
+def _venue_row(venue: VenueState) -> tuple[object, ...]:
+    awaiting = [(o.seq, int(o.kind), o.order.order_id, o.at_ns) for o in venue.awaiting.values()]
+    return (
+        venue.name, venue.ready, venue.changed_ns, venue.gateway_instance, venue.last_seq, venue.received_seq,
+        venue.report_seq, awaiting, list(venue.not_found), list(venue.trade_ids),
+    )  # fmt: skip
