@@ -1,0 +1,114 @@
+"""Loads ``wojak.toml`` and turns it into what the processes are told (parameters of the gate, opening positions).
+
+Rule: what this returns was checked as a whole; nothing downstream has to doubt it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from msgspec import structs
+
+from cli.paths import Paths, paths_of
+from cli.problems import problems
+from cli.settings import LimitRow, OpeningFile, WojakConfig
+from engine.settings import Opening, OpeningCash, OpeningPosition
+from market.instruments import to_params
+from protocol import params as wire
+from protocol.codes import Scope
+from protocol.errors import ConfigError, FieldError
+from protocol.units import parse_e9
+from runtime.config import load_toml
+
+MS_NS: Final = 1_000_000
+
+
+class Loaded(NamedTuple):
+    """A configuration that was checked, where it came from, and where its deployment keeps things."""
+
+    config: WojakConfig
+    path: Path
+    paths: Paths
+
+    def resolve(self, name: str) -> Path:
+        """Return a file named in the configuration; relative names are relative to it."""
+        return self.path.parent / name
+
+
+def load(path: Path, ticks: Path | None = None) -> Loaded:
+    """Return the checked configuration; ``ticks`` is a recording to replay instead of what the file says.
+
+    Raises:
+        ConfigError: Naming every fault.
+    """
+    path = Path(path).absolute()
+    config = load_toml(path, WojakConfig)
+    if ticks is not None:
+        feed = structs.replace(config.feed, source="binance", path=str(ticks.absolute()))
+        config = structs.replace(config, feed=feed)
+    if faults := problems(config, path.parent):
+        raise ConfigError(faults, str(path))
+    return Loaded(config, path, paths_of(path.parent / config.wojak.state_dir))
+
+
+def to_wire_params(config: WojakConfig) -> wire.Params:
+    """Return what the gate is told, in exact integers."""
+    return wire.Params(
+        instruments=tuple(to_params(r) for r in config.instruments),
+        accounts=tuple(wire.AccountParams(r.account, r.currency) for r in config.accounts),
+        strategies=tuple(wire.StrategyParams(r.strategy, r.ttl_ms * MS_NS) for r in config.strategies),
+        principals=tuple(wire.PrincipalParams(r.principal, r.accounts, r.strategies) for r in config.principals),
+        channels=tuple(wire.ChannelParams(r.source, r.principals) for r in config.sources),
+        limits=tuple(_limit(r) for r in config.limits),
+        order_age_max_ns=config.engine.order_age_max_ms * MS_NS,
+        skew_max_ns=config.engine.skew_max_ms * MS_NS,
+        send_age_max_ns=config.engine.send_age_max_ms * MS_NS,
+        exit_slots=config.engine.exit_slots,
+        venue_wait_ns=config.engine.venue_wait_ms * MS_NS,
+    )
+
+
+def _limit(row: LimitRow) -> wire.LimitRow:
+    value = row.value if isinstance(row.value, int) else parse_e9(row.value, "value")
+    scope = Scope[row.scope.upper()]
+    return wire.LimitRow(wire.LimitName[row.limit], scope, row.key, value, row.window_ms * MS_NS, row.reserve_exit)
+
+
+def to_opening(loaded: Loaded) -> Opening:
+    """Return positions and cash held before the journal began.
+
+    Raises:
+        ConfigError: If the file can't be used; every row's fault is named.
+    """
+    name = loaded.config.wojak.opening_file
+    if not name:
+        return Opening()
+    path = loaded.resolve(name)
+    rows = load_toml(path, OpeningFile)
+    accounts = {r.account for r in loaded.config.accounts}
+    instruments = {r.instrument for r in loaded.config.instruments}
+    named = [(f"positions[{n}]", p.account) for n, p in enumerate(rows.positions)]
+    named += [(f"cash[{n}]", c.account) for n, c in enumerate(rows.cash)]
+    faults = [
+        f"{at}.account: expected one of {', '.join(sorted(accounts))}, was {account!r}"
+        for at, account in named
+        if account not in accounts
+    ]
+    faults += [
+        f"positions[{n}].instrument: expected one of {', '.join(sorted(instruments))}, was {row.instrument!r}"
+        for n, row in enumerate(rows.positions)
+        if row.instrument not in instruments
+    ]
+    if faults:
+        raise ConfigError(faults, str(path))
+    try:
+        return Opening(
+            positions=tuple(
+                OpeningPosition(p.account, p.instrument, parse_e9(p.quantity, "quantity"), parse_e9(p.price, "price"))
+                for p in rows.positions
+            ),
+            cash=tuple(OpeningCash(c.account, c.currency, parse_e9(c.cash, "cash")) for c in rows.cash),
+        )
+    except FieldError as e:
+        raise ConfigError([f"{e.field}: expected {e.expected}, was {e.value!r}"], str(path)) from e

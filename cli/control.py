@@ -1,0 +1,133 @@
+"""The brake: kill, halt, reduce-only and resume, at one scope at a time. Journaled before it is answered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cli.engine_client import EngineClient
+from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
+from cli.view import grouped
+from protocol.codes import Scope
+from protocol.control import ConfirmClock, SetState
+from protocol.errors import ConfigError
+from runtime.clock import monotonic_ns
+
+MS_NS = 1_000_000
+Account = Annotated[str, Parameter(help="Only this account.")]
+Strategy = Annotated[str, Parameter(help="Only this strategy.")]
+Instrument = Annotated[str, Parameter(help="Only this instrument.")]
+Everything = Annotated[bool, Parameter(name="--global", negative="", help="Everything this engine trades.")]
+SAID = {"kill": "HALTED", "halt": "HALTED", "reduce_only": "REDUCE-ONLY", "resume": "ACTIVE"}
+
+
+def kill(
+    *,
+    reason: Reason,
+    account: Account = "",
+    strategy: Strategy = "",
+    instrument: Instrument = "",
+    everything: Everything = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Halt and cancel every open order of one scope.
+
+    Example: `wojak kill --account flow --reason "trying it"`
+    """
+    return _set("kill", reason, _scope(account, strategy, instrument, everything=everything), config)
+
+
+def halt(
+    *,
+    reason: Reason,
+    account: Account = "",
+    strategy: Strategy = "",
+    instrument: Instrument = "",
+    everything: Everything = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Refuse every new order of one scope; open ones stay, cancels pass.
+
+    Example: `wojak halt --global --reason "wrong prices"`
+    """
+    return _set("halt", reason, _scope(account, strategy, instrument, everything=everything), config)
+
+
+def reduce_only(
+    *,
+    reason: Reason,
+    account: Account = "",
+    strategy: Strategy = "",
+    instrument: Instrument = "",
+    everything: Everything = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Take only orders that reduce a position; open orders that would increase one are cancelled.
+
+    Example: `wojak reduce-only --strategy manual --reason "end of day"`
+    """
+    return _set("reduce_only", reason, _scope(account, strategy, instrument, everything=everything), config)
+
+
+def resume(
+    *,
+    reason: Reason = "resumed by operator",
+    account: Account = "",
+    strategy: Strategy = "",
+    instrument: Instrument = "",
+    everything: Everything = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Lift what kill, halt or reduce-only set at the same scope.
+
+    Example: `wojak resume --account flow`
+    """
+    return _set("resume", reason, _scope(account, strategy, instrument, everything=everything), config)
+
+
+def confirm_clock(*, reason: Reason, config: ConfigPath = DEFAULT_CONFIG) -> int:
+    """Say that this host's clock is right after it jumped; the engine leaves reduce-only.
+
+    Example: `wojak confirm-clock --reason "NTP was restarted"`
+    """
+    client = EngineClient(deployment(config).paths)
+    try:
+        say(client.ask(ConfirmClock(reason)).text)
+    finally:
+        client.close()
+    return 0
+
+
+def _scope(account: str, strategy: str, instrument: str, *, everything: bool) -> tuple[Scope, str]:
+    chosen = [
+        (scope, key)
+        for scope, key in ((Scope.ACCOUNT, account), (Scope.STRATEGY, strategy), (Scope.INSTRUMENT, instrument))
+        if key
+    ]
+    if everything:
+        chosen.append((Scope.GLOBAL, ""))
+    if len(chosen) != 1:
+        what = "expected exactly one of --account, --strategy, --instrument, --global"
+        raise ConfigError([f"{what}, was {len(chosen) or 'none'}"], "options")
+    return chosen[0]
+
+
+def _set(action: str, reason: str, at: tuple[Scope, str], config: str | ConfigPath) -> int:
+    scope, key = at
+    client = EngineClient(deployment(config).paths)
+    try:
+        started = monotonic_ns()
+        reply = client.ask(SetState(action, scope, key, reason), timeout_ms=10_000)
+        took_ms = (monotonic_ns() - started) // MS_NS
+    finally:
+        client.close()
+    name = f"{scope.name.lower()} {key}".strip()
+    option = "--global" if scope is Scope.GLOBAL else f"--{scope.name.lower()} {key}"
+    parts = [f"{name} {SAID[action]}", f"durable at seq {grouped(reply.seq)}"]
+    if action in {"kill", "reduce_only"}:
+        parts.insert(0, f"{grouped(reply.cancels)} open orders → cancels durable in {took_ms} ms")
+    if action != "resume":
+        parts.append(f"lift: wojak resume {option}")
+    say(" · ".join(parts))
+    return 0

@@ -1,0 +1,96 @@
+"""Asks a running engine over its control socket.
+
+Rule: no answer within the time is said as such, never taken for an answer; every request uses its own session, so
+a late reply can't be taken for the next one's.
+"""
+
+from __future__ import annotations
+
+import getpass
+from typing import Final
+
+import msgspec
+
+from cli.paths import Paths, read_token
+from protocol.channels import Context, Dealer, Waiter
+from protocol.control import (
+    ControlBody,
+    ControlReply,
+    ControlRequest,
+    EngineStatus,
+    Status,
+    reply_decoder,
+)
+from protocol.errors import WojakError
+from runtime.clock import monotonic_ns
+
+MS_NS: Final = 1_000_000
+CONNECT_STEP_MS: Final = 5
+CONTROL: Final = "control"
+
+
+class EngineAwayError(WojakError):
+    """The engine did not answer."""
+
+    code = "ENGINE_AWAY"
+
+    def __init__(self, endpoint: str, waited_ms: int) -> None:
+        self.endpoint = endpoint
+        super().__init__(
+            f"{self.code}: expected an answer of the engine within {waited_ms} ms, was none ({endpoint}); "
+            "is it running? start it: wojak up"
+        )
+
+
+class RefusedError(WojakError):
+    """The engine refused the request."""
+
+    code = "CONTROL_REFUSED"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{self.code}: {text}")
+
+
+class EngineClient:
+    """Control of one engine."""
+
+    def __init__(self, paths: Paths, *, operator: str = "") -> None:
+        self._endpoint = paths.endpoint(CONTROL)
+        self._token = read_token(paths.token)
+        self._operator = operator or getpass.getuser()
+        self._context = Context()
+
+    def ask(self, body: ControlBody, *, timeout_ms: int = 2_000) -> ControlReply:
+        """Return the engine's answer.
+
+        Raises:
+            EngineAwayError: If none came in time. What was asked may have been done: look at the status.
+            RefusedError: If the engine says no.
+        """
+        request = msgspec.msgpack.encode(ControlRequest(self._token, self._operator, body))
+        deadline = monotonic_ns() + timeout_ms * MS_NS
+        dealer = Dealer(self._context, self._endpoint, 8)
+        try:
+            waiter = Waiter(dealer)
+            sent = False
+            while (left_ms := (deadline - monotonic_ns()) // MS_NS) > 0:
+                sent = sent or dealer.send(request)
+                waiter.wait(int(left_ms) if sent else min(int(left_ms), CONNECT_STEP_MS))
+                for message in dealer.receive(1):
+                    reply = reply_decoder.decode(message)
+                    if not reply.ok:
+                        raise RefusedError(reply.text)
+                    return reply
+        finally:
+            dealer.close()
+        raise EngineAwayError(self._endpoint, timeout_ms)
+
+    def status(self, *, timeout_ms: int = 2_000) -> EngineStatus:
+        """Return how the engine is; raises as ``ask`` does."""
+        status = self.ask(Status(), timeout_ms=timeout_ms).status
+        assert status is not None
+        return status
+
+    def close(self) -> None:
+        """Leave."""
+        self._context.close()

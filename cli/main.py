@@ -1,0 +1,64 @@
+"""The ``wojak`` command. Every group is imported only when it is used, so that each part needs its own packages only."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cyclopts import App, Group
+
+from protocol.errors import ConfigError, WojakError
+
+RUN = Group("Run", sort_key=1)
+TRADE = Group("Trade", sort_key=2)
+BRAKE = Group("Brake", sort_key=3)
+LOOK = Group("Look", sort_key=4)
+PROVE = Group("Prove", sort_key=5)
+
+app = App(
+    name="wojak",
+    help="A low-latency trade execution engine: nothing is lost, nothing happens twice, nothing escapes the gate.\n\n"
+    "Start with `wojak init` and `wojak up --flow`; then, in another terminal, "
+    "`wojak order buy BTCUSDT 0.01 --limit 62000`.",
+    help_format="markdown",
+)
+app.command("cli.init:init", group=RUN)
+app.command("cli.up:up", group=RUN)
+app.command("cli.demo:app", name="demo", group=RUN)
+app.command("cli.order:app", name="order", group=TRADE)
+app.command("cli.orders:app", name="orders", group=TRADE)
+app.command("cli.control:kill", group=BRAKE)
+app.command("cli.control:halt", group=BRAKE)
+app.command("cli.control:reduce_only", name="reduce-only", group=BRAKE)
+app.command("cli.control:resume", group=BRAKE)
+app.command("cli.control:confirm_clock", name="confirm-clock", group=BRAKE)
+app.command("cli.status:status", group=LOOK)
+app.command("cli.ticks:app", name="ticks", group=LOOK)
+app.command("cli.journal:app", name="journal", group=LOOK)
+app.command("cli.init:schema", group=LOOK)
+app.command("cli.verify:verify", group=PROVE)
+app.command("cli.chaos:app", name="chaos", group=PROVE)
+app.command("cli.bench:bench", group=PROVE)
+app.command("cli.docs:docs", group=PROVE)
+
+
+def main() -> int:
+    """Run the command line; an error the operator can act on is one clear message, never a traceback."""
+    try:
+        result = app(result_action="return_value")
+    except ConfigError as e:
+        sys.stderr.write(f"{e}\n")
+        return 2
+    except WojakError as e:
+        sys.stderr.write(f"{e}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has left; say nothing more
+        return 141
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

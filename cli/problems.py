@@ -1,0 +1,206 @@
+"""Rules of ``wojak.toml`` that span several keys, all checked at once (STYLE section 6).
+
+Each fault is one line: key, what was expected, what it was, what to do. An empty list means that it can start.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from cli.settings import HttpKeyRow, LimitRow, WojakConfig
+from market.errors import InstrumentError
+from market.instruments import to_params
+from protocol.errors import FieldError
+from protocol.units import parse_e9
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+COUNT_LIMITS: Final = frozenset({"OPEN_COUNT_MAX", "RATE_COUNT"})
+HTTP_SOURCE: Final = "http"
+SECRET_CHARS_MIN: Final = 16
+
+
+def problems(config: WojakConfig, folder: Path) -> list[str]:
+    """Return every fault of the configuration; relative file names are relative to ``folder``."""
+    return [
+        *_mode(config),
+        *_unique("instruments", "instrument", (r.instrument for r in config.instruments)),
+        *_unique("accounts", "account", (r.account for r in config.accounts)),
+        *_unique("strategies", "strategy", (r.strategy for r in config.strategies)),
+        *_unique("principals", "principal", (r.principal for r in config.principals)),
+        *_unique("sources", "source", (r.source for r in config.sources)),
+        *_instruments(config),
+        *_permissions(config),
+        *_limits(config),
+        *_feed(config, folder),
+        *_http(config, folder),
+        *_flow(config),
+        *_opening(config, folder),
+    ]
+
+
+def _mode(config: WojakConfig) -> Iterator[str]:
+    if config.wojak.mode != "paper":
+        yield 'wojak.mode: expected "paper", was "live"; no gateway to a real venue exists in this release'
+    if config.engine.send_age_max_ms > config.engine.order_age_max_ms:
+        yield (
+            f"engine.send_age_max_ms: expected at most order_age_max_ms ({config.engine.order_age_max_ms}), "
+            f"was {config.engine.send_age_max_ms}"
+        )
+    for key, rows in (("instruments", config.instruments), ("accounts", config.accounts)):
+        if not rows:
+            yield f"{key}: expected at least one row, was none; see the commented example: wojak init"
+
+
+def _unique(table: str, key: str, names: Iterable[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for n, name in enumerate(names):
+        if name in seen:
+            yield f"{table}[{n}].{key}: expected a name used once, was {name!r} again"
+        seen.add(name)
+
+
+def _instruments(config: WojakConfig) -> Iterator[str]:
+    for n, row in enumerate(config.instruments):
+        try:
+            to_params(row)
+        except InstrumentError as e:
+            yield f"instruments[{n}]: {e}"
+
+
+def _known(what: str, name: str, known: Iterable[str]) -> Iterator[str]:
+    names = sorted(set(known))
+    if name not in names:
+        yield f"{what}: expected one of {', '.join(names) or 'none configured'}, was {name!r}"
+
+
+def _permissions(config: WojakConfig) -> Iterator[str]:
+    accounts = [r.account for r in config.accounts]
+    strategies = [r.strategy for r in config.strategies]
+    principals = [r.principal for r in config.principals]
+    for n, principal in enumerate(config.principals):
+        for account in principal.accounts:
+            yield from _known(f"principals[{n}].accounts", account, ["*", *accounts])
+        for strategy in principal.strategies:
+            yield from _known(f"principals[{n}].strategies", strategy, ["*", *strategies])
+    for n, source in enumerate(config.sources):
+        for name in source.principals:
+            yield from _known(f"sources[{n}].principals", name, ["*", *principals])
+
+
+def _limits(config: WojakConfig) -> Iterator[str]:
+    known = {
+        "account": [r.account for r in config.accounts],
+        "strategy": [r.strategy for r in config.strategies],
+        "instrument": [r.instrument for r in config.instruments],
+    }
+    seen: set[tuple[str, str, str]] = set()
+    for n, row in enumerate(config.limits):
+        at = f"limits[{n}]"
+        if row.scope == "global":
+            if row.key:
+                yield f'{at}.key: expected "" for scope global, was {row.key!r}'
+        else:
+            yield from _known(f"{at}.key", row.key, known[row.scope])
+        if (row.limit, row.scope, row.key) in seen:
+            yield f"{at}: expected one row for {row.limit} of {row.scope} {row.key!r}, was a second one"
+        seen.add((row.limit, row.scope, row.key))
+        yield from _limit_value(at, row)
+
+
+def _limit_value(at: str, row: LimitRow) -> Iterator[str]:
+    if row.limit in COUNT_LIMITS:
+        if not isinstance(row.value, int) or row.value < 0:
+            yield f"{at}.value: expected a whole number for {row.limit}, was {row.value!r}"
+    elif not isinstance(row.value, str):
+        yield f'{at}.value: expected a decimal string such as "5.00" for {row.limit}, was {row.value!r}'
+    else:
+        try:
+            if parse_e9(row.value, "value") < 0:
+                yield f"{at}.value: expected a value of at least 0, was {row.value!r}"
+        except FieldError as e:
+            yield f"{at}.value: expected {e.expected}, was {e.value!r}"
+    if row.limit == "RATE_COUNT":
+        if row.window_ms == 0:
+            yield f"{at}.window_ms: expected the interval that RATE_COUNT counts in, in ms, was 0"
+        if row.scope == "instrument":
+            yield f'{at}.scope: expected "global", "account" or "strategy" for RATE_COUNT, was "instrument"'
+    elif row.window_ms or row.reserve_exit:
+        yield f"{at}: expected window_ms and reserve_exit with RATE_COUNT only, was {row.limit}; remove them"
+
+
+def _feed(config: WojakConfig, folder: Path) -> Iterator[str]:
+    feed = config.feed
+    yield from _known("feed.instrument", feed.instrument, [r.instrument for r in config.instruments])
+    if feed.source == "synthetic":
+        return
+    if not feed.path:
+        yield f'feed.path: expected a recording for source {feed.source!r}, was ""; or set source = "synthetic"'
+    elif not os.access(folder / feed.path, os.R_OK) or not (folder / feed.path).is_file():
+        yield f'feed.path: expected a file that can be read, was {feed.path!r}; or set source = "synthetic"'
+
+
+def _http(config: WojakConfig, folder: Path) -> Iterator[str]:
+    http, books = config.http, config.books
+    if http.port == books.port:
+        yield f"http.port: expected another port than books.port ({books.port}), was {http.port}"
+    principals = [r.principal for r in config.principals]
+    if http.loopback_principal:
+        yield from _known("http.loopback_principal", http.loopback_principal, principals)
+    if not http.keys and not http.loopback_principal:
+        yield "http.keys: expected at least one key or a loopback_principal, was neither; nobody could send an order"
+    if not http.keys and http.host not in LOOPBACK:
+        yield f"http.keys: expected at least one key when http.host is not this host, was none (host={http.host!r})"
+    yield from _unique("http.keys", "name", (k.name for k in http.keys))
+    for n, key in enumerate(http.keys):
+        yield from _known(f"http.keys[{n}].principal", key.principal, principals)
+        yield from _secret(f"http.keys[{n}]", key, folder)
+    yield from _http_source(config)
+
+
+def _http_source(config: WojakConfig) -> Iterator[str]:
+    spoken = {k.principal for k in config.http.keys} | {config.http.loopback_principal} - {""}
+    row = next((s for s in config.sources if s.source == HTTP_SOURCE), None)
+    if row is None:
+        yield f'sources: expected a row with source = "{HTTP_SOURCE}", was none; its principals may send over HTTP'
+    elif "*" not in row.principals:
+        for name in sorted(spoken - set(row.principals)):
+            yield f'sources: expected source "{HTTP_SOURCE}" to list principal {name!r}, which http uses'
+
+
+def _secret(at: str, key: HttpKeyRow, folder: Path) -> Iterator[str]:
+    if bool(key.secret_env) == bool(key.secret_file):
+        yield f"{at}: expected either secret_env or secret_file, was {'both' if key.secret_env else 'neither'}"
+        return
+    if key.secret_env:
+        where, secret = f"{at}.secret_env", os.environ.get(key.secret_env)
+        missing = f"expected environment variable {key.secret_env} to hold the secret, was not set"
+    else:
+        where, secret = f"{at}.secret_file", _read(folder / key.secret_file)
+        missing = f"expected a file that can be read, was {key.secret_file!r}"
+    if secret is None:
+        yield f"{where}: {missing}"
+    elif len(secret) < SECRET_CHARS_MIN:
+        yield f"{where}: expected a secret of at least {SECRET_CHARS_MIN} characters, was {len(secret)}"
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _flow(config: WojakConfig) -> Iterator[str]:
+    flow = config.flow
+    yield from _known("flow.account", flow.account, [r.account for r in config.accounts])
+    yield from _known("flow.strategy", flow.strategy, [r.strategy for r in config.strategies])
+    yield from _known("flow.instrument", flow.instrument, [r.instrument for r in config.instruments])
+
+
+def _opening(config: WojakConfig, folder: Path) -> Iterator[str]:
+    name = config.wojak.opening_file
+    if name and not os.access(folder / name, os.R_OK):
+        yield f"wojak.opening_file: expected a file that can be read, was {name!r}"

@@ -1,0 +1,233 @@
+"""``wojak.toml``: the one configuration file of a deployment, typed. What spans several keys is in ``cli.problems``.
+
+Rule: unknown keys are refused, numbers are bounded, prices, quantities and money are decimal strings, durations are
+whole milliseconds. docs/reference/config.md is generated from these classes, so each attribute says what it does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+
+from market.instruments import InstrumentRow
+from protocol.edge import Identifier
+
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+Milliseconds = Annotated[int, Meta(ge=1, le=7 * 86_400_000)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+NotNegative = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Text = Annotated[str, Meta(min_length=1, max_length=255)]
+CONFIG_NAME: Final = "wojak.toml"
+
+
+class WojakSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """What this deployment is.
+
+    Attributes:
+        mode: ``paper``: nothing here can reach a real venue.
+        shard: Number of this engine; accounts of one shard share limits.
+        state_dir: Folder of everything that is kept; relative to this file.
+        opening_file: Positions and cash held before the journal began, read at its first start; empty = none.
+    """
+
+    mode: Literal["paper", "live"] = "paper"
+    shard: Annotated[int, Meta(ge=0, le=1_023)] = 0
+    state_dir: Text = ".wojak"
+    opening_file: str = ""
+
+
+class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the engine works; the defaults fit one host.
+
+    Attributes:
+        order_age_max_ms: An order made longer ago is refused MESSAGE_EXPIRED.
+        skew_max_ms: How far ahead a producer's clock may be (TIME_MESSAGE_FUTURE).
+        send_age_max_ms: An order accepted longer ago is checked again before it is sent.
+        credits: Items one session may have unanswered.
+        reserved_credits: So many more for cancels and reduce-only orders.
+        batch_max: Messages taken before one sync.
+        segment_bytes: Size of a journal segment.
+        dedup_keys_max: Order ids that can be remembered; when full, new risk is told to come back later.
+        disk_reserve_bytes: Free space below which new risk is told to come back later.
+        lease_ms: A venue whose gateway was silent this long takes no new order.
+        venue_window: Commands to one gateway that may be unacknowledged.
+        venue_wait_ms: How long a new order waits for a venue that is down before VENUE_DOWN.
+        drain_ms: Time to finish in after SIGTERM.
+        exit_slots: Open orders beyond the limit that only exits may use.
+    """
+
+    order_age_max_ms: Milliseconds = 60_000
+    skew_max_ms: Milliseconds = 1_000
+    send_age_max_ms: Milliseconds = 2_000
+    credits: Annotated[int, Meta(ge=1, le=65_536)] = 4_096
+    reserved_credits: Annotated[int, Meta(ge=0, le=65_536)] = 256
+    batch_max: Annotated[int, Meta(ge=1, le=1_024)] = 1_024
+    segment_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 30)] = 64 << 20
+    dedup_keys_max: Annotated[int, Meta(ge=1_000, le=200_000_000)] = 4_000_000
+    disk_reserve_bytes: NotNegative = 256 << 20
+    lease_ms: Milliseconds = 1_000
+    venue_window: Annotated[int, Meta(ge=1, le=65_536)] = 8_192
+    venue_wait_ms: Annotated[int, Meta(ge=0, le=600_000)] = 5_000
+    drain_ms: Milliseconds = 10_000
+    exit_slots: Annotated[int, Meta(ge=0, le=1_000)] = 5
+
+
+class FeedSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where ticks come from.
+
+    Attributes:
+        source: ``synthetic`` makes a seeded session, labelled so wherever it shows; ``binance`` replays a recording.
+        path: The recording, for ``binance``; relative to this file.
+        instrument: The instrument of the recording.
+        speed: 1 = as recorded, 10 = ten times as fast, 0 = as fast as it goes.
+        seed: Of the synthetic session.
+    """
+
+    source: Literal["synthetic", "binance"] = "synthetic"
+    path: str = ""
+    instrument: Identifier = "BTCUSDT"
+    speed: Annotated[float, Meta(ge=0, le=100_000)] = 1.0
+    seed: NotNegative = 1
+
+
+class AccountRow(Struct, frozen=True, forbid_unknown_fields=True):
+    """An account and the currency its money limits are in."""
+
+    account: Identifier
+    currency: Annotated[str, Meta(min_length=1, max_length=16)]
+
+
+class StrategyRow(Struct, frozen=True, forbid_unknown_fields=True):
+    """A strategy. ``ttl_ms``: its orders older than this are refused TIME_MESSAGE_STALE; 0 = never."""
+
+    strategy: Identifier
+    ttl_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0
+
+
+class PrincipalRow(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may trade what; ``"*"`` stands for all."""
+
+    principal: Identifier
+    accounts: tuple[str, ...]
+    strategies: tuple[str, ...]
+
+
+class SourceRow(Struct, frozen=True, forbid_unknown_fields=True):
+    """A message source that may open sessions, and the principals it may speak for; ``"*"`` stands for all."""
+
+    source: Identifier
+    principals: tuple[str, ...]
+
+
+LimitKind = Literal["ORDER_VALUE_MAX", "OPEN_VALUE_MAX", "POSITION_MAX", "OPEN_COUNT_MAX", "RATE_COUNT", "QUANTITY_MAX"]
+
+
+class LimitRow(Struct, frozen=True, forbid_unknown_fields=True):
+    """One limit. Every scope with a row is checked, the tightest binds.
+
+    Attributes:
+        limit: Which limit.
+        value: Decimal string for money and quantities, whole number for counts.
+        scope: What it applies to; ``key`` names it and is empty for ``global``.
+        window_ms: RATE_COUNT only: at most ``value`` orders in any interval of this length.
+        reserve_exit: RATE_COUNT only: so many more for exits.
+    """
+
+    limit: LimitKind
+    value: str | int
+    scope: Literal["global", "account", "strategy", "instrument"] = "global"
+    key: str = ""
+    window_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0
+    reserve_exit: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+
+
+class HttpKeyRow(Struct, frozen=True, forbid_unknown_fields=True):
+    """An API key: its secret stands in the environment or in a file, never here."""
+
+    name: Identifier
+    principal: Identifier
+    secret_env: str = ""
+    secret_file: str = ""
+
+
+class HttpSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The HTTP source of orders.
+
+    Attributes:
+        host: Address to listen on. Anything but this host needs keys.
+        port: Port to listen on.
+        loopback_principal: Requests from this host without a key speak for this principal; empty = keys only.
+        keys: API keys.
+    """
+
+    host: Text = "127.0.0.1"
+    port: Port = 8081
+    loopback_principal: str = ""
+    keys: tuple[HttpKeyRow, ...] = ()
+
+
+class BooksSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The read-only REST API over the books."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 8080
+
+
+class FlowSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The demonstration flow: orders around the touch, some outside every limit, sent over HTTP.
+
+    Attributes:
+        rate: Orders a second.
+        account: Trades this account and no other.
+        strategy: Under this strategy.
+        instrument: In this instrument.
+        seed: Of what it sends.
+    """
+
+    rate: Annotated[int, Meta(ge=1, le=20_000)] = 200
+    account: Identifier = "flow"
+    strategy: Identifier = "flow"
+    instrument: Identifier = "BTCUSDT"
+    seed: NotNegative = 1
+
+
+class WojakConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    instruments: tuple[InstrumentRow, ...]
+    accounts: tuple[AccountRow, ...]
+    strategies: tuple[StrategyRow, ...]
+    principals: tuple[PrincipalRow, ...]
+    sources: tuple[SourceRow, ...]
+    limits: tuple[LimitRow, ...] = ()
+    wojak: WojakSection = WojakSection()
+    engine: EngineSection = EngineSection()
+    feed: FeedSection = FeedSection()
+    http: HttpSection = HttpSection()
+    books: BooksSection = BooksSection()
+    flow: FlowSection = FlowSection()
+
+
+class OpeningPositionRow(Struct, frozen=True, forbid_unknown_fields=True):
+    """A position held before the journal began: signed quantity and the price it is valued at, decimal strings."""
+
+    account: Identifier
+    instrument: Identifier
+    quantity: str
+    price: str
+
+
+class OpeningCashRow(Struct, frozen=True, forbid_unknown_fields=True):
+    """Cash held before the journal began: a decimal string in the currency."""
+
+    account: Identifier
+    currency: Annotated[str, Meta(min_length=1, max_length=16)]
+    cash: str
+
+
+class OpeningFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """The file named by ``wojak.opening_file``."""
+
+    positions: tuple[OpeningPositionRow, ...] = ()
+    cash: tuple[OpeningCashRow, ...] = ()
