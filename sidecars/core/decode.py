@@ -1,0 +1,54 @@
+"""Bodies into commands, the same for every source.
+
+Rule: what can't be decoded is permanent (R8): it is named field by field and dead-lettered, never sent to the engine.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from protocol.edge import NewOrderRequest, decode_new_order, to_new_order
+from protocol.errors import FieldError
+from protocol.orders import CancelOrder, Command
+from sidecars.core.source import Delivery
+
+# No value of a valid order can hold a quote, so a quote before a colon ends a name.
+_NAME_END: Final = re.compile(rb'"\s*:')
+_NAME: Final = re.compile(rb'"([a-z_]+)"\s*:')
+
+
+def decode_request(body: bytes) -> NewOrderRequest:
+    """Return the order in one JSON object; a name that stands twice is refused, because readers differ on which counts.
+
+    Raises:
+        FieldError: Naming the field, the value it had and what was expected.
+    """
+    request = decode_new_order(body)
+    names = _NAME.findall(body)
+    if len(set(names)) != len(_NAME_END.findall(body)):
+        twice = next((n for i, n in enumerate(names) if n in names[:i]), b"a name")
+        raise FieldError(twice.decode("ascii"), "given more than once", "each field once, its name in plain letters")
+    return request
+
+
+def decode_delivery(delivery: Delivery) -> Command:
+    """Return the command of a delivery.
+
+    Raises:
+        FieldError: If the body is no order, or has no id and the source can derive none.
+    """
+    if delivery.command is not None:
+        return delivery.command
+    request = decode_request(delivery.body)
+    client_order_id = request.client_order_id or delivery.derived_id
+    if not client_order_id:
+        raise FieldError("client_order_id", "absent", "an id, because this source has no stable one to derive it from")
+    if request.created_at_ns is not None:
+        delivery.created_at_ns = request.created_at_ns
+    return to_new_order(request, client_order_id)
+
+
+def may_use_reserve(command: Command) -> bool:
+    """Whether the reserved credits are open to it: cancels and reduce-only orders (DECISIONS 12)."""
+    return isinstance(command, CancelOrder) or command.reduce_only

@@ -1,0 +1,438 @@
+"""The engine session of a sidecar as a state machine without I/O: messages and time in, messages and settlements out.
+
+Rules: a delivery ends exactly once, with exactly the engine's outcome or with none; never more unanswered than the
+credits allow; lanes in order; after one RETRY new risk waits for RESUME while cancels and reduce-only orders go on
+(DECISIONS 12); on a new WELCOME everything unanswered is submitted again in order (the engine deduplicates); an engine
+older than one seen before gets nothing (DESIGN 6.10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import Final, Protocol
+
+import msgspec
+from msgspec import Raw, Struct
+
+from protocol.codes import ByeReason, Code, Mode, OutcomeKind
+from protocol.errors import FencedError
+from protocol.orders import Command
+from protocol.session import (
+    ITEMS_MAX,
+    PROTOCOL_VERSION,
+    Bye,
+    Claim,
+    Claimed,
+    Credit,
+    Drain,
+    Drained,
+    EngineMessage,
+    Hello,
+    Item,
+    Leave,
+    Outcome,
+    Outcomes,
+    Ping,
+    Pong,
+    Resume,
+    Retry,
+    SidecarMessage,
+    Submit,
+    Welcome,
+)
+from sidecars.core.decode import may_use_reserve
+from sidecars.core.lease import NS_PER_MS, is_over, left_ms
+from sidecars.core.pending import Entry, Pending
+from sidecars.core.source import Delivery, Settlement, Verb, Why
+
+# After these the engine no longer knows us but has not taken anything from us: greet again, submit again.
+GREET_AGAIN: Final = frozenset({ByeReason.SLOW, ByeReason.UNIT_NOT_CLAIMED})
+# Refusals that a person must see: copied to the dead letters before they are settled (DECISIONS 11).
+DEAD_LETTER_CODES: Final = frozenset({Code.AUTH_NOT_PERMITTED, Code.ID_CONFLICT})
+BACKOFF_MAX_DOUBLINGS: Final = 5
+
+
+class State(IntEnum):
+    """Where the session is."""
+
+    AWAY = 0  # no session; a Hello is due at ``_hello_due_ns``
+    GREETED = 1  # Hello sent
+    CLAIMING = 2  # welcomed, the unit asked for
+    OPEN = 3
+    REFUSED = 4  # a zombie engine answered: nothing goes to it and nothing of it counts
+
+
+class SessionSettings(Struct, frozen=True, kw_only=True):
+    """Bounds of one session, in ms.
+
+    Attributes:
+        ping_ms: Silence after which the engine is asked for a sign of life.
+        silence_ms: Silence after which the session is held dead and greeted anew.
+        answer_ms: Age of an unanswered submit after which the session is greeted anew; doubles until one answers.
+        hello_ms: Between two Hellos; doubles up to 32 times that after repeated faults.
+        hold_max: New-risk deliveries held while the engine says RETRY, before no more are received.
+        hold_ms: How long one is held before it is given back; 0 = as long as its lease. Only for sources without
+            order, whose callers rather try again themselves.
+    """
+
+    ping_ms: int = 250
+    silence_ms: int = 1000
+    answer_ms: int = 2000
+    hello_ms: int = 100
+    hold_max: int = 1024
+    hold_ms: int = 0
+
+
+class Fence(Protocol):
+    """Remembers the newest engine (``epochs.EpochFile``)."""
+
+    def require_newest(self, shard: int, epoch: int, instance: bytes) -> None:
+        """Raise FencedError for an older one."""
+
+
+class EngineSession:
+    """See the module. The I/O around it calls ``take``, ``on_*`` and then sends ``outgoing`` and settles ``ended``."""
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        fence: Fence,
+        *,
+        source: str,
+        sidecar: str,
+        new_instance: Callable[[], bytes],
+        jitter: Callable[[], float],
+    ) -> None:
+        """Start without a session; ``jitter`` returns 0 to 1, ``new_instance`` 16 random bytes."""
+        self._settings = settings
+        self._fence = fence
+        self._source = source
+        self._sidecar = sidecar
+        self._new_instance = new_instance
+        self._jitter = jitter
+        self._take_instance()
+        self.state = State.AWAY
+        self.epoch = 0
+        self.mode = Mode.PAPER
+        self.credits = 0
+        self.reserved_credits = 0
+        self.welcomes = 0
+        self.strays = 0
+        self.lease_lost = 0
+        self.is_draining = False
+        self.is_stopping = False
+        self.in_retry = False
+        self.fault = ""
+        self.ended: list[Settlement] = []
+        self._pending = Pending()
+        self._control: list[SidecarMessage] = []
+        self._unit_epoch = 0
+        self._resume_due_ns = 0
+        self._hello_due_ns = 0
+        self._drain_due_ns = 0
+        self._heard_ns = 0
+        self._pinged = False
+        self._faults = 0
+        self._on: Final[dict[type, Callable[..., None]]] = {
+            Welcome: self._on_welcome,
+            Claimed: self._on_claimed,
+            Outcomes: self._on_outcomes,
+            Retry: self._on_retry,
+            Credit: self._on_credit,
+            Drain: self._on_drain,
+            Bye: self._on_bye,
+            Pong: self._on_pong,
+        }
+
+    # What a source may ask (the Flow contract)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether deliveries are taken now."""
+        return self.state is State.OPEN and not self.is_draining
+
+    @property
+    def why_closed(self) -> Why:
+        """Why not."""
+        return Why.DRAINING if self.is_draining or self.is_stopping else Why.ENGINE_AWAY
+
+    def room(self, *, reserved: bool) -> int:
+        """Return how many more deliveries are taken now."""
+        if not self.is_open:
+            return 0
+        under_way = len(self._pending)
+        if reserved:
+            return max(0, self.credits + self.reserved_credits - under_way)
+        room = self.credits - under_way
+        if self.in_retry:
+            room = min(room, self._settings.hold_max - self._pending.risk_waiting)
+        return max(0, room)
+
+    @property
+    def in_flight(self) -> int:
+        """Deliveries submitted and unanswered."""
+        return self._pending.in_flight
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything taken has ended."""
+        return next(self._pending.live(), None) is None
+
+    def live(self) -> list[Delivery]:
+        """Return the deliveries neither settled nor given up, oldest first."""
+        return [entry.delivery for entry in self._pending.live()]
+
+    # In
+
+    def take(self, delivery: Delivery, command: Command, now_ns: int) -> None:
+        """Take a delivery; it ends in ``ended``, later or at once."""
+        entry = self._pending.add(delivery, Raw(_encode(command)), is_reserved=may_use_reserve(command))
+        if self.is_draining:
+            self._end_without(entry, Why.DRAINING)
+        elif is_over(delivery, now_ns):
+            self._lose_lease(entry)
+
+    def on_message(self, message: EngineMessage, now_ns: int) -> None:
+        """Take one message of the engine."""
+        self._heard_ns = now_ns
+        self._pinged = False
+        if self.state is State.REFUSED and not isinstance(message, Welcome):
+            return
+        handler = self._on.get(type(message))
+        if handler is not None:
+            handler(message, now_ns)
+
+    def on_tick(self, now_ns: int) -> None:
+        """Notice what time alone brings: silence, leases, the end of a drain. Cost: one pass over what is under way."""
+        ended = len(self.ended)
+        for entry in self._pending.live():
+            if is_over(entry.delivery, now_ns):
+                self._lose_lease(entry)
+        if self.in_retry and self._settings.hold_ms:
+            self._let_go(now_ns - self._settings.hold_ms * NS_PER_MS)
+        if self.is_draining and now_ns >= self._drain_due_ns:
+            self._give_up(Why.DRAINING)
+        if len(self.ended) > ended:
+            self._pending.sweep()
+        if self.state in {State.CLAIMING, State.OPEN}:
+            self._watch_engine(now_ns)
+        elif self.state is State.GREETED and now_ns - self._hello_due_ns >= self._settings.silence_ms * NS_PER_MS:
+            self._go_away(now_ns)
+
+    def on_send_failed(self, messages: Sequence[SidecarMessage], now_ns: int) -> None:
+        """Take back what could not be handed over: there is no connection, so there is no session."""
+        self._pending.put_back(
+            item.seq for message in messages if isinstance(message, Submit) for item in message.items
+        )
+        self._go_away(now_ns, self._settings.hello_ms * NS_PER_MS)
+
+    def start_drain(self, within_ms: int, now_ns: int) -> None:
+        """Take nothing more; answers are awaited until ``within_ms`` less what settling and closing need (R10)."""
+        reserve_ms = min(within_ms // 2, max(1000, within_ms * 15 // 100))
+        due_ns = now_ns + (within_ms - reserve_ms) * NS_PER_MS
+        self._drain_due_ns = min(due_ns, self._drain_due_ns) if self.is_draining else due_ns
+        self.is_draining = True
+        for entry in self._pending.waiting():
+            if not entry.is_unknown:
+                self._end_without(entry, Why.DRAINING)
+        self._pending.sweep()
+
+    def stop(self, within_ms: int, now_ns: int) -> None:
+        """Drain for good, on a signal."""
+        self.is_stopping = True
+        self.start_drain(within_ms, now_ns)
+
+    def drained(self) -> None:
+        """Say that everything is settled or given back; after ``stop`` also good-bye."""
+        if self.state in {State.CLAIMING, State.OPEN}:
+            self._control.append(Drained())
+            if self.is_stopping:
+                self._control.append(Leave())
+
+    # Out
+
+    def outgoing(self, now_ns: int) -> list[SidecarMessage]:
+        """Return what is to be sent now, in order; it counts as sent unless ``on_send_failed`` takes it back."""
+        messages, self._control = self._control, []
+        if self.state is State.OPEN:
+            if self.in_retry and self._may_resume(now_ns):
+                messages.append(Resume())
+                self.in_retry = False
+                self._pending.sweep()
+            if self._pending.has_waiting:
+                items = self._sendable(now_ns)
+                messages += [Submit(items[at : at + ITEMS_MAX]) for at in range(0, len(items), ITEMS_MAX)]
+        elif self.state in {State.AWAY, State.REFUSED} and now_ns >= self._hello_due_ns:
+            messages.append(Hello(PROTOCOL_VERSION, self._source, self._sidecar, self.instance))
+            if self.state is State.AWAY:
+                self.state = State.GREETED
+            self._hello_due_ns = now_ns + self._backoff_ns() * (self.state is State.REFUSED)
+        return messages
+
+    # Engine messages
+
+    def _on_welcome(self, message: Welcome, now_ns: int) -> None:
+        try:
+            self._fence.require_newest(message.shard, message.epoch, message.instance)
+        except FencedError as e:
+            self.fault = str(e)
+            self._faults += 1
+            self._pending.unanswered_again()
+            self.state = State.REFUSED
+            self._hello_due_ns = now_ns + self._backoff_ns()
+            return
+        self.fault = ""
+        self.welcomes += 1
+        self.epoch, self.mode = message.epoch, message.mode
+        self.credits, self.reserved_credits = message.credits, message.reserved_credits
+        self._pending.unanswered_again()
+        self.in_retry = False
+        self.state = State.CLAIMING
+        self.is_draining = self.is_stopping
+        self._control = [Claim(self.unit)]
+
+    def _on_claimed(self, message: Claimed, _now_ns: int) -> None:
+        if self.state is State.CLAIMING and message.unit == self.unit:
+            self._unit_epoch = message.unit_epoch
+            self.state = State.OPEN
+
+    def _on_outcomes(self, message: Outcomes, now_ns: int) -> None:
+        self._faults = 0
+        for outcome in message.items:
+            entry = self._pending.answer(outcome.item_seq)
+            if entry is None:
+                self.strays += 1
+                continue
+            if entry.is_ended:
+                continue
+            if outcome.kind is OutcomeKind.NOT_TAKEN:
+                self._lose_lease(entry)
+                continue
+            entry.is_ended = True
+            verb = Verb.DEAD_LETTER if is_for_people(outcome) else Verb.ACCEPT
+            self.ended.append(
+                Settlement(
+                    entry.delivery, verb, outcome, mode=self.mode, durable_after_ns=message.durable_after_ns,
+                    submitted_mono_ns=entry.submitted_ns, answered_mono_ns=now_ns,
+                )
+            )  # fmt: skip
+
+    def _on_retry(self, message: Retry, now_ns: int) -> None:
+        self.in_retry = True
+        wait_ns = message.after_ms * NS_PER_MS
+        self._resume_due_ns = now_ns + wait_ns + int(wait_ns * self._jitter() / 2)
+        for seq in message.item_seqs:
+            entry = self._pending.hold(seq)
+            if entry is not None and self.is_draining:
+                self._end_without(entry, Why.DRAINING)
+
+    def _on_pong(self, _message: Pong, _now_ns: int) -> None:
+        self._faults = 0
+
+    def _on_credit(self, message: Credit, _now_ns: int) -> None:
+        self.credits, self.reserved_credits = message.credits, message.reserved_credits
+
+    def _on_drain(self, message: Drain, now_ns: int) -> None:
+        self.start_drain(message.within_ms, now_ns)
+
+    def _on_bye(self, message: Bye, now_ns: int) -> None:
+        self.fault = f"engine ended the session: {message.reason.name} {message.text}".rstrip()
+        self._faults += 1
+        if message.reason in GREET_AGAIN:
+            self._pending.unanswered_again()
+            self._go_away(now_ns, self._backoff_ns() if self._faults > 1 else 0)
+            return
+        self._give_up(Why.SESSION_OVER)
+        self._pending.clear()
+        if message.reason is ByeReason.FENCED:
+            self._take_instance()  # the unit is another's; a competing consumer comes back as a new one
+        self._go_away(now_ns, self._backoff_ns())
+
+    # Sending
+
+    def _sendable(self, now_ns: int) -> list[Item]:
+        items: list[Item] = []
+        take_next = self._pending.take_next
+        while entry := take_next(self.credits, self.reserved_credits, risk_waits=self.in_retry):
+            if is_over(entry.delivery, now_ns):  # a stalled loop looks again before it forwards (R7)
+                self._pending.answer(entry.seq)
+                self._lose_lease(entry)
+            else:
+                items.append(self._item(entry, now_ns))
+        return items
+
+    def _item(self, entry: Entry, now_ns: int) -> Item:
+        entry.submitted_ns = now_ns
+        delivery = entry.delivery
+        return Item(
+            entry.seq, self.unit, self._unit_epoch, left_ms(delivery, now_ns), delivery.lane,
+            delivery.principal, delivery.trace_id, delivery.created_at_ns, entry.command,
+        )  # fmt: skip
+
+    def _may_resume(self, now_ns: int) -> bool:
+        # New risk sent before the RETRY is answered first, else what is held would overtake it in its lane.
+        return now_ns >= self._resume_due_ns and self._pending.risk_in_flight == 0
+
+    # Ending
+
+    def _end_without(self, entry: Entry, why: Why, verb: Verb = Verb.RETRY) -> None:
+        """End a delivery without an outcome: given back only if the engine has certainly not taken it."""
+        unknown = entry.in_flight or entry.is_unknown
+        self._pending.end(entry)
+        verb = Verb.ABANDON if unknown else verb
+        self.ended.append(Settlement(entry.delivery, verb, why=why, is_unknown=unknown))
+
+    def _lose_lease(self, entry: Entry) -> None:
+        """The source has taken it back: no error, and never given back by us (R2)."""
+        self.lease_lost += 1
+        self._end_without(entry, Why.LEASE_OVER, Verb.ABANDON)
+
+    def _let_go(self, received_before_ns: int) -> None:
+        for entry in self._pending.waiting():
+            if not (entry.is_reserved or entry.is_unknown) and entry.delivery.received_mono_ns <= received_before_ns:
+                self._end_without(entry, Why.ENGINE_BUSY)
+
+    def _give_up(self, why: Why) -> None:
+        for entry in self._pending.live():
+            self._end_without(entry, why)
+
+    # The engine's life
+
+    def _watch_engine(self, now_ns: int) -> None:
+        silent_ns = now_ns - self._heard_ns
+        if silent_ns >= self._settings.silence_ms * NS_PER_MS or self._is_answer_late(now_ns):
+            self._faults += 1
+            self._go_away(now_ns)
+        elif silent_ns >= self._settings.ping_ms * NS_PER_MS and not self._pinged:
+            self._pinged = True
+            self._control.append(Ping())
+
+    def _is_answer_late(self, now_ns: int) -> bool:
+        late_ns = (self._settings.answer_ms * NS_PER_MS) << min(self._faults, BACKOFF_MAX_DOUBLINGS)
+        oldest = self._pending.oldest_in_flight()
+        return oldest is not None and now_ns - oldest.submitted_ns >= late_ns
+
+    def _go_away(self, now_ns: int, wait_ns: int = 0) -> None:
+        """Leave the session; what is unanswered stays in flight until a WELCOME or its lease ends."""
+        self.state = State.AWAY
+        self._control = []
+        self._pinged = False
+        self._hello_due_ns = now_ns + wait_ns
+        self.is_draining = self.is_stopping
+
+    def _backoff_ns(self) -> int:
+        wait_ns = (self._settings.hello_ms * NS_PER_MS) << min(max(0, self._faults - 1), BACKOFF_MAX_DOUBLINGS)
+        return wait_ns + int(wait_ns * self._jitter() / 2)
+
+    def _take_instance(self) -> None:
+        self.instance = self._new_instance()
+        self.unit = f"{self._sidecar[:40]}.{self.instance.hex()[:16]}"
+
+
+def is_for_people(outcome: Outcome) -> bool:
+    """Whether the outcome goes to the dead letters too."""
+    return outcome.kind is OutcomeKind.REJECTED and outcome.code in DEAD_LETTER_CODES
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode

@@ -1,0 +1,158 @@
+"""The contract between the one loop and a message source.
+
+A source knows its broker and nothing of trading; the loop knows the engine and nothing of brokers. A source file has
+the same sections in the same order everywhere: Facts (docstring) → limits → Settings → Session (open, close) ·
+Receive (receive, extend, pause) · Settle (settle, reply) · Observe (lag) → Translation.
+
+Rules kept together (SOURCES section 1): nothing is settled before the engine's answer (R1); a lost delivery is no
+error (R2); credits bound what is received (R6); a refused payload is parked, then settled (R8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from protocol.codes import Mode
+from protocol.errors import SourceError
+from protocol.orders import Command
+from protocol.session import Outcome
+
+
+class SourceFailedError(SourceError):
+    """The source can't go on; the process ends and its supervisor starts it anew."""
+
+    code = "SOURCE_FAILED"
+
+    def __init__(self, source: str, why: str) -> None:
+        self.source = source
+        super().__init__(f"{self.code}: source {source} expected to receive and settle, was stopped by: {why}")
+
+
+class Delivery(Struct):
+    """One hand-over by a source. Times ``*_mono_ns`` are monotonic nanoseconds, ``created_at_ns`` is UTC.
+
+    Attributes:
+        command: The decoded command, where the source had to look inside; else None, and ``body`` is decoded here.
+        body: The order as JSON; not read when ``command`` is there.
+        source_id: The source's own id of the message, for logs and metrics only.
+        derived_id: client_order_id for a body that has none (DECISIONS 17); empty = such a body is dead-lettered.
+        lane: Ordering unit; deliveries of one lane are decided in the order received.
+        lease_until_mono_ns: When the source takes the delivery back; 0 = it has no lease.
+        reply_to: Where an answer is published; empty = nowhere.
+        is_redelivered: Whether the broker says that it was delivered before.
+        receipt: The source's own handle for settling; nobody else looks inside.
+    """
+
+    principal: str
+    lane: str
+    trace_id: bytes
+    created_at_ns: int
+    received_mono_ns: int
+    command: Command | None = None
+    body: bytes = b""
+    source_id: str = ""
+    derived_id: str = ""
+    lease_until_mono_ns: int = 0
+    reply_to: str = ""
+    is_redelivered: bool = False
+    receipt: Any = None
+
+
+class Verb(IntEnum):
+    """How a delivery ends."""
+
+    ACCEPT = 1  # the engine decided, durably: settle positively
+    DEAD_LETTER = 2  # copy to the dead letters with the reason, then settle positively
+    RETRY = 3  # the engine did not take it, for certain: give it back
+    ABANDON = 4  # nobody knows whether the engine took it, or the lease is gone: never settle negatively
+
+
+class Why(IntEnum):
+    """Why a delivery ends without an outcome."""
+
+    NONE = 0
+    ENGINE_AWAY = 1
+    ENGINE_BUSY = 2  # RETRY by the engine
+    DRAINING = 3
+    LEASE_OVER = 4
+    SESSION_OVER = 5  # the engine said Bye
+    MALFORMED = 6
+
+
+class Settlement(Struct, gc=False):
+    """The end of one delivery. ``outcome`` is the engine's as it came, or None: it is never made up here.
+
+    ``is_unknown``: the engine may have taken it, and nobody has said so. ``*_mono_ns`` are 0 without an outcome.
+    """
+
+    delivery: Delivery
+    verb: Verb
+    outcome: Outcome | None = None
+    why: Why = Why.NONE
+    text: str = ""
+    is_unknown: bool = False
+    mode: Mode = Mode.PAPER
+    durable_after_ns: int = 0
+    submitted_mono_ns: int = 0
+    answered_mono_ns: int = 0
+
+
+class Lag(Struct, frozen=True):
+    """What still waits at the broker: messages, and the age of the oldest in nanoseconds."""
+
+    messages: int
+    oldest_age_ns: int
+
+
+class Flow(Protocol):
+    """What a source may ask about the engine session."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether deliveries are taken now: the session is open and nothing drains."""
+
+    @property
+    def why_closed(self) -> Why:
+        """ENGINE_AWAY or DRAINING while not open."""
+
+    def room(self, *, reserved: bool) -> int:
+        """Return how many more deliveries are taken; ``reserved`` counts the part kept for cancels and exits too."""
+
+
+class Source(Protocol):
+    """One message source."""
+
+    name: str
+    lease_extend_ms: int  # what one extension gives; 0 = leases can't be extended
+
+    async def open(self, flow: Flow) -> None:
+        """Connect or listen.
+
+        Raises:
+            ConfigError: If the settings can't work.
+        """
+
+    async def close(self) -> None:
+        """Disconnect; what is not settled goes back to the broker."""
+
+    async def receive(self, most: int, most_reserved: int) -> Sequence[Delivery]:
+        """Wait for deliveries; at most ``most``, or up to ``most_reserved`` if the rest are cancels and exits."""
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Extend leases, moving ``lease_until_mono_ns``; return those that failed."""
+
+    async def pause(self) -> Sequence[Delivery]:
+        """Stop pulling; return what was pulled and not yet received, to be given back."""
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+        """End deliveries; return those that failed and shall be tried again."""
+
+    async def reply(self, settlement: Settlement) -> None:
+        """Publish the final outcome to ``delivery.reply_to``."""
+
+    def lag(self) -> Lag | None:
+        """Return what waits at the broker; None if the source can't know."""
