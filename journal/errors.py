@@ -110,3 +110,17 @@ class JournalCutError(JournalError):
             f"{self.code}: {folder} expected to hold record {seq} with chain {crc:08x}, {was}; "
             "this reader saw a history that the journal does not have: stop it and rebuild from the journal"
         )
+
+
+class ProjectionError(JournalError):
+    """A record can't be projected: records are missing before it, or it contradicts them."""
+
+    code = "PROJECTION"
+
+    def __init__(self, seq: int, why: str) -> None:
+        self.seq = seq
+        self.why = why
+        super().__init__(
+            f"{self.code}: record {seq} {why}; remove the books' store, the books writer makes it anew from the journal; "
+            "if it comes again, look at the journal with `wojak journal verify`"
+        )

@@ -1,0 +1,51 @@
+"""What the books need to be told."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class WriterSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The books writer.
+
+    Attributes:
+        journal: Folder of the journal.
+        store: File of the SQLite store.
+        events_endpoint: The engine's PUB socket; a message there means that the journal has more.
+        stored_endpoint: Where this process publishes how far the store is; empty = nowhere.
+        holder: Name under which recovery finds what the books have seen.
+        records_max: Most records of one transaction.
+        retry_ms_max: Longest wait before a failing store is tried again.
+        look_ms: With no message, look at the journal this often: a PUB message may be lost.
+    """
+
+    journal: str
+    store: str
+    events_endpoint: str
+    stored_endpoint: str = ""
+    holder: str = "books"
+    records_max: Annotated[int, Meta(ge=1, le=100_000)] = 8192
+    retry_ms_max: Annotated[int, Meta(ge=1, le=60_000)] = 5_000
+    look_ms: Annotated[int, Meta(ge=1, le=60_000)] = 1_000
+
+
+class ApiSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The REST API.
+
+    Attributes:
+        store: File of the SQLite store.
+        journal: Folder of the journal, to measure the lag; empty = as the books writer says.
+        stored_endpoint: The books writer's PUB socket, on which ``min_seq`` waits; empty = no waiting.
+        lag_seq_max: ``/readyz`` says no above this lag.
+    """
+
+    store: str
+    journal: str = ""
+    stored_endpoint: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    lag_seq_max: Annotated[int, Meta(ge=0)] = 100_000

@@ -1,0 +1,265 @@
+"""The one projection of journal records into rows. Books, verify and any replica use this and nothing else.
+
+Rules: rows derive from records alone, so a rebuild equals the live store; a record at or below ``seq`` changes
+nothing; memory holds open orders and positions only, what is needed of closed orders comes from the store.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, Protocol
+
+from msgspec import Struct
+
+from journal.errors import ProjectionError
+from journal.rows import BreachRow, OrderRow, PositionRow, TradeRow
+from protocol.codes import TERMINAL, Code, ExecType, Mode, OrderStatus, ReferenceSource, Scope, Side
+from protocol.events import AdjustEvent, OrderEvent, StatusEvent, TradeEvent, events_of
+from protocol.records import Controlled, Record, ReportDecision, Started
+from protocol.session import Facts
+from protocol.units import INT64_MAX
+
+LEDGERS: Final = {Mode.PAPER: "paper", Mode.LIVE: "live"}
+_NO_FACTS: Final = Facts()
+
+
+class Lookup(Protocol):
+    """What a projection asks of what it projected before."""
+
+    def find_order(self, account: str, client_order_id: str) -> OrderRow | None:
+        """Return the order as last stored."""
+
+    def find_position(self, account: str, instrument: str) -> PositionRow | None:
+        """Return the position as last stored."""
+
+
+class NothingStored:
+    """The lookup of a projection that begins at the first record and is taken once, at the end."""
+
+    def find_order(self, account: str, client_order_id: str) -> OrderRow | None:
+        """Return None."""
+
+    def find_position(self, account: str, instrument: str) -> PositionRow | None:
+        """Return None."""
+
+
+class State(Struct, frozen=True):
+    """What a projection knows besides rows; a store keeps it with its watermark."""
+
+    seq: int = 0
+    ledger: str = "paper"
+    trading_date: int = 0
+
+
+class Changes(NamedTuple):
+    """Rows that are new or changed since the last ``take``, each once, in its newest form."""
+
+    orders: list[OrderRow]
+    trades: list[TradeRow]
+    positions: list[PositionRow]
+    breaches: list[BreachRow]
+    state: State
+
+
+class Projection:
+    """Apply records in order, then ``take`` what changed and store it before applying more.
+
+    Args:
+        lookup: Where rows are that were taken before.
+        state: As of those rows.
+    """
+
+    def __init__(self, lookup: Lookup, state: State | None = None) -> None:
+        self._lookup = lookup
+        state = state or State()
+        self.seq = state.seq
+        self.ledger = state.ledger
+        self.trading_date = state.trading_date
+        self._open: dict[tuple[str, str], OrderRow] = {}
+        self._positions: dict[tuple[str, str], PositionRow] = {}
+        self._changed_orders: dict[tuple[str, str], OrderRow] = {}
+        self._changed_positions: dict[tuple[str, str], PositionRow] = {}
+        self._trades: list[TradeRow] = []
+        self._breaches: list[BreachRow] = []
+
+    @property
+    def open_orders(self) -> int:
+        """How many open orders are in memory."""
+        return len(self._open)
+
+    def apply(self, seq: int, now_ns: int, record: Record) -> None:
+        """Project one record; one that was applied before changes nothing.
+
+        Raises:
+            ProjectionError: If the record is not the next one, or changes an order that was never accepted.
+        """
+        if seq <= self.seq:
+            return
+        if seq != self.seq + 1:
+            raise ProjectionError(seq, f"expected record {self.seq + 1}")
+        if isinstance(record, Started):
+            self.ledger = LEDGERS[record.mode]
+            self.trading_date = record.trading_date
+        for event in events_of(seq, now_ns, record):
+            if isinstance(event, OrderEvent):
+                self._on_order(event)
+            elif isinstance(event, TradeEvent):
+                self._on_trade(event)
+            elif isinstance(event, StatusEvent):
+                self._on_status(event)
+            elif isinstance(event, AdjustEvent):
+                self._on_adjust(event)
+        if isinstance(record, Controlled) and record.resolved is not None:
+            self._on_resolved(seq, now_ns, record.resolved)
+        self.seq = seq
+
+    def take(self) -> Changes:
+        """Return what changed since the last call. Rows are the caller's until the next ``apply``."""
+        changes = Changes(
+            list(self._changed_orders.values()),
+            self._trades,
+            list(self._changed_positions.values()),
+            self._breaches,
+            State(self.seq, self.ledger, self.trading_date),
+        )
+        self._changed_orders.clear()
+        self._changed_positions.clear()
+        self._trades, self._breaches = [], []
+        return changes
+
+    # Events
+
+    def _on_order(self, event: OrderEvent) -> None:
+        if event.exec_type is ExecType.REJECTED:
+            self._breaches.append(self._breach_of_order(event))
+            if not event.takes_key:
+                return  # the id may be that of another order, which this refusal is no answer of
+        is_open = event.status not in TERMINAL
+        row = OrderRow(
+            event.seq, event.seq, self.ledger, self.trading_date, event.account, event.client_order_id,
+            event.order_id, event.strategy, event.instrument, event.side, event.order_type, event.time_in_force,
+            event.reduce_only, event.quantity_e9, event.price_e9, event.status, is_open,
+            event.quantity_e9 if is_open else 0, 0, 0, 0, 0, event.code, "", "", event.source, event.principal,
+            event.trace_id, _int64(event.created_at_ns), event.at_ns, event.at_ns,
+        )  # fmt: skip
+        self._keep_order(row)
+
+    def _on_status(self, event: StatusEvent) -> None:
+        if not event.changes_order:
+            if event.exec_type is ExecType.CANCEL_REJECT and event.code is Code.AUTH_NOT_PERMITTED:
+                self._breaches.append(self._breach_of_cancel(event))
+            return
+        row = self._order(event.seq, event.account, event.client_order_id)
+        row.seq, row.updated_at_ns = event.seq, event.at_ns
+        self._set_status(row, event.status, event.leaves_quantity_e9, event.cum_quantity_e9)
+        if event.code is not Code.OK:
+            row.code = event.code
+        row.venue = event.venue or row.venue
+        row.venue_order_id = event.venue_order_id or row.venue_order_id
+        self._keep_order(row)
+
+    def _on_trade(self, event: TradeEvent) -> None:
+        row = self._order(event.seq, event.account, event.client_order_id)
+        row.seq, row.updated_at_ns = event.seq, event.at_ns
+        self._set_status(row, event.status, event.leaves_quantity_e9, event.cum_quantity_e9)
+        row.filled_e9 += event.last_quantity_e9
+        row.cost_e18 += event.last_quantity_e9 * event.last_price_e9
+        row.value_e9 = event.value_e9
+        row.venue, row.venue_order_id = event.venue, event.venue_order_id or row.venue_order_id
+        self._keep_order(row)
+        position = self._position(event.account, event.instrument)
+        signed_e9 = event.last_quantity_e9 if event.side is Side.BUY else -event.last_quantity_e9
+        position.fill(signed_e9, event.last_price_e9, event.position_e9)
+        position.add_fee(event.currency, event.fee_e9)
+        self._keep_position(position, event.seq, event.at_ns)
+        self._trades.append(
+            TradeRow(
+                event.seq, self.ledger, self.trading_date, event.venue, event.trade_id, event.account,
+                event.client_order_id, event.order_id, event.strategy, event.instrument, event.side,
+                event.last_quantity_e9, event.last_price_e9, event.liquidity, event.fee_e9, event.currency,
+                event.position_e9, event.venue_order_id, event.trace_id, _int64(event.exch_ns), event.at_ns,
+            )
+        )  # fmt: skip
+
+    def _on_adjust(self, event: AdjustEvent) -> None:
+        if event.instrument:  # else cash alone
+            position = self._position(event.account, event.instrument)
+            position.set(event.quantity_e9, event.price_e9)
+            self._keep_position(position, event.seq, event.at_ns)
+
+    def _on_resolved(self, seq: int, now_ns: int, resolved: ReportDecision) -> None:
+        """Book fills that an operator stated: quantity and value, without a trade."""
+        row = self._order(seq, resolved.account, resolved.client_order_id)
+        added_e9, value_e9 = row.cum_quantity_e9 - row.filled_e9, resolved.value_e9 - row.value_e9
+        if added_e9 <= 0:
+            return
+        # The value carries the multiplier, so this price is exact for instruments whose multiplier is 1.
+        price_e9 = value_e9 * 10**9 // added_e9
+        row.filled_e9 += added_e9
+        row.cost_e18 += added_e9 * price_e9
+        row.value_e9 = resolved.value_e9
+        self._keep_order(row)
+        position = self._position(resolved.account, resolved.instrument)
+        position.fill(added_e9 if resolved.side is Side.BUY else -added_e9, price_e9, resolved.position_e9)
+        self._keep_position(position, seq, now_ns)
+
+    # Rows
+
+    def _order(self, seq: int, account: str, client_order_id: str) -> OrderRow:
+        key = (account, client_order_id)
+        row = self._open.get(key) or self._changed_orders.get(key) or self._lookup.find_order(*key)
+        if row is None:
+            raise ProjectionError(seq, f"changes order {client_order_id!r} of account {account!r}, never accepted")
+        return row
+
+    def _keep_order(self, row: OrderRow) -> None:
+        key = (row.account, row.client_order_id)
+        self._changed_orders[key] = row
+        if row.is_open:
+            self._open[key] = row
+        else:
+            self._open.pop(key, None)
+
+    def _set_status(self, row: OrderRow, status: OrderStatus, leaves_e9: int, cum_e9: int) -> None:
+        row.status = status
+        row.is_open = status not in TERMINAL
+        if leaves_e9 >= 0:
+            row.leaves_quantity_e9 = leaves_e9
+        # What the engine says by itself of a cancel may leave cum out; fills are never taken back.
+        row.cum_quantity_e9 = max(row.cum_quantity_e9, cum_e9)
+
+    def _position(self, account: str, instrument: str) -> PositionRow:
+        key = (account, instrument)
+        row = self._positions.get(key)
+        if row is None:
+            row = self._lookup.find_position(account, instrument)
+            if row is None:
+                row = PositionRow(0, self.ledger, account, instrument, 0, 0, {}, 0)
+            self._positions[key] = row
+        return row
+
+    def _keep_position(self, row: PositionRow, seq: int, at_ns: int) -> None:
+        row.seq, row.updated_at_ns = seq, at_ns
+        self._changed_positions[row.account, row.instrument] = row
+
+    def _breach_of_order(self, event: OrderEvent) -> BreachRow:
+        facts, reference = event.facts or _NO_FACTS, event.reference
+        reference_e9, age_ns, source = facts.reference_e9, facts.reference_age_ns, facts.reference_source
+        if reference is not None:
+            reference_e9, age_ns, source = reference.price_e9, reference.age_ns, reference.source
+        return BreachRow(
+            event.seq, self.ledger, self.trading_date, "new", event.account, event.client_order_id, event.strategy,
+            event.instrument, event.side, event.quantity_e9, event.price_e9, event.code, facts.expected, facts.actual,
+            facts.scope, facts.key, reference_e9, age_ns, source, event.takes_key, event.source, event.principal,
+            event.trace_id, event.at_ns,
+        )  # fmt: skip
+
+    def _breach_of_cancel(self, event: StatusEvent) -> BreachRow:
+        return BreachRow(
+            event.seq, self.ledger, self.trading_date, "cancel", event.account, event.client_order_id, "", "", 0, 0, 0,
+            event.code, 0, 0, Scope.GLOBAL, "", 0, 0, ReferenceSource.NONE, False, "", "", b"", event.at_ns,
+        )  # fmt: skip
+
+
+def _int64(value: int) -> int:
+    """Return a time from outside as a store can hold it: a producer may claim any."""
+    return max(-INT64_MAX, min(value, INT64_MAX))
