@@ -130,11 +130,14 @@ class FeedFollower:
         for instrument in self._waiting:
             cursor = self._cursors[instrument]
             if now_ns - cursor.asked_at_ns >= ASK_AGAIN_NS:
-                cursor.asked_at_ns = now_ns
                 due.append(instrument)
                 if len(due) == ASKED_MAX:
                     break
         return due
+
+    def asked(self, instrument: str, now_ns: int) -> None:
+        """Remember that the feed was asked, so that the next request waits a while."""
+        self._cursors[instrument].asked_at_ns = now_ns
 
     def _lose(self, instrument: str, cursor: _Cursor) -> None:
         cursor.is_live = False
@@ -189,6 +192,7 @@ class FeedLink:
             for instrument in follower.requests(now_ns):
                 if not self._snapshots.send(_encode_request(SnapshotRequest(instrument))):
                     break
+                follower.asked(instrument, now_ns)
 
     def close(self) -> None:
         """Close both sockets."""

@@ -34,6 +34,8 @@ CAPABILITIES: Final = Capabilities(
     query=True,
 )
 TICKS_MAX: Final = 64
+ASKING_WAIT_MS: Final = 50
+IDLE_WAIT_MS: Final = 1_000
 
 
 class FeedMarkKind(IntEnum):
@@ -144,6 +146,10 @@ class SandboxVenue:
         if reports:
             self._reports = []
         return reports
+
+    def wait_max_ms(self) -> int:
+        """Look often while a snapshot is to be asked for: a feed that comes up is no event on a socket of ours."""
+        return ASKING_WAIT_MS if self._link and self.follower.waiting_count else IDLE_WAIT_MS
 
     def execute(self, commands: Sequence[VenueCommand], now_ns: int) -> list[Report]:
         """Act on each command after the last tick of its instrument, and note which one that was."""

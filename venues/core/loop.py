@@ -113,7 +113,7 @@ class GatewayLoop:
         # A channel that still holds messages gives no new edge, so look before sleeping.
         if due_ms <= 0 or self._engine.readable or any(channel.readable for channel in self._channels):
             return
-        self._waiter.wait(min(most_ms, due_ms))
+        self._waiter.wait(min(most_ms, due_ms, self._venue.wait_max_ms()))
 
     def _send(self, mono_ns: int) -> None:
         gateway = self.gateway

@@ -43,6 +43,9 @@ class Venue(Protocol):
     def wake(self, now_ns: int) -> list[Report]:
         """Take what came in by itself, a bounded part of it; never blocks."""
 
+    def wait_max_ms(self) -> int:
+        """Return after how long the loop must ``wake`` it though no channel has anything."""
+
     def execute(self, commands: Sequence[VenueCommand], now_ns: int) -> list[Report]:
         """Act on commands that were never seen before, in order."""
 
