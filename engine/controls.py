@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from engine.dedup import key_digest, payload_hash
 from engine.orders import Orders
 from engine.reports import Reports
 from engine.state import Halt, Order, State
 from protocol.codes import TERMINAL, Code, OrderStatus, Scope, Side, TradingState
+from protocol.orders import NewOrder, command_decoder
 from protocol.records import (
     Adjusted,
     Clocked,
@@ -158,10 +160,18 @@ class Controls:
         self._state.unconfirmed_jump = True
         self._state.raise_state(Scope.GLOBAL, "", TradingState.REDUCING, f"clock jumped {record.jump_ns} ns")
 
-    def apply_failed(self, record: Failed) -> None:
-        """Write a poison input: its account is in reduce-only (DESIGN 6.12)."""
-        if record.account in self._state.accounts:
-            self._state.raise_state(Scope.ACCOUNT, record.account, TradingState.REDUCING, "decide failed")
+    def apply_failed(self, record: Failed, position: int) -> None:
+        """Write a poison input: its key is answered, its account is in reduce-only (DESIGN 6.12)."""
+        state = self._state
+        command = command_decoder.decode(record.item.command)
+        if isinstance(command, NewOrder):
+            digest = key_digest(command.account, command.client_order_id)
+            offset = state.dedup.find(digest)
+            if offset < 0 and not state.dedup.is_exhausted:
+                payload = payload_hash(record.item.command)
+                state.dedup.insert(-1 - offset, digest, payload, position, OrderStatus.REJECTED)
+        if record.account in state.accounts:
+            state.raise_state(Scope.ACCOUNT, record.account, TradingState.REDUCING, "decide failed")
 
     def apply_adjusted(self, record: Adjusted) -> None:
         """Write account truth from outside."""

@@ -1,6 +1,6 @@
 """The decision core: a deterministic state machine over journal records.
 
-``decide_*`` (of ``orders``, ``reports``, ``controls``) read the state and say what happens; ``apply`` is the only writer.
+``decide_*`` (of ``orders``, ``reports``, ``controls``) read the state; ``apply`` is its only writer.
 Recovery calls ``apply`` alone; live, the loop applies what it decided before it decides the next. The core
 knows no clock, I/O, logging or randomness: all that a decision needs is state or stands in the record.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from engine.controls import Controls
-from engine.orders import Defer, Orders, Replay
+from engine.orders import Orders
 from engine.reports import Reports
 from engine.state import State
 from protocol.codes import OutcomeKind
@@ -64,9 +64,9 @@ class Core:
                 assert isinstance(cancel, CancelOrder)
                 self.orders.apply_cancel(record, cancel, position, now_ns)
             case _:
-                self._apply_rare(now_ns, record)
+                self._apply_rare(now_ns, position, record)
 
-    def _apply_rare(self, now_ns: int, record: Record) -> None:
+    def _apply_rare(self, now_ns: int, position: int, record: Record) -> None:
         match record:
             case SendDecided():
                 self.reports.apply_send(record, now_ns)
@@ -79,7 +79,7 @@ class Core:
             case Clocked():
                 self.controls.apply_clocked(record)
             case Failed():
-                self.controls.apply_failed(record)
+                self.controls.apply_failed(record, position)
             case Adjusted():
                 self.controls.apply_adjusted(record)
             case ParamsSet():
@@ -132,6 +132,3 @@ class Core:
                 return self.reports.decide_unknown(venue, venue.received_seq) == record
             case _:
                 return None
-
-
-__all__ = ["Core", "Defer", "Replay"]

@@ -188,6 +188,8 @@ class Reports:
         elif again:
             order.venue_seq = record.venue_seq
             venue.add(record.venue_seq, NEW, order, now_ns)
+        else:
+            venue.awaiting[record.venue_seq].at_ns = now_ns  # as fresh as if accepted now
 
     def apply_unsent(self, cancel: EngineCancel) -> None:
         """Close an order that was never sent; its numbers become VOID."""
@@ -245,7 +247,7 @@ class Reports:
 
 
 def _void(venue: VenueState, order: Order) -> None:
-    """Empty what of a finished order is still numbered: a number may be unsent, so it stays, to keep them contiguous."""
+    """Empty the numbers of a finished order; they stay, for numbers not yet sent must be contiguous."""
     for seq in (order.venue_seq, order.cancel_seq):
         outgoing = venue.awaiting.get(seq)
         if outgoing is not None:

@@ -23,7 +23,7 @@ MESSAGE_BYTES_MAX: Final = 8 << 20
 
 
 class Context:
-    """One ZeroMQ context a process; ``close`` drops what is unsent after ``linger_ms``."""
+    """One ZeroMQ context a process."""
 
     def __init__(self, io_threads: int = 1) -> None:
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads)
@@ -36,9 +36,9 @@ class Context:
         socket.maxmsgsize = MESSAGE_BYTES_MAX
         return socket
 
-    def close(self) -> None:
-        """End every socket of this process."""
-        self._zmq.destroy(linger=0)
+    def close(self, linger_ms: int = 0) -> None:
+        """End every socket of this process; what is unsent has ``linger_ms`` to leave."""
+        self._zmq.destroy(linger=linger_ms)
 
 
 def bind(socket: zmq.Socket[bytes], endpoint: str) -> None:

@@ -121,12 +121,13 @@ class NewDecision(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Ordered(Struct, array_like=True, tag=3, frozen=True, gc=False):
-    """A NewOrder came and was decided."""
+    """A NewOrder came and was decided. ``seq``: the record's own number, for a reader that comes by position."""
 
     source: str
     item: Item
     reference: Reference | None
     decision: NewDecision
+    seq: int = 0
 
 
 class CancelDecision(Struct, array_like=True, frozen=True, gc=False):
@@ -258,6 +259,7 @@ class Failed(Struct, array_like=True, tag=11, frozen=True):
     item: Item
     account: str
     text: str
+    seq: int = 0
 
 
 class Queried(Struct, array_like=True, tag=12, frozen=True):

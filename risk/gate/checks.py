@@ -33,7 +33,6 @@ class View:
 
     __slots__ = (
         "created_at_ns",
-        "exit_slots",
         "is_exit",
         "now_ns",
         "off_price",
@@ -72,7 +71,6 @@ class View:
     created_at_ns: int
     order_age_max_ns: int
     skew_max_ns: int
-    exit_slots: int
     state: TradingState
 
     def look(self, book: ExposureBook) -> None:

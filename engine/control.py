@@ -1,0 +1,208 @@
+"""The control socket: operators' requests, journaled before they are answered.
+
+Authenticated by the token of a file that only the owner can read; a wrong token is answered once and counted.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from engine.gateways import Gateways
+from engine.parts import Parts
+from engine.sidecars import Sidecars
+from engine.state import state_hash
+from protocol.channels import Router
+from protocol.codes import OrderStatus, Scope
+from protocol.control import (
+    ConfirmClock,
+    ControlReply,
+    ControlRequest,
+    EngineStatus,
+    HaltedScope,
+    Resolve,
+    SessionStatus,
+    SetState,
+    StartDrain,
+    Status,
+    UnknownOrder,
+    UnknownOrders,
+    VenueStatus,
+    request_decoder,
+)
+from protocol.errors import ConfigError
+from protocol.records import ControlAction, Controlled
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_ACTIONS: Final = {
+    "halt": ControlAction.HALT,
+    "kill": ControlAction.KILL,
+    "reduce_only": ControlAction.REDUCE_ONLY,
+    "resume": ControlAction.RESUME,
+}
+
+
+class Control:
+    """Takes requests, appends what changes state, answers after the sync."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        router: Router,
+        sidecars: Sidecars,
+        gateways: Gateways,
+        start_drain: Callable[[int, str], None],
+    ) -> None:
+        self._core = parts.core
+        self._state = parts.core.state
+        self._writer = parts.writer
+        self._meters = parts.meters
+        self._table = parts.table
+        self._token = _read_token(Path(parts.settings.token_file))
+        self._router = router
+        self._sidecars = sidecars
+        self._gateways = gateways
+        self._start_drain = start_drain
+        self._replies: list[tuple[bytes, ControlReply]] = []
+        self.recovered_records = 0
+        self.recovery_ns = 0
+        self.started_ns = 0
+        self.draining = False
+
+    def receive(self, frames: list[tuple[bytes, bytes]], now_ns: int) -> None:
+        """Decide every request of this turn; the answers leave with ``answer``."""
+        for identity, body in frames:
+            try:
+                request = request_decoder.decode(body)
+            except msgspec.DecodeError as e:
+                reply = ControlReply(False, f"request expected a ControlRequest: {e}")
+            else:
+                reply = self._decide(request, now_ns)
+            self._replies.append((identity, reply))
+
+    def answer(self) -> None:
+        """Send the answers; what they tell of is durable now."""
+        for identity, reply in self._replies:
+            self._router.send(identity, _encode(reply))
+        self._replies.clear()
+
+    def _decide(self, request: ControlRequest, now_ns: int) -> ControlReply:
+        if not hmac.compare_digest(request.token.encode(), self._token):
+            return ControlReply(False, "AUTH_NOT_PERMITTED: the token is not the one of control.token; read that file")
+        match request.body:
+            case Status():
+                return ControlReply(True, "running", status=self._status(now_ns))
+            case SetState() as body:
+                return self._set_state(body, request.operator, now_ns)
+            case Resolve() as body:
+                record = self._core.controls.decide_resolve(
+                    body.order_id, body.status, body.cum_quantity_e9, body.avg_price_e9, request.operator, body.reason
+                )
+                if isinstance(record, str):
+                    return ControlReply(False, record)
+                return self._append([record], now_ns, f"order {body.order_id} is {body.status.name}")
+            case ConfirmClock() as body:
+                if not self._state.unconfirmed_jump:
+                    return ControlReply(False, "no clock jump waits for confirmation")
+                confirm = ControlAction.CONFIRM_CLOCK
+                record = Controlled(confirm, Scope.GLOBAL, "", request.operator, body.reason, False, [])
+                return self._append([record], now_ns, "clock confirmed; trading is active")
+            case StartDrain() as body:
+                drain = ControlAction.DRAIN
+                record = Controlled(drain, Scope.GLOBAL, "", request.operator, body.reason, False, [])
+                self._start_drain(body.within_ms, f"asked by {request.operator}")
+                return self._append([record], now_ns, f"draining within {body.within_ms} ms")
+            case UnknownOrders():
+                return ControlReply(True, "", unknown=self._unknown())
+
+    def _set_state(self, body: SetState, operator: str, now_ns: int) -> ControlReply:
+        action = _ACTIONS.get(body.action)
+        if action is None:
+            return ControlReply(False, f"action expected one of {sorted(_ACTIONS)}, was {body.action!r}")
+        if not self._state.knows(body.scope, body.key):
+            return ControlReply(False, f"{body.scope.name.lower()} {body.key!r} is not known; see wojak.toml")
+        if action is ControlAction.RESUME and body.scope is Scope.GLOBAL and self._state.unconfirmed_jump:
+            return ControlReply(False, "the clock jumped and nobody confirmed it: wojak resume --clock")
+        unsent_from = self._gateways.unsent_from()
+        cancels = 0
+        seq = 0
+        for record in self._core.controls.decide_control(
+            action, body.scope, body.key, operator, body.reason, unsent_from
+        ):
+            seq = self._writer.next_seq
+            self._core.apply(seq, now_ns, self._writer.append(record), record)
+            cancels += len(record.cancels)
+        where = body.scope.name.lower() + (f" {body.key}" if body.key else "")
+        return ControlReply(True, f"{where}: {body.action}", seq=seq, cancels=cancels)
+
+    def _append(self, records: list[Controlled], now_ns: int, text: str) -> ControlReply:
+        seq = 0
+        for record in records:
+            seq = self._writer.next_seq
+            self._core.apply(seq, now_ns, self._writer.append(record), record)
+        return ControlReply(True, text, seq=seq)
+
+    def _unknown(self) -> list[UnknownOrder]:
+        found: list[UnknownOrder] = []
+        for order in self._state.orders.values():
+            if order.status is OrderStatus.UNKNOWN:
+                step = order.route.instrument.quantity_step_e9
+                found.append(
+                    UnknownOrder(
+                        order.order_id, order.account, order.client_order_id, order.route.instrument.name,
+                        order.side.name, order.quantity * step, order.cum * step,
+                    )
+                )  # fmt: skip
+        return found
+
+    def _status(self, now_ns: int) -> EngineStatus:
+        state, meters, table = self._state, self._meters, self._table
+        return EngineStatus(
+            mode=state.mode.name,
+            shard=state.shard,
+            epoch=state.epoch,
+            seq=self._writer.next_seq - 1,
+            durable_seq=self._writer.durable_seq,
+            state_hash=state_hash(state),
+            draining=self.draining,
+            uptime_ns=now_ns - self.started_ns,
+            recovered_records=self.recovered_records,
+            recovery_ns=self.recovery_ns,
+            accepted=meters.accepted,
+            rejected=sum(meters.rejected.values()),
+            duplicates=meters.duplicates,
+            cancels=meters.cancels,
+            fills=meters.fills,
+            failed=meters.failed,
+            rejected_by_code={code.name: count for code, count in meters.rejected.items()},
+            open_orders=len(state.orders),
+            unknown_orders=sum(o.status is OrderStatus.UNKNOWN for o in state.orders.values()),
+            dedup_keys=state.dedup.keys,
+            dedup_keys_max=state.dedup.keys_max,
+            trading_date=state.trading_date,
+            halted=[
+                HaltedScope(scope.name.lower(), key, halt.state.name, halt.reason, halt.operator)
+                for (scope, key), halt in state.halts.items()
+            ],
+            venues=[
+                VenueStatus(v.name, v.ready, v.received_seq, v.last_seq, len(v.awaiting)) for v in state.venues.values()
+            ],
+            sessions=[SessionStatus(s.source, s.sidecar, s.in_retry) for s in self._sidecars.sessions],
+            receive_to_durable_ns=meters.receive_to_durable.take(),
+            sync_ns=meters.sync.take(),
+            table_reads={"verified": table.verified, "retried": table.retried, "stale": table.stale},
+        )
+
+
+def _read_token(path: Path) -> bytes:
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except OSError as e:
+        raise ConfigError([f"control token {path} can't be read: {e.strerror}; wojak up makes it"]) from e
+    if len(token) < 32:
+        raise ConfigError([f"control token {path} expected at least 32 characters, was {len(token)}"])
+    return token.encode()

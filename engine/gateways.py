@@ -1,0 +1,335 @@
+"""Venue gateway sessions: the outbox goes out in order, reports come in once.
+
+What can go wrong on the other side and what happens here:
+- slow: at most ``venue_window`` commands are unacknowledged, the rest waits in the outbox; when it waits longer than
+  ``send_age_max`` each order passes the send gate again;
+- gone: without a confirmation for ``lease_ms`` the venue takes no new order; commands above the gateway's watermark
+  are unsent, those below it without a report are UNKNOWN and queried;
+- repeated: reports up to the last one taken are ignored; a gap ends the session;
+- lying: a watermark above what the journal ever numbered, or a higher epoch, stops the engine: this journal is
+  not the newest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from engine.parts import Parts
+from engine.state import Outgoing, OutgoingKind, VenueState
+from protocol.channels import Router
+from protocol.codes import ByeReason, GatewayKind, Mode
+from protocol.errors import FencedError
+from protocol.records import Record, Reference, Reported, ReportEffect, VenueChanged
+from protocol.session import PROTOCOL_VERSION
+from protocol.venue import (
+    COMMANDS_MAX,
+    Commands,
+    Confirm,
+    EngineVenueMessage,
+    GatewayHello,
+    GatewayLeave,
+    GatewayMessage,
+    GatewayReady,
+    Heartbeat,
+    Query,
+    Reports,
+    ReportsDurable,
+    SendCancel,
+    SendNew,
+    VenueBye,
+    VenueCommand,
+    VenueWelcome,
+    Void,
+    gateway_decoder,
+    report_decoder,
+)
+from risk.gate.exposure import InstrumentState
+
+NEW: Final = OutgoingKind.NEW
+NS_PER_MS: Final = 1_000_000
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = gateway_decoder.decode
+_decode_report: Final = report_decoder.decode
+
+ReferenceOf = Callable[[InstrumentState, int], Reference | None]
+
+
+class GatewaySession:
+    """One gateway that said Hello; ``ready`` once it confirmed the epoch and replayed its reports."""
+
+    __slots__ = ("acked_seq", "confirmed_at_ns", "identity", "instance", "queue", "ready", "reports_seen", "venue")
+
+    def __init__(self, identity: bytes, instance: bytes, venue: VenueState, acked_seq: int, at_ns: int) -> None:
+        self.identity = identity
+        self.instance = instance
+        self.venue = venue
+        self.ready = False
+        self.acked_seq = acked_seq
+        self.confirmed_at_ns = at_ns  # monotonic
+        self.queue: deque[Outgoing] = deque()
+        self.reports_seen = False
+
+
+class Gateways:
+    """All gateway sessions of one engine; at most one a venue."""
+
+    def __init__(self, parts: Parts, router: Router, reference_of: ReferenceOf) -> None:
+        self._settings = parts.settings
+        self._core = parts.core
+        self._state = parts.core.state
+        self._writer = parts.writer
+        self._meters = parts.meters
+        self._alarm = parts.alarm
+        self._router = router
+        self._reference_of = reference_of
+        self._sessions: dict[bytes, GatewaySession] = {}
+        self._heartbeat_at_ns = 0
+
+    # Before the sync: what came in, what is decided
+
+    def receive(self, frames: list[tuple[bytes, bytes]], now_ns: int, monotonic_ns: int) -> None:
+        """Take everything gateways sent in this turn."""
+        for identity, body in frames:
+            try:
+                message = _decode(body)
+            except msgspec.DecodeError as e:
+                self._bye(identity, ByeReason.MALFORMED, str(e), now_ns)
+                continue
+            if isinstance(message, GatewayHello):
+                self._hello(identity, message, now_ns, monotonic_ns)
+                continue
+            session = self._sessions.get(identity)
+            if session is None:
+                self._bye(identity, ByeReason.FENCED, "no session; say GatewayHello", now_ns)
+                continue
+            self._receive(session, message, now_ns, monotonic_ns)
+
+    def _receive(self, session: GatewaySession, message: GatewayMessage, now_ns: int, monotonic_ns: int) -> None:
+        if isinstance(message, GatewayLeave):
+            self._lose(session, now_ns)
+            return
+        if isinstance(message, GatewayHello) or message.epoch != self._state.epoch:
+            text = f"epoch expected {self._state.epoch}, was another"
+            self._bye(session.identity, ByeReason.FENCED, text, now_ns)
+            return
+        if message.received_seq > session.venue.last_seq:
+            self._fenced(session.venue, message.received_seq)
+        session.confirmed_at_ns = monotonic_ns
+        session.acked_seq = max(session.acked_seq, message.received_seq)
+        match message:
+            case Reports():
+                self._reports(session, message, now_ns)
+            case GatewayReady():
+                self._ready(session, message, now_ns)
+            case Confirm():
+                pass
+
+    def _hello(self, identity: bytes, hello: GatewayHello, now_ns: int, monotonic_ns: int) -> None:
+        state = self._state
+        venue = state.venues.get(hello.venue)
+        if hello.protocol_version != PROTOCOL_VERSION or venue is None:
+            reason = ByeReason.VENUE_UNKNOWN if venue is None else ByeReason.VERSION
+            text = f"venue {hello.venue}, protocol version {hello.protocol_version}: expected {PROTOCOL_VERSION}"
+            self._bye(identity, reason, text, now_ns)
+            return
+        if state.mode is Mode.PAPER and hello.kind is GatewayKind.LIVE:
+            self._bye(identity, ByeReason.MODE, "a paper engine takes no live gateway", now_ns)
+            return
+        if hello.epoch > state.epoch or hello.received_seq > venue.last_seq:
+            self._fenced(venue, hello.received_seq, hello.epoch)
+        if hello.report_seq < venue.report_seq:
+            text = f"gateway log is older than the journal: reports {hello.report_seq} < {venue.report_seq}; restore it"
+            self._alarm(text)
+            self._bye(identity, ByeReason.FENCED, text, now_ns)
+            return
+        for known in list(self._sessions.values()):
+            if known.venue is venue:
+                self._bye(known.identity, ByeReason.FENCED, "another gateway said Hello for this venue", now_ns)
+        session = GatewaySession(identity, hello.instance, venue, hello.received_seq, monotonic_ns)
+        self._sessions[identity] = session
+        self._send(
+            session,
+            VenueWelcome(
+                PROTOCOL_VERSION, state.shard, state.epoch, state.instance, Mode(state.mode),
+                self._settings.lease_ms, venue.report_seq,
+            ),
+            now_ns,
+        )  # fmt: skip
+
+    def _fenced(self, venue: VenueState, received_seq: int, epoch: int = 0) -> None:
+        raise FencedError(
+            f"venue {venue.name}",
+            f"epoch {self._state.epoch}, venue_seq {venue.last_seq}",
+            f"epoch {epoch or self._state.epoch}, venue_seq {received_seq} at its gateway; the journal is old",
+        )
+
+    def _ready(self, session: GatewaySession, message: GatewayReady, now_ns: int) -> None:
+        venue = session.venue
+        self._append(VenueChanged(venue.name, True, session.instance, message.received_seq), now_ns)
+        queried = self._core.reports.decide_unknown(venue, message.received_seq)
+        if queried is not None:
+            self._append(queried, now_ns)
+        venue.fresh.clear()
+        session.queue = deque(o for o in venue.awaiting.values() if o.seq > message.received_seq)
+        session.ready = True
+        for outgoing in list(session.queue):
+            if outgoing.kind is NEW:
+                self._decide_send(outgoing, now_ns)
+
+    def _reports(self, session: GatewaySession, message: Reports, now_ns: int) -> None:
+        venue = session.venue
+        reports = self._core.reports
+        writer = self._writer
+        for raw in message.items:
+            try:
+                report = _decode_report(raw)
+            except msgspec.DecodeError as e:
+                self._bye(session.identity, ByeReason.MALFORMED, str(e), now_ns)
+                return
+            if report.report_seq <= venue.report_seq:
+                session.reports_seen = True
+                continue
+            if report.report_seq != venue.report_seq + 1:
+                text = f"report_seq expected {venue.report_seq + 1}, was {report.report_seq}"
+                self._bye(session.identity, ByeReason.MALFORMED, text, now_ns)
+                return
+            decision = reports.decide_report(venue, report)
+            writer.append(Reported(venue.name, raw, decision))
+            reports.apply_report(venue, report, decision)
+            session.reports_seen = True
+            if report.last_quantity_e9:
+                self._meters.fills += 1
+            if decision.effect is not ReportEffect.APPLIED and decision.effect is not ReportEffect.DUPLICATE:
+                self._meters.reports_refused += 1
+                self._alarm(f"report {report.report_seq} of {report.order_id}: {decision.effect.name}")
+
+    def decide_late(self, now_ns: int) -> None:
+        """Check again what waits too long in the outbox, and what the venue never saw (DESIGN 6.8)."""
+        params = self._state.params
+        assert params is not None
+        for session in list(self._sessions.values()):
+            if not session.ready:
+                continue
+            venue = session.venue
+            for order in list(venue.not_found.values()):
+                ref = self._reference_of(order.route.instrument, now_ns)
+                self._append(self._core.reports.decide_send(order, venue.last_seq + 1, now_ns, ref), now_ns)
+            oldest_ns = now_ns - params.send_age_max_ns
+            if session.queue and session.queue[0].at_ns < oldest_ns:
+                for outgoing in [o for o in session.queue if o.kind is NEW and o.at_ns < oldest_ns]:
+                    self._decide_send(outgoing, now_ns)
+
+    def _decide_send(self, outgoing: Outgoing, now_ns: int) -> None:
+        order = outgoing.order
+        ref = self._reference_of(order.route.instrument, now_ns)
+        self._append(self._core.reports.decide_send(order, outgoing.seq, now_ns, ref), now_ns)
+
+    def _append(self, record: Record, now_ns: int) -> None:
+        seq = self._writer.next_seq
+        position = self._writer.append(record)
+        self._core.apply(seq, now_ns, position, record)
+
+    def unsent_from(self) -> dict[str, int]:
+        """Return per venue the first number that surely was never sent: a fact of this process."""
+        return {
+            s.venue.name: s.queue[0].seq if s.queue else s.venue.last_seq + 1
+            for s in self._sessions.values()
+            if s.ready
+        }
+
+    def expire(self, now_ns: int, monotonic_ns: int) -> None:
+        """Lose gateways whose lease ran out."""
+        lease_ns = self._settings.lease_ms * NS_PER_MS
+        for session in list(self._sessions.values()):
+            if monotonic_ns - session.confirmed_at_ns > lease_ns:
+                self._alarm(f"venue {session.venue.name}: no confirmation for {self._settings.lease_ms} ms")
+                self._bye(session.identity, ByeReason.SLOW, "lease ran out", now_ns)
+
+    # After the sync: what goes out
+
+    def send(self, now_ns: int, monotonic_ns: int) -> bool:
+        """Send what is durable and fits the window; whether anything went out."""
+        sent = False
+        for session in list(self._sessions.values()):
+            if session.ready:
+                if session.venue.fresh:
+                    session.queue.extend(session.venue.fresh)
+                    session.venue.fresh.clear()
+                if session.queue:
+                    sent = self._send_queue(session, now_ns) or sent
+            if session.reports_seen:
+                session.reports_seen = False
+                self._send(session, ReportsDurable(session.venue.report_seq), now_ns)
+        heartbeat_ns = self._settings.lease_ms * NS_PER_MS // 3
+        if monotonic_ns - self._heartbeat_at_ns >= heartbeat_ns:
+            self._heartbeat_at_ns = monotonic_ns
+            for session in list(self._sessions.values()):
+                self._send(session, Heartbeat(self._state.epoch), now_ns)
+        return sent
+
+    def _send_queue(self, session: GatewaySession, now_ns: int) -> bool:
+        queue = session.queue
+        window_end = session.acked_seq + self._settings.venue_window
+        sent = False
+        while queue and queue[0].seq <= window_end:
+            batch: list[VenueCommand] = []
+            while queue and len(batch) < COMMANDS_MAX and queue[0].seq <= window_end:
+                batch.append(_command(queue.popleft()))
+            if not self._send(session, Commands(self._state.epoch, batch), now_ns):
+                return sent
+            sent = True
+        return sent
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything sent is acknowledged and nothing waits to be sent."""
+        return all(not s.queue and s.acked_seq >= s.venue.last_seq for s in self._sessions.values() if s.ready)
+
+    def stop(self) -> None:
+        """Say goodbye to every gateway; nothing is journaled, the next START marks them lost."""
+        for session in self._sessions.values():
+            self._router.send(session.identity, _encode(VenueBye(ByeReason.STOPPING, "the engine stops")))
+        self._sessions.clear()
+
+    def _send(self, session: GatewaySession, message: EngineVenueMessage, now_ns: int) -> bool:
+        if self._router.send(session.identity, _encode(message)):
+            return True
+        self._lose(session, now_ns)
+        return False
+
+    def _bye(self, identity: bytes, reason: ByeReason, text: str, now_ns: int) -> None:
+        self._router.send(identity, _encode(VenueBye(reason, text)))
+        session = self._sessions.get(identity)
+        if session is not None:
+            self._lose(session, now_ns)
+
+    def _lose(self, session: GatewaySession, now_ns: int) -> None:
+        """Forget a session; a READY one is journaled as lost in this batch or the next."""
+        with contextlib.suppress(KeyError):
+            del self._sessions[session.identity]
+        if session.ready:
+            session.ready = False
+            self._append(VenueChanged(session.venue.name, False, session.instance, session.acked_seq), now_ns)
+
+
+def _command(outgoing: Outgoing) -> VenueCommand:
+    order = outgoing.order
+    kind = outgoing.kind
+    if kind is NEW:
+        instrument = order.route.instrument
+        return SendNew(
+            outgoing.seq, order.order_id, order.account, instrument.name, order.side, order.order_type,
+            order.time_in_force, order.leaves * instrument.quantity_step_e9,
+            order.limit_price * instrument.price_step_e9, order.trace_id,
+        )  # fmt: skip
+    if kind is OutgoingKind.CANCEL:
+        return SendCancel(outgoing.seq, order.order_id, order.trace_id)
+    if kind is OutgoingKind.QUERY:
+        return Query(outgoing.seq, order.order_id, order.trace_id)
+    return Void(outgoing.seq)

@@ -1,0 +1,25 @@
+"""The engine process."""
+
+from __future__ import annotations
+
+from engine.loop import EngineLoop
+from engine.settings import EngineSettings
+from engine.start import start
+from runtime import logs
+from runtime.signals import StopSignal
+
+
+def run(settings: EngineSettings) -> None:
+    """Run one engine until it is told to stop. Raises what stops the start, with what to do about it."""
+    log = logs.configure("engine")
+    stop = StopSignal()
+    started = start(settings)
+    state = started.core.state
+    log.info(
+        "started", mode=state.mode.name, shard=state.shard, epoch=state.epoch, recovered=started.recovered.records,
+        recovery_ms=started.recovery_ns // 1_000_000, cut_bytes=started.recovered.cut_bytes,
+    )  # fmt: skip
+    try:
+        EngineLoop(settings, started, stop, log).run()
+    finally:
+        started.lock.close()

@@ -1,0 +1,381 @@
+"""Sidecar sessions: takes what they submit, lets the core decide, answers after the sync.
+
+What can go wrong on the other side and what happens here:
+- slow: sends never block; a session whose queue is full is ended, its sidecar comes back and resubmits;
+- gone: the next answer finds no route, the session is ended, the broker keeps the message;
+- repeated: the dedup map answers with the first outcome;
+- lying: a message that breaks the protocol, a unit that was not claimed, more than its credits: BYE, no outcome.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from engine.orders import CHECKS_ALL, Defer, Replay
+from engine.parts import Parts
+from market.table import reference
+from protocol.channels import Router
+from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
+from protocol.orders import CancelOrder, NewOrder, command_decoder
+from protocol.records import CancelRequested, Failed, NewDecision, Ordered, Record, Reference
+from protocol.session import (
+    PROTOCOL_VERSION,
+    Bye,
+    Claim,
+    Claimed,
+    Drain,
+    Drained,
+    EngineMessage,
+    Hello,
+    Item,
+    Leave,
+    Outcome,
+    Outcomes,
+    Ping,
+    Pong,
+    Resume,
+    Retry,
+    SidecarMessage,
+    Submit,
+    Welcome,
+    sidecar_decoder,
+)
+from risk.gate.exposure import InstrumentState
+
+ACCEPTED: Final = OutcomeKind.ACCEPTED
+REJECTED: Final = OutcomeKind.REJECTED
+RETRY_AFTER_MS: Final = 50
+SESSIONS_MAX: Final = 256
+UNIT_EPOCH_SHIFT: Final = 32
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = sidecar_decoder.decode
+_decode_command: Final = command_decoder.decode
+
+
+class Session:
+    """One open session."""
+
+    __slots__ = (
+        "drained", "identity", "in_retry", "items", "outcomes", "replays", "retries", "retry_reason", "sidecar",
+        "source", "units",
+    )  # fmt: skip
+
+    def __init__(self, identity: bytes, source: str, sidecar: str) -> None:
+        self.identity = identity
+        self.source = source
+        self.sidecar = sidecar
+        self.in_retry = False
+        self.drained = False
+        self.units: dict[str, int] = {}
+        self.items = 0  # in this turn
+        self.outcomes: list[Outcome] = []
+        self.replays: list[tuple[int, Item, Replay]] = []  # (index in outcomes, …): read after the sync
+        self.retries: list[int] = []
+        self.retry_reason = RetryReason.VENUE_NOT_READY
+
+
+class Sidecars:
+    """All sidecar sessions of one engine."""
+
+    def __init__(self, parts: Parts, router: Router) -> None:
+        self._settings = parts.settings
+        self._core = parts.core
+        self._state = parts.core.state
+        self._writer = parts.writer
+        self._records = parts.records
+        self._table = parts.table
+        self._meters = parts.meters
+        self._alarm = parts.alarm
+        self._router = router
+        self._sessions: dict[bytes, Session] = {}
+        self._unit_owners: dict[tuple[str, str], Session] = {}
+        self._unit_epochs = 0
+        self._touched: list[Session] = []
+        self.items = 0  # decided in this turn
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The open sessions."""
+        return list(self._sessions.values())
+
+    def find_table_slots(self) -> None:
+        """Look up every instrument in the last-value table; after the parameters changed."""
+        for instrument in self._state.instruments.values():
+            instrument.index = self._table.slot(instrument.name)
+
+    def reference_of(self, instrument: InstrumentState, now_ns: int) -> Reference | None:
+        """Return the price that an order in the instrument is checked against now."""
+        return reference(self._table.read(instrument.index), now_ns, instrument.tick_age_max_ns)
+
+    def receive(self, frames: list[tuple[bytes, bytes]], now_ns: int, defer: RetryReason | None) -> None:
+        """Decide everything that came in this turn."""
+        sessions = self._sessions
+        for identity, body in frames:
+            try:
+                message = _decode(body)
+            except msgspec.DecodeError as e:
+                self._refuse(identity, ByeReason.MALFORMED, str(e))
+                continue
+            if type(message) is not Submit:
+                self._receive_rare(identity, message)
+                continue
+            session = sessions.get(identity)
+            if session is None:
+                self._refuse(identity, ByeReason.FENCED, "no session; say Hello")
+                continue
+            self._submit(session, message, now_ns, defer)
+
+    def _submit(self, session: Session, submit: Submit, now_ns: int, defer: RetryReason | None) -> None:
+        if not session.items:
+            self._touched.append(session)
+        items = submit.items
+        session.items += len(items)
+        if session.items > self._settings.credits + self._settings.reserved_credits:
+            self._end(session, ByeReason.CREDITS, f"{session.items} items unanswered")
+            return
+        self.items += len(items)
+        units = session.units
+        for item in items:
+            if units.get(item.unit) != item.unit_epoch:
+                self._end(session, ByeReason.UNIT_NOT_CLAIMED, f"unit {item.unit} epoch {item.unit_epoch}")
+                return
+            if item.lease_left_ms < 0:
+                session.outcomes.append(Outcome(item.seq, OutcomeKind.NOT_TAKEN, Code.OK, "", 0, OrderStatus.NONE))
+                continue
+            try:
+                command = _decode_command(item.command)
+            except msgspec.DecodeError as e:
+                self._end(session, ByeReason.MALFORMED, str(e))
+                return
+            if type(command) is NewOrder:
+                self._new(session, item, command, now_ns, defer)
+            elif type(command) is CancelOrder:
+                self._cancel(session, item, command, now_ns)
+
+    def _new(self, session: Session, item: Item, order: NewOrder, now_ns: int, defer: RetryReason | None) -> None:
+        state = self._state
+        source = session.source
+        permit = state.permits.get((source, item.principal)) or state.permit(source, item.principal)
+        instrument = state.instruments.get(order.instrument)
+        ref = None
+        if instrument is not None:
+            ref = reference(self._table.read(instrument.index), now_ns, instrument.tick_age_max_ns)
+        if session.in_retry:
+            defer = session.retry_reason
+        try:
+            decided = self._core.orders.decide_new(order, item, permit, now_ns, ref, defer)
+        except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
+            self._poison(session, item, order.account, e, now_ns)
+            return
+        if type(decided) is NewDecision:
+            writer = self._writer
+            seq = writer.next_seq
+            record = Ordered(source, item, ref, decided, seq)
+            position = writer.append(record)
+            self._core.orders.apply_ordered(record, order, position, now_ns)
+            kind = decided.kind
+            if kind is ACCEPTED:
+                self._meters.accepted += 1
+                status = OrderStatus.PENDING_NEW
+            else:
+                self._meters.refuse(decided.code)
+                status = OrderStatus.REJECTED
+            session.outcomes.append(
+                Outcome(
+                    item.seq, kind, decided.code, decided.order_id, seq, status, decided.checks_passed,
+                    decided.position_after_e9, decided.position_limit_e9, decided.facts,
+                )
+            )  # fmt: skip
+        elif type(decided) is Replay:
+            self._meters.duplicates += 1
+            session.replays.append((len(session.outcomes), item, decided))
+            session.outcomes.append(_pending(item))
+        else:
+            assert type(decided) is Defer
+            self._defer(session, item, decided)
+
+    def _cancel(self, session: Session, item: Item, command: CancelOrder, now_ns: int) -> None:
+        source = session.source
+        try:
+            decided = self._core.orders.decide_cancel(command, self._state.permit(source, item.principal))
+        except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
+            self._poison(session, item, command.account, e, now_ns)
+            return
+        if isinstance(decided, Defer):
+            self._defer(session, item, decided)
+            return
+        record = CancelRequested(source, item, decided)
+        seq = self._writer.next_seq
+        position = self._writer.append(record)
+        self._core.orders.apply_cancel(record, command, position, now_ns)
+        if decided.kind is ACCEPTED:
+            self._meters.cancels += 1
+        else:
+            self._meters.refuse(decided.code)
+        session.outcomes.append(
+            Outcome(item.seq, decided.kind, decided.code, decided.order_id, seq, decided.status, CHECKS_ALL)
+        )
+
+    def _poison(self, session: Session, item: Item, account: str, error: Exception, now_ns: int) -> None:
+        """Journal the input, answer REJECTED(INTERNAL), reduce the account, raise the alarm (DESIGN 6.12)."""
+        text = f"{type(error).__name__}: {error}"[:256]
+        self._meters.failed += 1
+        self._alarm(f"decide failed for account {account}: {text}")
+        seq = self._writer.next_seq
+        record = Failed(session.source, item, account, text, seq)
+        position = self._writer.append(record)
+        self._core.apply(seq, now_ns, position, record)
+        session.outcomes.append(_failed(item.seq, seq))
+
+    def _defer(self, session: Session, item: Item, decided: Defer) -> None:
+        session.in_retry = True
+        session.retry_reason = decided.reason
+        session.retries.append(item.seq)
+
+    def _receive_rare(self, identity: bytes, message: SidecarMessage) -> None:
+        if isinstance(message, Hello):
+            self._hello(identity, message)
+            return
+        session = self._sessions.get(identity)
+        if session is None:
+            self._refuse(identity, ByeReason.FENCED, "no session; say Hello")
+            return
+        match message:
+            case Claim():
+                self._claim(session, message.unit)
+            case Ping():
+                self._send(session, Pong())
+            case Resume():
+                session.in_retry = False
+            case Drained():
+                session.drained = True
+            case Leave():
+                self._forget(session)
+            case _:
+                self._end(session, ByeReason.MALFORMED, f"unexpected {type(message).__name__}")
+
+    def _hello(self, identity: bytes, hello: Hello) -> None:
+        if hello.protocol_version != PROTOCOL_VERSION:
+            text = f"protocol version expected {PROTOCOL_VERSION}, was {hello.protocol_version}"
+            self._refuse(identity, ByeReason.VERSION, text)
+            return
+        if hello.source not in self._state.channels:
+            text = f"source {hello.source} is not configured; add it to [[sources]]"
+            self._refuse(identity, ByeReason.SOURCE_UNKNOWN, text)
+            return
+        known = self._sessions.get(identity)
+        if known is not None:
+            self._forget(known)
+        if len(self._sessions) >= SESSIONS_MAX:
+            self._refuse(identity, ByeReason.CREDITS, f"at most {SESSIONS_MAX} sessions")
+            return
+        session = self._sessions[identity] = Session(identity, hello.source, hello.sidecar)
+        settings = self._settings
+        self._send(
+            session,
+            Welcome(
+                PROTOCOL_VERSION, settings.shard, self._state.epoch, self._state.instance, Mode(self._state.mode),
+                settings.credits, settings.reserved_credits,
+            ),
+        )  # fmt: skip
+
+    def _claim(self, session: Session, unit: str) -> None:
+        owner = self._unit_owners.get((session.source, unit))
+        if owner is not None and owner is not session:
+            self._end(owner, ByeReason.FENCED, f"unit {unit} was claimed by {session.sidecar}")
+        self._unit_epochs += 1
+        unit_epoch = self._state.epoch << UNIT_EPOCH_SHIFT | self._unit_epochs
+        self._unit_owners[session.source, unit] = session
+        session.units[unit] = unit_epoch
+        self._send(session, Claimed(unit, unit_epoch))
+
+    # After the sync
+
+    def answer(self, durable_after_ns: int) -> None:
+        """Send what was decided in this turn; everything is durable now."""
+        for session in self._touched:
+            if session.replays:
+                self._read_replays(session)
+            if session.outcomes:
+                self._send(session, Outcomes(session.outcomes, durable_after_ns))
+                session.outcomes = []
+            if session.retries:
+                self._send(session, Retry(RETRY_AFTER_MS, session.retry_reason, session.retries))
+                session.retries = []
+            session.items = 0
+        self._touched.clear()
+        self.items = 0
+
+    def _read_replays(self, session: Session) -> None:
+        for index, item, replay in session.replays:
+            first = _first_outcome(item, replay.position, self._records.read(replay.position))
+            session.outcomes[index] = Outcome(
+                item.seq,
+                OutcomeKind.DUPLICATE,
+                first.code,
+                first.order_id,
+                first.record_seq,
+                replay.status,
+                first=first,
+            )
+        session.replays.clear()
+
+    def drain(self, within_ms: int) -> None:
+        """Tell every sidecar to stop receiving."""
+        for session in self.sessions:
+            self._send(session, Drain(within_ms))
+
+    def stop(self) -> None:
+        """End every session."""
+        for session in self.sessions:
+            self._end(session, ByeReason.STOPPING, "the engine stops")
+
+    def _send(self, session: Session, message: EngineMessage) -> None:
+        if not self._router.send(session.identity, _encode(message)):
+            self._forget(session)
+
+    def _end(self, session: Session, reason: ByeReason, text: str) -> None:
+        """End a session. What it submitted in this turn stays decided; it gets no outcome but BYE."""
+        if session.identity in self._sessions:
+            self._router.send(session.identity, _encode(Bye(reason, text)))
+            self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        self._sessions.pop(session.identity, None)
+        for key in [k for k, owner in self._unit_owners.items() if owner is session]:
+            del self._unit_owners[key]
+        session.outcomes = []
+        session.replays = []
+        session.retries = []
+
+    def _refuse(self, identity: bytes, reason: ByeReason, text: str) -> None:
+        session = self._sessions.get(identity)
+        if session is not None:
+            self._end(session, reason, text)
+        else:
+            self._router.send(identity, _encode(Bye(reason, text)))
+
+
+def _pending(item: Item) -> Outcome:
+    """Return what holds the place of a duplicate's answer until the sync is done."""
+    return Outcome(item.seq, OutcomeKind.DUPLICATE, Code.OK, "", 0, OrderStatus.NONE)
+
+
+def _failed(item_seq: int, record_seq: int) -> Outcome:
+    return Outcome(item_seq, REJECTED, Code.INTERNAL, "", record_seq, OrderStatus.REJECTED)
+
+
+def _first_outcome(item: Item, position: int, record: Record) -> Outcome:
+    """Return the outcome that the record's own delivery got."""
+    if isinstance(record, Ordered):
+        decided = record.decision
+        status = OrderStatus.PENDING_NEW if decided.kind is ACCEPTED else OrderStatus.REJECTED
+        return Outcome(
+            item.seq, decided.kind, decided.code, decided.order_id, record.seq, status, decided.checks_passed,
+            decided.position_after_e9, decided.position_limit_e9, decided.facts,
+        )  # fmt: skip
+    assert isinstance(record, Failed), f"record at position {position} expected an order, was {type(record).__name__}"
+    return _failed(item.seq, record.seq)

@@ -1,0 +1,162 @@
+"""The start of an engine: lock, recover, take a new epoch, journal parameters and opening positions.
+
+Order of DECISIONS 7. Nothing leaves this process before the START record is durable.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from engine.core import Core
+from engine.settings import EngineSettings
+from journal.disk import Disk
+from journal.format import JournalSettings
+from journal.lock import FolderLock
+from journal.recovery import Recovered, recover
+from journal.writer import JournalWriter
+from protocol.errors import ConfigError
+from protocol.params import encode_params, params_hash
+from protocol.records import FORMAT_VERSION, Adjusted, ParamsSet, Record, Started
+from protocol.session import INSTANCE_BYTES
+from runtime import failpoints
+from runtime.clock import EngineClock, wall_ns
+
+ORDER_ID_KEY_BYTES: Final = 32
+
+
+class FailpointDisk(Disk):
+    """A disk that can die between the write of a batch and its sync."""
+
+    def fdatasync(self, fd: int) -> None:
+        """Sync, unless this is where a test ends the process."""
+        failpoints.hit("engine.after_write")
+        super().fdatasync(fd)
+
+
+class StartedEngine(NamedTuple):
+    """What the loop needs of the start."""
+
+    core: Core
+    writer: JournalWriter
+    lock: FolderLock
+    clock: EngineClock
+    recovered: Recovered
+    recovery_ns: int
+
+
+def start(settings: EngineSettings) -> StartedEngine:
+    """Lock the journal, bring the core to where it ended, take the next epoch.
+
+    Raises:
+        JournalLockedError: If another engine has the folder.
+        JournalDamagedError, JournalGapError: If the journal can't be trusted; nothing was changed.
+        ConfigError: If mode, shard or parameters do not fit what the journal holds.
+    """
+    folder = Path(settings.journal_dir)
+    sizes = JournalSettings(
+        segment_bytes=settings.segment_bytes, batch_bytes_max=min(8 << 20, settings.segment_bytes // 2)
+    )
+    disk = FailpointDisk() if os.environ.get(failpoints.ENV_POINT) else Disk()
+    lock = FolderLock(folder, disk)
+    core = Core(settings.dedup_keys_max)
+    began_ns = time.monotonic_ns()
+    recovered = recover(folder, core.apply, sizes, shard=settings.shard, disk=disk)
+    recovery_ns = time.monotonic_ns() - began_ns
+    state = core.state
+    if recovered.records and state.mode is not settings.mode:
+        began, asked = state.mode.name.lower(), settings.mode.name.lower()
+        raise ConfigError([f"wojak.mode expected {began}, as journal {folder} began, was {asked}"])
+    _check_params(core, settings)
+    writer = JournalWriter(folder, recovered, sizes, wall_ns, disk)
+    clock = EngineClock(recovered.now_ns)
+    now_ns = clock.read().now_ns
+    writer.start(recovered.epoch_max + 1)
+    _journal_start(core, writer, settings, recovered, now_ns)
+    writer.commit(now_ns)
+    for venue in state.venues.values():
+        venue.fresh.clear()
+    return StartedEngine(core, writer, lock, clock, recovered, recovery_ns)
+
+
+def _journal_start(
+    core: Core, writer: JournalWriter, settings: EngineSettings, recovered: Recovered, now_ns: int
+) -> None:
+    is_new = recovered.records == 0
+    trading_date = int(datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y%m%d"))
+    _append(
+        core,
+        writer,
+        now_ns,
+        Started(
+            epoch=recovered.epoch_max + 1,
+            instance=secrets.token_bytes(INSTANCE_BYTES),
+            mode=settings.mode,
+            shard=settings.shard,
+            trading_date=trading_date,
+            format_version=FORMAT_VERSION,
+            release=settings.release,
+            order_id_key=secrets.token_bytes(ORDER_ID_KEY_BYTES) if is_new else b"",
+        ),
+    )
+    content = encode_params(settings.params)
+    content_hash = params_hash(content)
+    if core.state.params_hash != content_hash:
+        _append(core, writer, now_ns, ParamsSet(content, content_hash))
+        for venue in core.state.venues.values():
+            if not venue.changed_ns:
+                venue.changed_ns = now_ns
+    if is_new:
+        _journal_opening(core, writer, settings, now_ns)
+
+
+def _journal_opening(core: Core, writer: JournalWriter, settings: EngineSettings, now_ns: int) -> None:
+    """Load opening positions and cash: at the journal's first start only (DECISIONS 35)."""
+    opening = settings.opening
+    for row in opening.positions:
+        record = Adjusted(row.account, row.instrument, row.quantity_e9, row.price_e9, "", "", "opening position")
+        _append(core, writer, now_ns, record)
+    for cash in opening.cash:
+        record = Adjusted(cash.account, "", 0, 0, str(cash.cash_e9), cash.currency, "opening cash")
+        _append(core, writer, now_ns, record)
+
+
+def _append(core: Core, writer: JournalWriter, now_ns: int, record: Record) -> None:
+    seq = writer.next_seq
+    core.apply(seq, now_ns, writer.append(record), record)
+
+
+def _check_params(core: Core, settings: EngineSettings) -> None:
+    """Refuse parameters that would change the meaning of recorded numbers, and opening rows of nobody."""
+    problems: list[str] = []
+    for row in settings.params.instruments:
+        known = core.state.instruments.get(row.instrument)
+        if known is None:
+            continue
+        for name, ours, theirs in (
+            ("price_step", known.price_step_e9, row.price_step_e9),
+            ("quantity_step", known.quantity_step_e9, row.quantity_step_e9),
+        ):
+            if ours != theirs:
+                problems.append(
+                    f"instrument {row.instrument}: {name} expected {ours} e9, as journaled for ever, was {theirs} e9"
+                )
+    accounts = {a.account for a in settings.params.accounts}
+    steps = {i.instrument: i.quantity_step_e9 for i in settings.params.instruments}
+    for position in settings.opening.positions:
+        step = steps.get(position.instrument, 0)
+        if position.account not in accounts or not step or position.quantity_e9 % step:
+            problems.append(
+                f"opening position {position.account}/{position.instrument} expected a known account and instrument "
+                f"and a multiple of its quantity step, was {position.quantity_e9} e9"
+            )
+    problems += [
+        f"opening cash of {cash.account} expected a known account" for cash in settings.opening.cash
+        if cash.account not in accounts
+    ]  # fmt: skip
+    if problems:
+        raise ConfigError(problems)
