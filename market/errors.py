@@ -20,6 +20,18 @@ class TableError(MarketError):
         super().__init__(f"{self.code}: {path} expected {expected}, was {was}; {remedy}")
 
 
+class FeedError(MarketError):
+    """A feed can't be started as it was told."""
+
+    code = "MARKET_FEED"
+
+    def __init__(self, what: str, expected: str, was: str, remedy: str) -> None:
+        self.what = what
+        self.expected = expected
+        self.was = was
+        super().__init__(f"{self.code}: {what} expected {expected}, was {was}; {remedy}")
+
+
 class RecordingError(MarketError):
     """A recording can't be read; ``line`` counts from 1, 0 = the file as a whole."""
 

@@ -50,6 +50,7 @@ SUPERSEDED_AT: Final = 28
 _HEAD: Final = struct.Struct("<8sIIQ")
 _NAMES_AT: Final = 64
 _ABSENT: Final = bytes(SUPERSEDED_AT) + b"\x01"  # reads as an empty table that something will replace
+_EXCH_FIELD: Final = 6  # place of exch_ns among the nine values
 _NO_VALUE: Final = (0, 0, 0, 0, 0, 0, 0, 0, 0)
 _sequences = struct.Struct(f"<Q{SIDE_BYTES - 8}xQ").unpack_from
 
@@ -149,6 +150,10 @@ class TableWriter:
     def slot(self, instrument: str) -> int:
         """Return the slot to write; KeyError if the table was created without the instrument."""
         return self._slots[instrument]
+
+    def last_exch_ns(self) -> int:
+        """Return the greatest exchange time in the table, 0 if nothing was ever written."""
+        return max(fields[_EXCH_FIELD] for fields in self._values)
 
     def write_quote(
         self,

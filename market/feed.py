@@ -1,0 +1,355 @@
+"""The feed process: plays a session, keeps the last-value table, publishes ticks, answers snapshot requests.
+
+One thread. It waits for its sockets no longer than until the next tick is due, then publishes what is due in
+batches. At speed 0 nothing is waited for.
+
+Rules: the table is written before the tick is published, with this host's clock as ``written_at_ns``, and
+nothing refreshes it between ticks: age is age. Every start and every loop is a new, greater ``feed_epoch``, and
+exchange time goes on across them (DECISIONS 24).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from market import replay, synthetic
+from market.book import Book
+from market.errors import FeedError
+from market.replay import LOOP_GAP_NS, MarketTick
+from market.synthetic import SyntheticInstrument
+from market.table import TableWriter
+from protocol.channels import Context, Publisher, Router, Waiter
+from protocol.codes import Side
+from protocol.params import InstrumentParams
+from protocol.ticks import (
+    BookClear,
+    BookDelta,
+    BookSnapshot,
+    FeedStatus,
+    Quote,
+    SnapshotReply,
+    encode_tick,
+    snapshot_request_decoder,
+    topic,
+)
+from runtime import failpoints
+from runtime.clock import monotonic_ns, wall_ns
+from runtime.signals import StopSignal
+
+BATCH_MAX: Final = 64  # ticks of one look at the clocks; at 1.5 µs each, 0.1 ms
+REQUESTS_MAX: Final = 64  # answered in one turn
+REQUEST_HWM: Final = 1_000
+STATUS_NS: Final = 1_000_000_000
+LAG_MAX_NS: Final = 1_000_000_000
+"""A feed that was stopped for longer than this goes on from where it was, instead of catching up in a burst."""
+WAIT_MAX_MS: Final = 1_000
+START_TICKS: Final = 618_000
+"""Default start price of a synthetic session, in ticks: 61,800.0 at a tick of 0.1, as in the recordings."""
+
+_reply_encoder = msgspec.msgpack.Encoder()
+
+
+class FeedSettings(Struct, frozen=True):
+    """What a feed is told.
+
+    Attributes:
+        instruments: What is played: exactly the recorded one for a recording, any number for a synthetic session.
+        recording: Path of a raw Binance recording; empty = a synthetic session.
+        start_prices_e9: Of the synthetic session, one an instrument; empty = 618,000 ticks each.
+        rate_per_s: Of the synthetic session: things that happen a second in each instrument.
+        speed: 1 = as recorded, N = N times as fast, 0 = as fast as it goes.
+        loop: Begin again at the end of a recording; else stay, answer, and let the table age.
+        epoch_path: Where the feed remembers its epoch between starts; empty = beside the table.
+        spread_over: For benchmarks (DECISIONS 50): tick i also goes to the table's row of instrument i mod N of
+            these, in the first instrument's prices; nothing of it is published.
+    """
+
+    publish_endpoint: str
+    request_endpoint: str
+    table_path: str
+    instruments: tuple[InstrumentParams, ...]
+    recording: str = ""
+    seed: int = 1
+    start_prices_e9: tuple[int, ...] = ()
+    rate_per_s: int = 100
+    speed: float = 1.0
+    loop: bool = True
+    epoch_path: str = ""
+    spread_over: tuple[str, ...] = ()
+    publish_hwm: int = 100_000
+
+
+class Stop(Protocol):
+    """What ends a feed: ``fd`` becomes readable when ``is_set`` becomes true (runtime.signals.StopSignal)."""
+
+    fd: int
+
+    @property
+    def is_set(self) -> bool:
+        """Whether to end."""
+
+
+def run(settings: FeedSettings, stop: Stop | None = None) -> None:
+    """Play until SIGTERM or SIGINT (or ``stop``).
+
+    Raises:
+        MarketError: If the recording or the table can't be used; names the path and what to do.
+        ConfigError: If an endpoint can't be bound.
+    """
+    stop = stop or StopSignal()
+    context = Context()
+    try:
+        feed = Feed(settings, context)
+        try:
+            # What was loaded stays; the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            feed.play(stop)
+        finally:
+            feed.close()
+    finally:
+        context.close()
+
+
+class _Line:
+    """One instrument on its way out."""
+
+    __slots__ = ("book", "has_quotes", "last", "params", "price_e9", "quantity_e9", "slot", "topic")
+
+    def __init__(self, params: InstrumentParams, slot: int, *, has_quotes: bool) -> None:
+        self.params = params
+        self.slot = slot
+        self.has_quotes = has_quotes
+        self.topic = topic(params.instrument)
+        self.price_e9 = params.price_step_e9
+        self.quantity_e9 = params.quantity_step_e9
+        self.book = Book()
+        self.last: MarketTick | None = None
+
+
+class Feed:
+    """The feed without its process: made, played, closed. Clocks come in for tests.
+
+    Attributes:
+        published: Ticks published, status messages aside.
+        rebased: Times it was found more than a second behind and went on from there.
+        refused: Snapshot requests that could not be read.
+    """
+
+    def __init__(
+        self,
+        settings: FeedSettings,
+        context: Context,
+        wall: Callable[[], int] = wall_ns,
+        monotonic: Callable[[], int] = monotonic_ns,
+    ) -> None:
+        _require(settings)
+        self.published = 0
+        self.rebased = 0
+        self.refused = 0
+        self._settings = settings
+        self._wall = wall
+        self._monotonic = monotonic
+        self._is_synthetic = not settings.recording
+        recording = None if self._is_synthetic else replay.load(settings.recording, settings.instruments[0])
+        names = [i.instrument for i in settings.instruments]
+        mid_write = (lambda: failpoints.hit("feed.mid_write")) if _is_armed("feed.mid_write") else None
+        rows = tuple(dict.fromkeys([*names, *settings.spread_over]))
+        self._table = TableWriter.create(settings.table_path, rows, mid_write)
+        self._lines = {
+            i.instrument: _Line(i, self._table.slot(i.instrument), has_quotes=recording is None or recording.has_quotes)
+            for i in settings.instruments
+        }
+        self._spread = [self._table.slot(name) for name in settings.spread_over]
+        self._epoch_path = Path(settings.epoch_path or settings.table_path + ".epoch")
+        self._epoch = max(wall(), _read_epoch(self._epoch_path) + 1)
+        self._origin, self._stream = self._open(recording)
+        self._pending = next(self._stream, None)
+        self._publisher = Publisher(context, settings.publish_endpoint, settings.publish_hwm)
+        self._router = Router(context, settings.request_endpoint, REQUEST_HWM)
+
+    def play(self, stop: Stop) -> None:
+        """Publish ticks as they come due until ``stop`` is set."""
+        waiter = Waiter(self._router)
+        waiter.add_fd(stop.fd)
+        speed = self._settings.speed
+        start_ns = self._monotonic()
+        start_exch_ns = self._pending[1].exch_ns if self._pending else 0
+        status_at_ns = start_ns
+        while not stop.is_set:
+            now_ns = self._monotonic()
+            if now_ns >= status_at_ns:
+                self._publish_status()
+                status_at_ns = now_ns + STATUS_NS
+            limit_ns = start_exch_ns + int((now_ns - start_ns) * speed) if speed else None
+            behind_ns = self._publish_due(limit_ns)
+            if speed and behind_ns > LAG_MAX_NS * speed:
+                self.rebased += 1
+                start_ns, start_exch_ns = now_ns, self._pending[1].exch_ns if self._pending else 0
+            wait_ns = min(int(-behind_ns / speed) if speed else 0, status_at_ns - self._monotonic())
+            if self._pending is None:
+                wait_ns = status_at_ns - self._monotonic()
+            if waiter.wait(min(WAIT_MAX_MS, max(0, -(-wait_ns // 1_000_000)))):
+                self._answer()
+
+    def close(self) -> None:
+        """Let go of sockets and table."""
+        self._publisher.close()
+        self._router.close()
+        self._table.close()
+
+    def _open(self, recording: replay.Recording | None) -> tuple[str, Iterator[tuple[str, MarketTick]]]:
+        """Return where ticks come from, and the ticks."""
+        settings = self._settings
+        last_exch_ns = self._table.last_exch_ns()
+        start_exch_ns = last_exch_ns + LOOP_GAP_NS if last_exch_ns else 0
+        if recording is not None:
+            name = recording.instrument.instrument
+            shift_ns = max(0, start_exch_ns - recording.ticks[0].exch_ns)
+            ticks = (
+                replay.loops(recording, self._epoch, start_exch_ns)
+                if settings.loop
+                else replay.events(recording, self._epoch, shift_ns)
+            )
+            return f"{Path(recording.path).name} sha256:{recording.sha256[:16]}", ((name, tick) for tick in ticks)
+        prices = settings.start_prices_e9 or tuple(START_TICKS * i.tick_e9 for i in settings.instruments)
+        made = synthetic.session(
+            [SyntheticInstrument(i, price) for i, price in zip(settings.instruments, prices, strict=True)],
+            seed=settings.seed,
+            feed_epoch=self._epoch,
+            start_exch_ns=max(self._wall(), start_exch_ns),
+            rate_per_s=settings.rate_per_s,
+        )
+        return f"synthetic seed:{settings.seed}", made
+
+    def _publish_due(self, limit_ns: int | None) -> int:
+        """Publish a batch of ticks up to the limit; return how far the next is behind it, negative: early."""
+        pending = self._pending
+        send = self._publisher.send
+        written_at_ns = self._wall()
+        for _ in range(BATCH_MAX):
+            if pending is None:
+                break
+            name, tick = pending
+            if limit_ns is not None and tick.exch_ns > limit_ns:
+                break
+            line = self._lines[name]
+            self._store(line, tick, written_at_ns)
+            send(encode_tick(line.topic, tick))
+            line.last = tick
+            self.published += 1
+            failpoints.hit("feed.after_publish")
+            pending = next(self._stream, None)
+        self._pending = pending
+        return 0 if pending is None or limit_ns is None else limit_ns - pending[1].exch_ns
+
+    def _store(self, line: _Line, tick: MarketTick, written_at_ns: int) -> None:
+        """Keep book and table as of this tick."""
+        table = self._table
+        price_e9 = line.price_e9
+        quantity_e9 = line.quantity_e9
+        slots = [line.slot]
+        if self._spread:
+            slots.append(self._spread[self.published % len(self._spread)])
+        if isinstance(tick, Quote):
+            bid, bid_size = tick.bid_steps * price_e9, tick.bid_quantity_steps * quantity_e9
+            ask, ask_size = tick.ask_steps * price_e9, tick.ask_quantity_steps * quantity_e9
+            for slot in slots:
+                table.write_quote(slot, bid, ask, bid_size, ask_size, tick.exch_ns, written_at_ns)
+        elif isinstance(tick, BookDelta):
+            line.book.apply_levels(tick.bids, tick.asks)
+            # A diff comes later than the quotes of the same moment: where there are quotes they know better.
+            for slot in slots[line.has_quotes :]:
+                self._store_top(line, slot, tick.exch_ns, written_at_ns)
+        elif isinstance(tick, BookSnapshot):
+            line.book.apply_snapshot(tick.bids, tick.asks)
+            for slot in slots:
+                self._store_top(line, slot, tick.exch_ns, written_at_ns)
+        elif isinstance(tick, BookClear):
+            line.book.clear()
+            if tick.feed_epoch != self._epoch or line.last is None:
+                self._epoch = tick.feed_epoch
+                _write_epoch(self._epoch_path, tick.feed_epoch)
+        else:
+            price, size = tick.price_steps * price_e9, tick.quantity_steps * quantity_e9
+            for slot in slots:
+                table.write_trade(slot, price, size, tick.exch_ns, written_at_ns)
+
+    def _store_top(self, line: _Line, slot: int, exch_ns: int, written_at_ns: int) -> None:
+        book = line.book
+        self._table.write_quote(
+            slot,
+            (book.best_bid or 0) * line.price_e9,
+            (book.best_ask or 0) * line.price_e9,
+            book.bid_size() * line.quantity_e9,
+            book.ask_size() * line.quantity_e9,
+            exch_ns,
+            written_at_ns,
+        )
+
+    def _publish_status(self) -> None:
+        for line in self._lines.values():
+            last = line.last
+            at = (last.feed_epoch, last.feed_seq, last.exch_ns, last.local_ns) if last else (self._epoch, 0, 0, 0)
+            status = FeedStatus(*at, self._origin, self._is_synthetic, self._settings.speed)
+            self._publisher.send(encode_tick(line.topic, status))
+
+    def _answer(self) -> None:
+        """Answer snapshot requests that are there; a requester that is gone is forgotten."""
+        for identity, body in self._router.receive(REQUESTS_MAX):
+            try:
+                name = snapshot_request_decoder.decode(body).instrument
+            except msgspec.MsgspecError:
+                self.refused += 1
+                continue
+            self._router.send(identity, _reply_encoder.encode(SnapshotReply(name, self._snapshot(name))))
+
+    def _snapshot(self, name: str) -> BookSnapshot | None:
+        line = self._lines.get(name)
+        if line is None or line.last is None:
+            return None
+        last, book = line.last, line.book
+        bids, asks = book.levels(Side.BUY), book.levels(Side.SELL)
+        return BookSnapshot(last.feed_epoch, last.feed_seq, last.exch_ns, last.local_ns, bids, asks)
+
+
+def _require(settings: FeedSettings) -> None:
+    count = len(settings.instruments)
+    if settings.recording and count != 1:
+        raise FeedError("instruments of a recording", "exactly the recorded one", str(count), "name that one")
+    if not count:
+        raise FeedError("instruments", "at least one", "none", "add one")
+    if settings.start_prices_e9 and len(settings.start_prices_e9) != count:
+        raise FeedError(
+            "start_prices_e9", f"{count}, one an instrument", str(len(settings.start_prices_e9)), "add or remove"
+        )
+    if settings.speed < 0 or settings.rate_per_s < 1:
+        raise FeedError(
+            "speed, rate_per_s", "at least 0 and 1", f"{settings.speed}, {settings.rate_per_s}", "correct them"
+        )
+
+
+def _is_armed(point: str) -> bool:
+    return os.environ.get(failpoints.ENV_POINT, "").partition(":")[0] == point
+
+
+def _read_epoch(path: Path) -> int:
+    """Return the last epoch that was begun here; 0 where nothing readable says so: the wall clock decides."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def _write_epoch(path: Path, epoch: int) -> None:
+    # Not synced: after a power cut the wall clock is ahead of any epoch, unless it was set back as well.
+    new = path.with_name(path.name + ".new")
+    new.write_text(str(epoch), encoding="ascii")
+    os.replace(new, path)
