@@ -22,7 +22,7 @@ from msgspec import Struct
 from market import replay, synthetic
 from market.book import Book
 from market.errors import FeedError
-from market.replay import LOOP_GAP_NS, MarketTick
+from market.replay import MarketTick
 from market.synthetic import SyntheticInstrument
 from market.table import TableWriter
 from protocol.channels import Context, Publisher, Router, Waiter
@@ -44,11 +44,13 @@ from runtime.clock import monotonic_ns, wall_ns
 from runtime.signals import StopSignal
 
 BATCH_MAX: Final = 64  # ticks of one look at the clocks; at 1.5 µs each, 0.1 ms
-REQUESTS_MAX: Final = 64  # answered in one turn
+REQUESTS_MAX: Final = 8  # answered in one turn, 2 ms each for the recorded book
 REQUEST_HWM: Final = 1_000
 STATUS_NS: Final = 1_000_000_000
 LAG_MAX_NS: Final = 1_000_000_000
 """A feed that was stopped for longer than this goes on from where it was, instead of catching up in a burst."""
+RESTART_GAP_NS: Final = 1_000_000_000
+"""Exchange time between the table's last value and a restart's first tick: more than any diff can be ahead of it."""
 WAIT_MAX_MS: Final = 1_000
 START_TICKS: Final = 618_000
 """Default start price of a synthetic session, in ticks: 61,800.0 at a tick of 0.1, as in the recordings."""
@@ -209,7 +211,7 @@ class Feed:
         """Return where ticks come from, and the ticks."""
         settings = self._settings
         last_exch_ns = self._table.last_exch_ns()
-        start_exch_ns = last_exch_ns + LOOP_GAP_NS if last_exch_ns else 0
+        start_exch_ns = last_exch_ns + RESTART_GAP_NS if last_exch_ns else 0
         if recording is not None:
             name = recording.instrument.instrument
             shift_ns = max(0, start_exch_ns - recording.ticks[0].exch_ns)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode gives test folders no package to import from
-
-from recorded import BTCUSDT, LINEAR, recorded
 
 from market import replay
 from market.formats import binance
 from market.formats.binance import Message
 from market.recording import RecordingInfo, info
 from market.replay import Recording
+from tests.unit.market.recorded import BTCUSDT, LINEAR, recorded
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,13 @@ import gzip
 from pathlib import Path
 
 import pytest
-from recorded import BTCUSDT, SPOT_BTCUSDT
 
 from market.errors import RecordingError
 from market.formats import binance
 from market.formats.binance import BestQuote, DepthDiff, Message, RestSnapshot, TradePrint
 from protocol.codes import Side
 from protocol.params import InstrumentParams
+from tests.unit.market.recorded import BTCUSDT, SPOT_BTCUSDT
 
 AT = 1723161255088169167
 QUOTE = (

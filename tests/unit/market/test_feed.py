@@ -16,7 +16,6 @@ from typing import Self
 
 import msgspec
 import pytest
-from recorded import BTCUSDT, LINEAR, ROOT, recorded
 
 from market import replay
 from market.errors import FeedError, RecordingError, TableError
@@ -39,6 +38,7 @@ from protocol.ticks import (
     topic,
 )
 from runtime.failpoints import ENV_LOG, ENV_POINT
+from tests.unit.market.recorded import BTCUSDT, LINEAR, ROOT, recorded
 
 LINES = 600
 WAIT_MS = 10_000  # a test that waits longer for a condition has failed

@@ -6,12 +6,12 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from recorded import BTCUSD_PERP, FILES, INVERSE, LINEAR, SPOT, SPOT_BTCUSDT, recorded
 
 from market.formats.binance import BestQuote, DepthDiff, Message, RestSnapshot, TradePrint
 from market.recording import RecordingInfo, info
 from market.replay import Recording, load
 from protocol.units import parse_e9
+from tests.unit.market.recorded import BTCUSD_PERP, FILES, INVERSE, LINEAR, SPOT, SPOT_BTCUSDT, recorded
 
 
 def e9(text: str) -> int:

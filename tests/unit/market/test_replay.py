@@ -7,7 +7,6 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
-from recorded import BTCUSDT
 
 from market import replay
 from market.book import Book
@@ -16,6 +15,7 @@ from market.formats.binance import BestQuote, DepthDiff, Message, RestSnapshot, 
 from market.recording import book_sha256
 from market.replay import LOOP_GAP_NS, Recording
 from protocol.ticks import BookClear, BookDelta, BookSnapshot, Quote, Trade
+from tests.unit.market.recorded import BTCUSDT
 
 
 def _lines(*bodies: str) -> str:

@@ -8,7 +8,6 @@ from itertools import islice, pairwise
 
 import msgspec
 import pytest
-from recorded import BTCUSDT, ROOT
 
 from market.book import Book
 from market.errors import InstrumentError
@@ -16,6 +15,7 @@ from market.replay import MarketTick
 from market.synthetic import DEPTH, SyntheticInstrument, session
 from protocol.codes import Side
 from protocol.ticks import BookClear, BookDelta, BookSnapshot, Quote, Trade
+from tests.unit.market.recorded import BTCUSDT, ROOT
 
 START_NS = 1_723_161_255_000_000_000
 BTC = SyntheticInstrument(BTCUSDT, 61_800_000_000_000)
@@ -39,13 +39,13 @@ def test_the_seed_decides_everything() -> None:
 def test_the_session_does_not_depend_on_the_process() -> None:
     """Two processes with different hash seeds make the same session."""
     code = (
-        "import sys, hashlib, msgspec; sys.path[:0] = sys.argv[1:]; import test_synthetic as t;"
+        "import hashlib, msgspec; import tests.unit.market.test_synthetic as t;"
         "print(hashlib.sha256(msgspec.msgpack.encode(t.ticks(2_000, 1, t.BTC, t.ETH))).hexdigest())"
     )
-    paths = [str(ROOT), str(ROOT / "tests" / "unit" / "market")]
     digests = {
         subprocess.run(
-            [sys.executable, "-c", code, *paths],
+            [sys.executable, "-c", code],
+            cwd=ROOT,
             env={"PYTHONHASHSEED": seed},
             check=True,
             capture_output=True,
