@@ -15,9 +15,10 @@ from protocol.codes import Code, Mode, OrderStatus, OutcomeKind, RetryReason, Sc
 from protocol.orders import CancelOrder, NewOrder
 from protocol.records import CancelDecision, CancelRequested, NewDecision, OrderClass, Ordered, Reference
 from protocol.session import Facts, Item
+from protocol.units import INT64_MAX
 from risk.gate.checks import CHECKS, View, first_refusal
 from risk.gate.evidence import facts_of
-from risk.gate.exposure import UNLIMITED, Route
+from risk.gate.exposure import Route
 
 ACCEPTED: Final = OutcomeKind.ACCEPTED
 REJECTED: Final = OutcomeKind.REJECTED
@@ -129,7 +130,7 @@ class Orders:
             venue.last_seq + 1,
             CHECKS_ALL,
             after,
-            limit if limit != UNLIMITED else -1,
+            limit if limit != INT64_MAX else -1,
             EXIT if view.is_exit else INC,
         )
 

@@ -21,6 +21,7 @@ from protocol.records import (
     SendDecided,
     VenueChanged,
 )
+from protocol.units import INT64_MAX
 from protocol.venue import Report
 from risk.gate.checks import View, first_late_refusal
 
@@ -80,6 +81,7 @@ class Reports:
         if filled:
             assert report is not None
             value_e9 += instrument.value_e9(filled, report.last_price_e9 // instrument.price_step_e9)
+            value_e9 = min(value_e9, INT64_MAX)  # of one order: its limit value was checked, a better price may not fit
             position += filled if order.side == 1 else -filled
         return ReportDecision(
             effect, order.account, order.client_order_id, route.strategy.name, instrument.name, order.side,

@@ -101,7 +101,7 @@ class LimitName(IntEnum):
 
 
 class LimitRow(Struct, array_like=True, frozen=True):
-    """One limit. ``value`` in 1e-9 for money and quantities, a plain count for counts.
+    """One limit. ``value`` in 1e-9 for money and quantities, a plain count for counts; as text beyond int64.
 
     ``window_ns`` belongs to RATE_COUNT: at most ``value`` in any interval of that length (RISK.md A5), with
     ``reserve_exit`` more for exits.
@@ -110,7 +110,7 @@ class LimitRow(Struct, array_like=True, frozen=True):
     name: LimitName
     scope: Scope
     key: str
-    value: int
+    value: int | str
     window_ns: int = 0
     reserve_exit: int = 0
 

@@ -102,10 +102,13 @@ SidecarMessage = Hello | Claim | Submit | Ping | Drained | Leave | Resume
 
 
 class Facts(Struct, array_like=True, frozen=True, gc=False):
-    """What decided a refusal: the limit, the value, the scope, the reference. Amounts in 1e-9, ages in ns."""
+    """What decided a refusal: the limit, the value, the scope, the reference.
 
-    expected: int = 0
-    actual: int = 0
+    Amounts in 1e-9, ages in ns; sums are unbounded, so beyond int64 they are decimal text (DESIGN 4).
+    """
+
+    expected: int | str = 0
+    actual: int | str = 0
     scope: Scope = Scope.GLOBAL
     key: str = ""
     reference_e9: int = 0

@@ -38,7 +38,7 @@ def _scope(facts: Facts) -> str:
 
 
 def _amount(word: str) -> Callable[[Facts], str]:
-    return lambda f: f"expected {word} {format_e9(f.expected)}, was {format_e9(f.actual)}{_scope(f)}"
+    return lambda f: f"expected {word} {format_e9(int(f.expected))}, was {format_e9(int(f.actual))}{_scope(f)}"
 
 
 def _count(word: str) -> Callable[[Facts], str]:
@@ -46,14 +46,17 @@ def _count(word: str) -> Callable[[Facts], str]:
 
 
 def _age(word: str) -> Callable[[Facts], str]:
-    return lambda f: f"expected {word} {f.expected // NS_PER_MS} ms, was {f.actual // NS_PER_MS} ms{_scope(f)}"
+    return lambda f: (
+        f"expected {word} {int(f.expected) // NS_PER_MS} ms, was {int(f.actual) // NS_PER_MS} ms{_scope(f)}"
+    )
 
 
 def _collar(facts: Facts) -> str:
     source = "last trade" if facts.reference_source is ReferenceSource.LAST_TRADE else "mid"
-    side = "at most" if facts.actual > facts.expected else "at least"
+    expected, actual = int(facts.expected), int(facts.actual)
+    side = "at most" if actual > expected else "at least"
     return (
-        f"expected {side} {format_e9(facts.expected)}, was {format_e9(facts.actual)} (instrument {facts.key}, {source} "
+        f"expected {side} {format_e9(expected)}, was {format_e9(actual)} (instrument {facts.key}, {source} "
         f"{format_e9(facts.reference_e9)}, {facts.reference_age_ns // NS_PER_MS} ms old)"
     )
 
@@ -87,7 +90,7 @@ _TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
     Code.PRICE_NOT_POSITIVE: _amount("a price above"),
     Code.PRICE_TICK: _amount("a multiple of tick"),
     Code.PRICE_COLLAR: _collar,
-    Code.REF_STALE: lambda f: f"expected a price at most {f.expected // NS_PER_MS} ms old, was none{_scope(f)}",
+    Code.REF_STALE: lambda f: f"expected a price at most {int(f.expected) // NS_PER_MS} ms old, was none{_scope(f)}",
     Code.QTY_LOT: _amount("a multiple of lot"),
     Code.QTY_MIN: _amount("at least"),
     Code.QTY_MAX: _amount("at most"),

@@ -48,3 +48,8 @@ def format_e9(value: int) -> str:
     if fraction == 0:
         return f"{sign}{whole}"
     return f"{sign}{whole}.{fraction:09d}".rstrip("0")
+
+
+def wide(value: int) -> int | str:
+    """Return a sum as it crosses a boundary: an int inside int64, decimal text beyond."""
+    return value if -INT64_MAX <= value <= INT64_MAX else str(value)

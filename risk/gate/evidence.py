@@ -7,6 +7,7 @@ from typing import Final
 
 from protocol.codes import Code, Scope
 from protocol.session import Facts
+from protocol.units import wide
 from risk.gate.checks import View
 from risk.gate.exposure import Bound
 
@@ -22,7 +23,7 @@ def _instrument(expected: int, actual: int, v: View) -> Facts:
 
 
 def _bound(bound: Bound, actual: int) -> Facts:
-    return Facts(bound.value, actual, bound.scope, bound.key)
+    return Facts(wide(bound.value), wide(actual), bound.scope, bound.key)
 
 
 def _age_ns(v: View) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from protocol.codes import Scope
 from protocol.params import LimitName, LimitRow
-from risk.gate.exposure import Bound, Route
+from protocol.units import INT64_MAX
+from risk.gate.exposure import UNLIMITED, Bound, Route
 from risk.gate.rate import RateLog
 
 _MOST = {
@@ -16,6 +17,10 @@ _MOST = {
 }
 
 
+_CEILINGS = {LimitName.POSITION_MAX: INT64_MAX}
+"""Where no row binds: a worst-case position stays inside int64 in 1e-9, so every answer can carry it."""
+
+
 class LimitTable:
     """All limit rows, looked up by (name, scope, key)."""
 
@@ -24,7 +29,7 @@ class LimitTable:
         for row in rows:
             key = (row.name, row.scope, row.key)
             known = self._rows.get(key)
-            if known is None or row.value < known.value:
+            if known is None or int(row.value) < int(known.value):
                 self._rows[key] = row
 
     def bind(self, route: Route) -> None:
@@ -36,11 +41,11 @@ class LimitTable:
             (Scope.INSTRUMENT, route.instrument.name),
         )
         for name, attribute in _MOST.items():
-            bound = Bound()
+            bound = Bound(_CEILINGS.get(name, UNLIMITED))
             for scope, key in scopes:
                 row = self._rows.get((name, scope, key))
-                if row is not None and row.value < bound.value:
-                    bound = Bound(row.value, scope, key)
+                if row is not None and int(row.value) < bound.value:
+                    bound = Bound(int(row.value), scope, key)
             setattr(route, attribute, bound)
 
     def rate(self, scope: Scope, key: str, current: RateLog | None) -> RateLog | None:
@@ -48,7 +53,7 @@ class LimitTable:
         rows = [r for k in (key, "") if (r := self._rows.get((LimitName.RATE_COUNT, scope if k else Scope.GLOBAL, k)))]
         if not rows:
             return None
-        row = min(rows, key=lambda r: r.value)
+        row = min(rows, key=lambda r: int(r.value))
         if current is not None:
-            return current.with_limit(row.value, row.window_ns, row.reserve_exit)
-        return RateLog(row.value, row.window_ns, row.reserve_exit)
+            return current.with_limit(int(row.value), row.window_ns, row.reserve_exit)
+        return RateLog(int(row.value), row.window_ns, row.reserve_exit)
