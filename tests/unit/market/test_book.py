@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market.book import Book
@@ -60,6 +60,7 @@ def test_the_best_is_found_far_away() -> None:
     assert (book.best_bid, book.best_ask) == (5, 90_000)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(LEVELS, LEVELS), max_size=30))
 def test_the_best_prices_are_those_of_the_sorted_levels(messages: list[tuple[list[Level], list[Level]]]) -> None:
     """Whatever comes, best prices equal the extremes, no size is 0, and the book is never crossed."""

@@ -388,29 +388,28 @@ def start(folder: Path, recording: Path, **environment: str) -> subprocess.Popen
     return subprocess.Popen([sys.executable, "-c", code, told], cwd=ROOT, env={**os.environ, **environment})
 
 
-def await_value(path: Path, sequence: int, process: subprocess.Popen[bytes]) -> LastValue:
-    """Wait until the table has a value newer than ``sequence``."""
-    reader = TableReader.open(path)
+def await_value(folder: Path, sequence: int, context: Context) -> LastValue:
+    """Wait until the table has a value newer than ``sequence``; each tick published is a reason to look."""
+    reader = TableReader.open(folder / "table")
     slot = reader.slot("BTCUSDT")
-    idle = threading.Event()
-    for _ in range(WAIT_MS):
-        value = reader.read(slot)
-        if value is not None and value.sequence > sequence:
-            return value
-        assert process.poll() is None, "the feed ended"
-        idle.wait(0.001)
-    raise AssertionError("no value came")
+    subscriber = Subscriber(context, f"ipc://{folder}/p", 100_000)
+    waiter = Waiter(subscriber)
+    while (value := reader.read(slot)) is None or value.sequence <= sequence:
+        assert waiter.wait(WAIT_MS), "no tick came"
+        subscriber.receive(10_000)
+    subscriber.close()
+    return value
 
 
-def test_sigterm_ends_the_process_cleanly(folder: Path, short_path: Path) -> None:
+def test_sigterm_ends_the_process_cleanly(folder: Path, context: Context, short_path: Path) -> None:
     """Asked to stop, the process ends with 0 and another may take the table."""
     process = start(folder, short_path)
-    await_value(folder / "table", 10, process)
+    await_value(folder, 10, context)
     process.send_signal(signal.SIGTERM)
     assert process.wait(WAIT_MS / 1_000) == 0
 
 
-def test_a_feed_killed_in_the_middle_of_a_write_hurts_nobody(folder: Path, short_path: Path) -> None:
+def test_a_feed_killed_in_the_middle_of_a_write_hurts_nobody(folder: Path, context: Context, short_path: Path) -> None:
     """SIGKILL half-way through a table write: the value before is still read, and the next feed goes on."""
     log = folder / "fail.log"
     armed = {ENV_POINT: "feed.mid_write:50:1", ENV_LOG: str(log)}
@@ -421,7 +420,7 @@ def test_a_feed_killed_in_the_middle_of_a_write_hurts_nobody(folder: Path, short
     assert value is not None
     assert value.sequence == 49
     process = start(folder, short_path, **armed)
-    after = await_value(folder / "table", 60, process)
+    after = await_value(folder, 60, context)
     process.send_signal(signal.SIGTERM)
     assert process.wait(WAIT_MS / 1_000) == 0
     assert after.exch_ns > value.exch_ns
