@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -77,26 +78,21 @@ def resume(
     strategy: Strategy = "",
     instrument: Instrument = "",
     everything: Everything = False,
+    clock: Annotated[bool, Parameter(negative="", help="The clock jumped, and it is right now.")] = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
-    """Lift what kill, halt or reduce-only set at the same scope.
+    """Lift what kill, halt or reduce-only set at the same scope, or confirm the clock after a jump.
 
     Example: `wojak resume --account flow`
     """
+    if clock:
+        client = EngineClient(deployment(config).paths)
+        try:
+            say(client.ask(ConfirmClock(reason)).text)
+        finally:
+            client.close()
+        return 0
     return _set("resume", reason, _scope(account, strategy, instrument, everything=everything), config)
-
-
-def confirm_clock(*, reason: Reason, config: ConfigPath = DEFAULT_CONFIG) -> int:
-    """Say that this host's clock is right after it jumped; the engine leaves reduce-only.
-
-    Example: `wojak confirm-clock --reason "NTP was restarted"`
-    """
-    client = EngineClient(deployment(config).paths)
-    try:
-        say(client.ask(ConfirmClock(reason)).text)
-    finally:
-        client.close()
-    return 0
 
 
 def _scope(account: str, strategy: str, instrument: str, *, everything: bool) -> tuple[Scope, str]:
@@ -113,7 +109,7 @@ def _scope(account: str, strategy: str, instrument: str, *, everything: bool) ->
     return chosen[0]
 
 
-def _set(action: str, reason: str, at: tuple[Scope, str], config: str | ConfigPath) -> int:
+def _set(action: str, reason: str, at: tuple[Scope, str], config: Path) -> int:
     scope, key = at
     client = EngineClient(deployment(config).paths)
     try:

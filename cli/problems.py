@@ -19,6 +19,7 @@ from protocol.units import parse_e9
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 COUNT_LIMITS: Final = frozenset({"OPEN_COUNT_MAX", "RATE_COUNT"})
 HTTP_SOURCE: Final = "http"
+VENUES: Final = ("sandbox",)
 SECRET_CHARS_MIN: Final = 16
 
 
@@ -64,6 +65,7 @@ def _unique(table: str, key: str, names: Iterable[str]) -> Iterator[str]:
 
 def _instruments(config: WojakConfig) -> Iterator[str]:
     for n, row in enumerate(config.instruments):
+        yield from _known(f"instruments[{n}].venue", row.venue, VENUES)
         try:
             to_params(row)
         except InstrumentError as e:

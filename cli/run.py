@@ -1,7 +1,7 @@
 """The entry of every supervised process: ``python -m cli.run <name> --config wojak.toml``.
 
-Rule: it imports only that process's room, so that the engine stays small. Exit codes: 0 clean, 2 the configuration
-can't be used (one clear message), 1 anything else.
+Rule: it imports only that process's room, so that the engine stays small. Exit codes: 0 clean; 2 it can't run until
+somebody changes something (one clear message: configuration, damage, fencing); 1 anything else, a restart may help.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from cli.configuration import load
 from cli.parent import end_with
 from cli.wiring import STARTERS
-from protocol.errors import ConfigError, WojakError
+from journal.errors import JournalFailedError
+from protocol.errors import WojakError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,12 +34,12 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.write(f"{loaded.path}: fine\n")
             return 0
         return STARTERS[options.process](loaded)
-    except ConfigError as e:
-        sys.stderr.write(f"{e}\n")
-        return 2
-    except WojakError as e:
+    except JournalFailedError as e:  # the disk said no; recovery may find that it works again
         sys.stderr.write(f"{e}\n")
         return 1
+    except WojakError as e:
+        sys.stderr.write(f"{e}\n")
+        return 2
 
 
 if __name__ == "__main__":

@@ -143,12 +143,21 @@ class LimitRow(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HttpKeyRow(Struct, frozen=True, forbid_unknown_fields=True):
-    """An API key: its secret stands in the environment or in a file, never here."""
+    """An API key: its secret stands in the environment or in a file, never here.
+
+    Attributes:
+        name: For people.
+        principal: Who the key speaks for.
+        secret_env: Environment variable that holds the secret; or
+        secret_file: file that holds it, relative to this one.
+        orders_per_s: New risk the key may send a second (HTTP 429); 0 = no limit of its own.
+    """
 
     name: Identifier
     principal: Identifier
     secret_env: str = ""
     secret_file: str = ""
+    orders_per_s: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
 
 
 class HttpSection(Struct, frozen=True, forbid_unknown_fields=True):

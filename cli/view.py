@@ -36,13 +36,13 @@ class Down(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """One look at a deployment. ``books_lag`` is in records; None = the books do not answer."""
+    """One look at a deployment. ``books_lag_ms`` None = the books do not answer."""
 
     engine: EngineStatus | None
     price: Price | None
     flow_rate: int
-    orders_per_s: int
-    books_lag: int | None
+    orders_per_s: int | None
+    books_lag_ms: int | None
     down: tuple[Down, ...] = ()
 
 
@@ -99,8 +99,9 @@ def _orders(snapshot: Snapshot) -> list[str]:
     shown = ", ".join(f"{code} {grouped(count)}" for code, count in codes[:CODES_SHOWN])
     rest = sum(count for _, count in codes[CODES_SHOWN:])
     shown += f", others {grouped(rest)}" if rest else ""
+    rate = "" if snapshot.orders_per_s is None else f" ({grouped(snapshot.orders_per_s)}/s)"
     return [
-        f"orders {grouped(status.accepted + status.rejected)} ({grouped(snapshot.orders_per_s)}/s)",
+        f"orders {grouped(status.accepted + status.rejected)}{rate}",
         f"accepted {grouped(status.accepted)}",
         f"rejected {grouped(status.rejected)}" + (f" ({shown})" if shown else ""),
         f"fills {grouped(status.fills)}",
@@ -119,8 +120,8 @@ def _latency(snapshot: Snapshot) -> list[str]:
         parts.append(f"receive→durable p50 {milliseconds(durable['p50'])}  p99 {milliseconds(durable['p99'])}")
     if sync.get("p50"):
         parts.append(f"sync p50 {milliseconds(sync['p50'])}  p99 {milliseconds(sync['p99'])}")
-    lag = snapshot.books_lag
-    parts.append("books away" if lag is None else f"lag books {grouped(max(lag, 0))} records")
+    lag_ms = snapshot.books_lag_ms
+    parts.append("books away" if lag_ms is None else f"lag books {grouped(lag_ms)} ms")
     if snapshot.price is not None:
         parts.append(f"tick age {grouped(snapshot.price.age_ms)} ms")
     return parts

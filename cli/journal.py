@@ -1,0 +1,141 @@
+"""``wojak journal``: what the journal holds, and whether deciding it again gives the same."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
+from cli.view import grouped
+from journal.format import segments
+from journal.holders import holders
+from journal.reader import read_batches
+from journal.watermark import WatermarkReader
+from protocol.events import events_of
+from protocol.records import record_decoder
+
+app = App(name="journal", help="Read the journal: what was decided, in order, durably.")
+NS_PER_S = 1_000_000_000
+
+
+@app.command(name="ls")
+def list_segments(*, config: ConfigPath = DEFAULT_CONFIG) -> int:
+    """List the journal's segments, how far it is durable, and how far each of its readers is.
+
+    Example: `wojak journal ls`
+    """
+    folder = deployment(config).paths.journal
+    for path in segments(folder):
+        say(f"{path.name}   {grouped(path.stat().st_size)} bytes")
+    reader = WatermarkReader(folder)
+    mark = reader.read()
+    reader.close()
+    say(f"durable to seq {grouped(mark.seq)}, epoch {mark.epoch}")
+    for held in holders(folder):
+        say(f"holder {held.name} has used records to seq {'unreadable' if held.seq is None else grouped(held.seq)}")
+    return 0
+
+
+@app.command
+def cat(
+    *,
+    after: Annotated[int, Parameter(help="Only events of records behind this number.")] = 0,
+    last: Annotated[int, Parameter(help="Only the newest so many records.")] = 0,
+    account: Annotated[str, Parameter(help="Only events of this account.")] = "",
+    json: Annotated[bool, Parameter(negative="", help="One JSON object a line.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Print what happened, one event a line.
+
+    Example: `wojak journal cat --last 20`
+    """
+    folder = deployment(config).paths.journal
+    if last:
+        reader = WatermarkReader(folder)
+        after = max(after, reader.read().seq - last)
+        reader.close()
+    for batch in read_batches(folder):
+        if batch.last_seq <= after:
+            continue
+        for seq, _, data in batch.records:
+            if seq <= after:
+                continue
+            for event in events_of(seq, batch.header.now_ns, record_decoder.decode(data)):
+                if account and getattr(event, "account", "") != account:
+                    continue
+                fields = _fields(event)
+                if json:
+                    say(msgspec.json.encode({"event": type(event).__name__, **fields}).decode())
+                else:
+                    say(_line(type(event).__name__, fields))
+    return 0
+
+
+@app.command
+def verify(*, config: ConfigPath = DEFAULT_CONFIG) -> int:
+    """Decide every recorded input again and compare with what was recorded. Exit code 1 on any difference.
+
+    Example: `wojak journal verify`
+    """
+    loaded = deployment(config)
+    compared, differing, total, state_hash = decide_again(loaded.paths.journal, loaded.config.engine.dedup_keys_max)
+    for line in differing[:20]:
+        say(f"DIFFERS  {line}")
+    counts = ", ".join(f"{name} {grouped(count)}" for name, count in sorted(compared.items()))
+    decided = sum(compared.values())
+    say(f"{grouped(total)} records, decided again {grouped(decided)} ({counts})")
+    say(f"{'✘' if differing or not decided else '✔'} {grouped(len(differing))} differ   state {state_hash}")
+    if not decided:
+        say("nothing was compared, which proves nothing: send an order first")
+    return 1 if differing or not decided else 0
+
+
+def decide_again(folder: Path, dedup_keys_max: int) -> tuple[Counter[str], list[str], int, str]:
+    """Return (decisions compared by kind, those that differ, records read, hash of the state at the end)."""
+    from engine.core import Core
+    from engine.state import state_hash
+
+    core = Core(dedup_keys_max)
+    compared: Counter[str] = Counter()
+    differing: list[str] = []
+    total = 0
+    for batch in read_batches(folder):
+        now_ns = batch.header.now_ns
+        for seq, position, data in batch.records:
+            record = record_decoder.decode(data)
+            same = core.decide_again(record, now_ns)
+            core.apply(seq, now_ns, position, record)
+            total += 1
+            if same is None:
+                continue
+            compared[type(record).__name__] += 1
+            if not same:
+                differing.append(f"seq {seq} {type(record).__name__}: {record}")
+    return compared, differing, total, state_hash(core.state)
+
+
+def _fields(event: msgspec.Struct) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        if isinstance(value, bytes):
+            value = value.hex()
+        elif isinstance(value, IntEnum):
+            value = value.name
+        fields[name] = value
+    return fields
+
+
+def _line(kind: str, fields: dict[str, object]) -> str:
+    at_ns = int(str(fields.pop("at_ns")))
+    at = dt.datetime.fromtimestamp(at_ns // NS_PER_S, dt.UTC)
+    when = f"{at:%Y-%m-%d %H:%M:%S}.{at_ns % NS_PER_S:09d}"
+    seq, n = fields.pop("seq"), fields.pop("n")
+    shown = " ".join(f"{k}={v}" for k, v in fields.items() if v not in ("", None, 0, -1))
+    return f"{seq}.{n} {when} {kind.removesuffix('Event')} {shown}"

@@ -1,0 +1,183 @@
+"""``wojak order``: send one, cancel one, look at one's life."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from cyclopts import App, Parameter
+
+from cli.http_client import AnsweredError, BooksClient, NoAnswerError, OrdersClient
+from cli.options import DEFAULT_CONFIG, ConfigPath, KeyEnv, Url, deployment, say, secret_of
+from cli.timeline import described, find_timeline
+from cli.view import decimal
+from cli.wiring import authorization, books_url, http_url
+from protocol.units import format_e9, parse_e9
+from runtime.clock import monotonic_ns
+
+app = App(name="order", help="Send an order, cancel one, or see why and when things happened to it.")
+FILL_WAIT_NS: Final = 1_000_000_000
+LOOK_S: Final = 0.02
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Terms:
+    """What an order is, besides instrument, side and quantity."""
+
+    limit: Annotated[str, Parameter(help="Limit price; without it a MARKET order is sent.")] = ""
+    account: Annotated[str, Parameter(help="Account to trade.")] = "demo"
+    strategy: Annotated[str, Parameter(help="Strategy to trade under.")] = "manual"
+    id: Annotated[str, Parameter(help="client_order_id; the same one twice is one order. Empty = made here.")] = ""
+    ioc: Annotated[bool, Parameter(negative="", help="Immediate or cancel.")] = False
+    reduce_only: Annotated[bool, Parameter(negative="", help="Refuse it if it could open or flip a position.")] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Where:
+    """Which deployment is spoken to, and with which key."""
+
+    url: Url = ""
+    key_env: KeyEnv = ""
+    config: ConfigPath = DEFAULT_CONFIG
+
+
+@app.command
+def buy(instrument: str, quantity: str, /, *, terms: Terms = Terms(), where: Where = Where()) -> int:
+    """Buy; prints the outcome and, within a second, the fills. Exit code 1 if it was refused.
+
+    Example: `wojak order buy BTCUSDT 0.01 --limit 61800`
+    """
+    return _send(_body("BUY", instrument, quantity, terms), where)
+
+
+@app.command
+def sell(instrument: str, quantity: str, /, *, terms: Terms = Terms(), where: Where = Where()) -> int:
+    """Sell; prints the outcome and, within a second, the fills. Exit code 1 if it was refused.
+
+    Example: `wojak order sell BTCUSDT 0.01 --reduce-only`
+    """
+    return _send(_body("SELL", instrument, quantity, terms), where)
+
+
+@app.command
+def cancel(
+    client_order_id: str,
+    /,
+    *,
+    account: Annotated[str, Parameter(help="Account of the order.")] = "demo",
+    where: Where = Where(),
+) -> int:
+    """Cancel whatever still works of an order. An id that is not known yet is remembered: it will be refused.
+
+    Example: `wojak order cancel my-order-7`
+    """
+    client = _orders(where)
+    try:
+        answer = client.cancel(account, client_order_id)
+    finally:
+        client.close()
+    say(f"{answer['outcome']}  {answer['client_order_id']}   {answer['text'] or 'cancel taken'}")
+    return 0 if answer["outcome"] != "REJECTED" else 1
+
+
+@app.command
+def trace(order_id: str, /, *, config: ConfigPath = DEFAULT_CONFIG) -> int:
+    """Show an order's life from the journal: what happened when, in ms after it was received.
+
+    Takes the order id or the client_order_id. Example: `wojak order trace P-bc7a436b893666cfd5543fee`
+    """
+    steps = find_timeline(deployment(config).paths.journal, order_id)
+    for line in described(steps):
+        say(line)
+    if not steps:
+        say(f"no order {order_id!r} in the journal; see: wojak orders")
+    return 0 if steps else 1
+
+
+def _body(side: str, instrument: str, quantity: str, terms: Terms) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "account": terms.account,
+        "strategy": terms.strategy,
+        "instrument": instrument,
+        "client_order_id": terms.id or f"cli-{secrets.token_hex(6)}",
+        "side": side,
+        "quantity": quantity,
+        "order_type": "LIMIT" if terms.limit else "MARKET",
+        "time_in_force": "IOC" if terms.ioc else "DAY",
+        "reduce_only": terms.reduce_only,
+    }
+    return {**body, "price": terms.limit} if terms.limit else body
+
+
+def _orders(where: Where) -> OrdersClient:
+    return OrdersClient(where.url or http_url(deployment(where.config)), authorization(secret_of(where.key_env)))
+
+
+def _send(body: dict[str, Any], where: Where) -> int:
+    client = _orders(where)
+    try:
+        answer = client.send(body)
+    finally:
+        client.close()
+    if answer["outcome"] == "REJECTED":
+        say(f"REJECTED  {answer['text'] or answer['code']}")
+        return 1
+    say(_accepted(answer))
+    if not where.url:
+        _say_fills(body, answer, books_url(deployment(where.config)))
+    return 0
+
+
+def _accepted(answer: dict[str, Any]) -> str:
+    parts = [f"{answer['outcome']}  {answer['order_id']}"]
+    if answer.get("duplicate_of"):
+        parts.append(f"duplicate of {answer['duplicate_of']}, now {answer['order_state']}")
+    if (us := answer.get("durable_in_us")) is not None:
+        parts.append(f"durable in {us // 1000}.{us % 1000 // 10:02d} ms")
+    parts.append(f"{answer['checks_passed']} checks passed")
+    if answer.get("position_after") is not None:
+        after = answer["position_after"]
+        sign = "" if after.startswith("-") or after == "0" else "+"
+        parts.append(f"position after fill {sign}{decimal(after)} of {decimal(answer['position_limit'])}")
+    return "   ".join(parts)
+
+
+def _say_fills(body: dict[str, Any], answer: dict[str, Any], url: str) -> None:
+    """Print each fill as the books get it, until the order is finished or a second is over."""
+    account, client_order_id = body["account"], body["client_order_id"]
+    books = BooksClient(url)
+    shown = 0
+    deadline = monotonic_ns() + FILL_WAIT_NS
+    try:
+        while True:
+            order = books.get(f"/v1/orders/{account}/{client_order_id}", min_seq=answer["seq"])["order"]
+            trades = books.get("/v1/trades", account=account, client_order_id=client_order_id)["trades"]
+            for trade in trades[shown:]:
+                what = f"{trade['last_quantity']} @ {decimal(trade['last_price'])}"
+                fee = f"fee {_short(trade['fee'])} {trade['currency']}"
+                say(f"FILLED    {what}   venue {trade['venue_order_id']}   {fee}")
+            shown = len(trades)
+            is_finished = not order["open"] and order["cum_quantity"] == _sum(trades)
+            if is_finished or monotonic_ns() > deadline:
+                break
+            time.sleep(LOOK_S)  # a REST API has no event to wait for; bounded by FILL_WAIT_NS
+    except (NoAnswerError, AnsweredError) as e:
+        say(f"fills not shown: {e}")
+        return
+    if order["status"] != "FILLED":
+        left = f"{order['leaves_quantity']} of {order['quantity']} open" if order["open"] else "nothing left open"
+        say(f"{order['status']}   {left}   cancel: wojak order cancel {client_order_id} --account {account}")
+
+
+def _sum(trades: list[dict[str, Any]]) -> str:
+    return format_e9(sum(parse_e9(t["last_quantity"], "last_quantity") for t in trades))
+
+
+def _short(text: str) -> str:
+    """Return a fee with at most four decimals, for the eye; the books have all of them."""
+    whole, point, fraction = text.partition(".")
+    return f"{whole}{point}{fraction[:4]}" if point else whole

@@ -1,0 +1,45 @@
+"""``wojak status``: how a running deployment is, from outside of the supervisor."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from cli.engine_client import EngineClient
+from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
+from cli.sampler import books_lag_ms, look_at_price
+from cli.view import Snapshot, grouped, lines, milliseconds
+
+WIDTH_PLAIN = 100
+
+
+def status(
+    *,
+    json: Annotated[bool, Parameter(negative="", help="Print everything the engine says, as JSON.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Show how the engine, its venue and the books are. Exit code 1 if the engine does not answer.
+
+    Example: `wojak status --json`
+    """
+    loaded = deployment(config)
+    client = EngineClient(loaded.paths)
+    try:
+        engine = client.status()
+    finally:
+        client.close()
+    if json:
+        say(msgspec.json.format(msgspec.json.encode(engine), indent=2).decode())
+        return 0
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_PLAIN
+    snapshot = Snapshot(engine, look_at_price(loaded), 0, None, books_lag_ms(loaded))
+    for line in lines(snapshot, width):
+        say(line)
+    recovered = f"{grouped(engine.recovered_records)} events in {milliseconds(engine.recovery_ns)}"
+    say(f"mode {engine.mode}   shard {engine.shard}   epoch {engine.epoch}   seq {grouped(engine.seq)}   "
+        f"recovered {recovered}")  # fmt: skip
+    return 0

@@ -1,0 +1,202 @@
+"""``wojak up``: starts every process of a deployment, says what is there, and watches until Ctrl-C.
+
+Rule: what it prints was looked at, never assumed; without a terminal it prints plain lines, no control characters.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from cli.configuration import Loaded, load
+from cli.example import write_example
+from cli.options import DEFAULT_CONFIG, ConfigPath, say
+from cli.paths import prepare
+from cli.sampler import Sampler
+from cli.supervisor import ProcessFailedError, Supervisor, is_port_free
+from cli.view import lines, wrap
+from cli.wiring import ENGINE, FLOW, START_ORDER, STOP_ORDER, books_url, http_url, specs
+from protocol.errors import ConfigError
+from runtime.clock import monotonic_ns
+
+MS_NS: Final = 1_000_000
+READY_WITHIN_MS: Final = 60_000
+STEP_MS: Final = 250
+PLAIN_EVERY_MS: Final = 5_000
+LIVE_EVERY_MS: Final = 1_000
+WIDTH_PLAIN: Final = 100
+PAGE_BYTES: Final = os.sysconf("SC_PAGESIZE")
+ARROW: Final = " ▸ "
+
+
+def up(
+    *,
+    flow: Annotated[
+        bool, Parameter(negative="", help="Also send the demonstration flow of the configuration.")
+    ] = False,
+    ticks: Annotated[Path | None, Parameter(help="Replay this recording instead of what the file says.")] = None,
+    init: Annotated[
+        bool, Parameter(negative="", help="Write the example configuration first if there is none.")
+    ] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Start and supervise everything: engine, feed, sandbox venue, books, HTTP. Ctrl-C drains and stops.
+
+    Example: `wojak up --flow --ticks btcusdt_20240808.gz`
+    """
+    written = init and write_example(config)
+    loaded = load(config, ticks)
+    paper = "mode PAPER (nothing here can reach a real venue)"
+    say(f"✔ {config.name} {'written' if written else 'checked'}   {paper}")
+    prepare(loaded.paths)
+    names = tuple(n for n in START_ORDER if flow or n != FLOW)
+    supervisor = Supervisor(loaded.paths, specs(loaded, names, ticks), STOP_ORDER)
+    try:
+        _require_ports(loaded)
+        return _Up(loaded, supervisor, names).run()
+    finally:
+        supervisor.close()
+
+
+class _Up:
+    """One run of a deployment, from start to stop."""
+
+    def __init__(self, loaded: Loaded, supervisor: Supervisor, names: tuple[str, ...]) -> None:
+        self._loaded = loaded
+        self._supervisor = supervisor
+        self._names = names
+        rate = loaded.config.flow.rate if FLOW in names else 0
+        self._ready = False
+        self._sampler = Sampler(loaded, names, flow_rate=rate, on_ready=self._on_ready)
+
+    def run(self) -> int:
+        """Start, watch, stop; return the exit code."""
+        started_ns = monotonic_ns()
+        try:
+            self._supervisor.start(*(n for n in self._names if n != FLOW))
+            self._sampler.start()
+            if self._wait_until_ready(started_ns):
+                self._say_ready(started_ns)
+                self._supervisor.start()
+                self._watch()
+        except BrokenPipeError:  # nobody reads us any more: leave in order, silently
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        finally:
+            clean = self._stop()
+        return 0 if clean else 1
+
+    def _on_ready(self) -> None:
+        self._ready = True
+
+    def _wait_until_ready(self, started_ns: int) -> bool:
+        while not self._ready and not self._supervisor.stopping:
+            self._supervisor.step(20)
+            if monotonic_ns() - started_ns > READY_WITHIN_MS * MS_NS:
+                name, why = next(iter(self._sampler.waiting_for.items()))
+                life = self._supervisor.lives[name]
+                why = f"not ready within {READY_WITHIN_MS // 1000} s: {why}. {life.last_words()}"
+                raise ProcessFailedError(name, why.strip(), life.log)
+        return self._ready
+
+    def _say_ready(self, started_ns: int) -> None:
+        width = _width()
+        tenths = (monotonic_ns() - started_ns) // (100 * MS_NS)
+        shown = ARROW.join("sandbox" if n == "gateway" else n for n in self._names if n != FLOW)
+        memory = f"engine {_resident_mib(self._supervisor.lives[ENGINE].pid)} MiB"
+        journal = f"journal {_short(self._loaded.paths.journal)}"
+        for line in wrap([shown, f"up in {tenths // 10}.{tenths % 10} s, {journal}, {memory}"], width):
+            say(line)
+        books, orders = f"▸ books  {books_url(self._loaded)}/v1", f"▸ orders  {http_url(self._loaded)}/v1/orders"
+        for line in wrap([books, orders, "▸ stop: Ctrl-C"], width):
+            say(line)
+        for line in _next_steps(self._loaded):
+            say(line)
+
+    def _watch(self) -> None:
+        if sys.stdout.isatty():
+            self._watch_live()
+        else:
+            self._watch_plain()
+
+    def _watch_plain(self) -> None:
+        due_ns = monotonic_ns() + LIVE_EVERY_MS * MS_NS
+        while not self._supervisor.stopping:
+            self._supervisor.step(STEP_MS)
+            snapshot = self._sampler.latest
+            if monotonic_ns() >= due_ns and snapshot is not None:
+                due_ns = monotonic_ns() + PLAIN_EVERY_MS * MS_NS
+                for line in lines(snapshot, WIDTH_PLAIN):
+                    say(line)
+
+    def _watch_live(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        console = Console(highlight=False)
+        with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
+            shown = None
+            while not self._supervisor.stopping:
+                self._supervisor.step(STEP_MS)
+                snapshot = self._sampler.latest
+                if snapshot is not None and snapshot is not shown:
+                    shown = snapshot
+                    live.update(Text("\n".join(lines(snapshot, console.width)), no_wrap=True), refresh=True)
+
+    def _stop(self) -> bool:
+        say("draining: http first, then the engine; Ctrl-C again stops at once")
+        self._sampler.end()
+        started_ns = monotonic_ns()
+        clean = self._supervisor.stop(say)
+        tenths = (monotonic_ns() - started_ns) // (100 * MS_NS)
+        how = "drained and stopped" if clean else "stopped"
+        say(f"{how} in {tenths // 10}.{tenths % 10} s; what was answered is in the journal")
+        return clean
+
+
+def _require_ports(loaded: Loaded) -> None:
+    faults = [
+        f"{key}.port: expected a free port, was {section.port}, in use on {section.host}; "
+        f"stop the program that has it, or change {key}.port"
+        for key, section in (("http", loaded.config.http), ("books", loaded.config.books))
+        if not is_port_free(section.host, section.port)
+    ]
+    if faults:
+        raise ConfigError(faults, str(loaded.path))
+
+
+def _next_steps(loaded: Loaded) -> list[str]:
+    body = (
+        '{"account":"demo","strategy":"manual","instrument":"BTCUSDT","side":"BUY","quantity":"0.01","price":"61800"}'
+    )
+    return [
+        "Next, in another terminal (. .venv/bin/activate first):",
+        "  wojak order buy BTCUSDT 0.01",
+        "  wojak order buy BTCUSDT 900",
+        f"  curl -s {http_url(loaded)}/v1/orders -H 'content-type: application/json' -H 'Idempotency-Key: a1' \\",
+        f"    -d '{body}'",
+        "  wojak chaos kill engine    wojak verify    wojak --help",
+    ]
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _resident_mib(pid: int) -> int:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * PAGE_BYTES >> 20
+
+
+def _width() -> int:
+    return os.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_PLAIN

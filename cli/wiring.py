@@ -1,0 +1,260 @@
+"""Which process gets which settings and sockets: the one place where the parts of a deployment are chosen.
+
+Rule: a starter imports its own room inside its function, so that no process carries another one's packages.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from cli.configuration import Loaded, to_opening, to_wire_params
+from cli.lives import Spec, argv_of
+from cli.settings import HttpKeyRow
+from engine.settings import EngineSettings
+from market.instruments import to_params
+from protocol.codes import Mode
+from protocol.params import InstrumentParams
+
+ENGINE: Final = "engine"
+FEED: Final = "feed"
+GATEWAY: Final = "gateway"
+BOOKS: Final = "books"
+HTTP: Final = "http"
+API: Final = "api"
+FLOW: Final = "flow"
+START_ORDER: Final = (ENGINE, FEED, GATEWAY, BOOKS, HTTP, API, FLOW)
+STOP_ORDER: Final = (FLOW, HTTP, ENGINE, GATEWAY, BOOKS, API, FEED)
+
+SIDECARS_SOCKET: Final = "sidecars"
+VENUES_SOCKET: Final = "venues"
+EVENTS_SOCKET: Final = "events"
+CONTROL_SOCKET: Final = "control"
+TICKS_SOCKET: Final = "ticks"
+SNAPSHOTS_SOCKET: Final = "snapshots"
+GATEWAY_SOCKET: Final = "gateway-control"
+STORED_SOCKET: Final = "stored"
+VENUE: Final = "sandbox"
+STOP_GRACE_MS: Final = 5_000
+
+
+def engine_settings(loaded: Loaded) -> EngineSettings:
+    """Return what the engine is told."""
+    engine, paths = loaded.config.engine, loaded.paths
+    return EngineSettings(
+        mode=Mode.PAPER,
+        shard=loaded.config.wojak.shard,
+        journal_dir=str(paths.journal),
+        sidecars_endpoint=paths.endpoint(SIDECARS_SOCKET),
+        venues_endpoint=paths.endpoint(VENUES_SOCKET),
+        events_endpoint=paths.endpoint(EVENTS_SOCKET),
+        control_endpoint=paths.endpoint(CONTROL_SOCKET),
+        token_file=str(paths.token),
+        table_path=str(paths.table),
+        params=to_wire_params(loaded.config),
+        opening=to_opening(loaded),
+        credits=engine.credits,
+        reserved_credits=engine.reserved_credits,
+        batch_max=engine.batch_max,
+        segment_bytes=engine.segment_bytes,
+        dedup_keys_max=engine.dedup_keys_max,
+        disk_reserve_bytes=engine.disk_reserve_bytes,
+        lease_ms=engine.lease_ms,
+        venue_window=engine.venue_window,
+        venue_wait_ms=engine.venue_wait_ms,
+        drain_ms=engine.drain_ms,
+    )
+
+
+def instruments(loaded: Loaded) -> tuple[InstrumentParams, ...]:
+    """Return the instrument master."""
+    return tuple(to_params(row) for row in loaded.config.instruments)
+
+
+def played(loaded: Loaded) -> tuple[InstrumentParams, ...]:
+    """Return the instruments that the feed plays: the recorded one, or all of a synthetic session."""
+    feed = loaded.config.feed
+    return tuple(i for i in instruments(loaded) if feed.source == "synthetic" or i.instrument == feed.instrument)
+
+
+def run_engine(loaded: Loaded) -> int:
+    """Run the engine."""
+    from engine.main import run
+
+    run(engine_settings(loaded))
+    return 0
+
+
+def run_feed(loaded: Loaded) -> int:
+    """Run the feed."""
+    from market.feed import FeedSettings, run
+
+    feed, paths = loaded.config.feed, loaded.paths
+    run(
+        FeedSettings(
+            publish_endpoint=paths.endpoint(TICKS_SOCKET),
+            request_endpoint=paths.endpoint(SNAPSHOTS_SOCKET),
+            table_path=str(paths.table),
+            instruments=played(loaded),
+            recording="" if feed.source == "synthetic" else str(loaded.resolve(feed.path)),
+            seed=feed.seed,
+            speed=feed.speed,
+        )
+    )
+    return 0
+
+
+def run_gateway(loaded: Loaded) -> int:
+    """Run the gateway of the sandbox venue."""
+    from venues.core.loop import run
+    from venues.core.settings import GatewaySettings
+
+    paths = loaded.paths
+    run(
+        GatewaySettings(
+            venue=VENUE,
+            gateway=f"{VENUE}-1",
+            engine_endpoint=paths.endpoint(VENUES_SOCKET),
+            control_endpoint=paths.endpoint(GATEWAY_SOCKET),
+            token_file=str(paths.token),
+            log_dir=str(paths.gateway),
+            instruments=tuple(i for i in instruments(loaded) if i.venue == VENUE),
+            feed_endpoint=paths.endpoint(TICKS_SOCKET),
+            snapshots_endpoint=paths.endpoint(SNAPSHOTS_SOCKET),
+        )
+    )
+    return 0
+
+
+def run_books(loaded: Loaded) -> int:
+    """Run the books writer."""
+    from books.settings import WriterSettings
+    from books.writer import run
+
+    paths = loaded.paths
+    run(
+        WriterSettings(
+            journal=str(paths.journal),
+            store=str(paths.books),
+            events_endpoint=paths.endpoint(EVENTS_SOCKET),
+            stored_endpoint=paths.endpoint(STORED_SOCKET),
+        )
+    )
+    return 0
+
+
+def run_http(loaded: Loaded) -> int:
+    """Run the HTTP source of orders."""
+    from sidecars.sources.http import HttpSettings, run
+    from sidecars.sources.http_keys import HttpKey
+
+    http, paths = loaded.config.http, loaded.paths
+    keys = tuple(
+        HttpKey(
+            principal=row.principal,
+            secret_env=row.secret_env,
+            secret_file=str(loaded.resolve(row.secret_file)) if row.secret_file else "",
+            orders_per_s=row.orders_per_s,
+        )
+        for row in http.keys
+    )
+    return run(
+        HttpSettings(
+            engine_endpoint=paths.endpoint(SIDECARS_SOCKET),
+            state_file=str(paths.state / "http.epoch"),
+            host=http.host,
+            port=http.port,
+            keys=keys,
+            loopback_principal=http.loopback_principal,
+            drain_ms=loaded.config.engine.drain_ms,
+        )
+    )
+
+
+def run_api(loaded: Loaded) -> int:
+    """Run the books' REST API."""
+    from books.api import run
+    from books.settings import ApiSettings
+
+    books, paths = loaded.config.books, loaded.paths
+    run(
+        ApiSettings(
+            store=str(paths.books),
+            journal=str(paths.journal),
+            stored_endpoint=paths.endpoint(STORED_SOCKET),
+            host=books.host,
+            port=books.port,
+        )
+    )
+    return 0
+
+
+def run_flow(loaded: Loaded) -> int:
+    """Run the demonstration flow."""
+    from cli.flow import FlowSettings, run
+
+    flow = loaded.config.flow
+    settings = FlowSettings(
+        url=http_url(loaded),
+        account=flow.account,
+        strategy=flow.strategy,
+        instrument=next(i for i in instruments(loaded) if i.instrument == flow.instrument),
+        rate=flow.rate,
+        seed=flow.seed,
+        folder=loaded.paths.flow,
+        table=loaded.paths.table,
+        headers=flow_headers(loaded),
+    )
+    return run(settings)
+
+
+def flow_headers(loaded: Loaded) -> dict[str, str]:
+    """Return what authenticates the flow: nothing where this host needs no key, else the first key."""
+    http = loaded.config.http
+    return {} if http.loopback_principal else authorization(secret(loaded, http.keys[0]))
+
+
+def authorization(key: str) -> dict[str, str]:
+    """Return the header that carries an API key; none for an empty one."""
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
+def secret(loaded: Loaded, row: HttpKeyRow) -> str:
+    """Return the secret of an API key from where the configuration says it is."""
+    if row.secret_env:
+        return os.environ[row.secret_env]
+    return loaded.resolve(row.secret_file).read_text("utf-8").strip()
+
+
+def http_url(loaded: Loaded) -> str:
+    """Return the address of the order source."""
+    http = loaded.config.http
+    return f"http://{http.host}:{http.port}"
+
+
+def books_url(loaded: Loaded) -> str:
+    """Return the address of the books' REST API."""
+    books = loaded.config.books
+    return f"http://{books.host}:{books.port}"
+
+
+STARTERS: Final[dict[str, Callable[[Loaded], int]]] = {
+    ENGINE: run_engine,
+    FEED: run_feed,
+    GATEWAY: run_gateway,
+    BOOKS: run_books,
+    HTTP: run_http,
+    API: run_api,
+    FLOW: run_flow,
+}
+
+
+def specs(loaded: Loaded, names: tuple[str, ...], ticks: Path | None = None) -> list[Spec]:
+    """Return what the supervisor starts, in order."""
+    engine_ms = loaded.config.engine.drain_ms + STOP_GRACE_MS
+    return [
+        Spec(name, argv_of(name, loaded.path, ticks), engine_ms if name in {ENGINE, HTTP} else STOP_GRACE_MS)
+        for name in names
+    ]
