@@ -63,7 +63,7 @@ class Writer:
 
     def run(self) -> None:
         """Follow the journal until asked to stop; what is read by then is stored."""
-        wait_ms = RETRY_MS_MIN
+        wait_ms = RETRY_MS_MIN // 2
         while not self._stop.is_set:
             store: SqliteStore | None = None
             try:
@@ -71,7 +71,7 @@ class Writer:
                 self._follow(store)
             except StoreUnavailableError as e:
                 self._retries += 1
-                wait_ms = RETRY_MS_MIN if self._moved else min(wait_ms * 2, self._settings.retry_ms_max)
+                wait_ms = min(RETRY_MS_MIN if self._moved else wait_ms * 2, self._settings.retry_ms_max)
                 self._log.warning("store unavailable", error=str(e), retries=self._retries, retry_in_ms=wait_ms)
                 self._pause.wait(self._random.randint(wait_ms // 2, wait_ms))
             finally:

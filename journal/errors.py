@@ -121,6 +121,7 @@ class ProjectionError(JournalError):
         self.seq = seq
         self.why = why
         super().__init__(
-            f"{self.code}: record {seq} {why}; remove the books' store, the books writer makes it anew from the journal; "
+            f"{self.code}: record {seq} {why}; remove the books' store, "
+            "the books writer makes it anew from the journal; "
             "if it comes again, look at the journal with `wojak journal verify`"
         )

@@ -248,9 +248,9 @@ class Projection:
             reference_e9, age_ns, source = reference.price_e9, reference.age_ns, reference.source
         return BreachRow(
             event.seq, self.ledger, self.trading_date, "new", event.account, event.client_order_id, event.strategy,
-            event.instrument, event.side, event.quantity_e9, event.price_e9, event.code, facts.expected, facts.actual,
-            facts.scope, facts.key, reference_e9, age_ns, source, event.takes_key, event.source, event.principal,
-            event.trace_id, event.at_ns,
+            event.instrument, int(event.side), event.quantity_e9, event.price_e9, event.code, int(facts.expected),
+            int(facts.actual), facts.scope, facts.key, reference_e9, age_ns, source, event.takes_key, event.source,
+            event.principal, event.trace_id, event.at_ns,
         )  # fmt: skip
 
     def _breach_of_cancel(self, event: StatusEvent) -> BreachRow:

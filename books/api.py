@@ -1,0 +1,391 @@
+"""The read-only REST API of the books.
+
+Rules: every answer says ``as_of_seq``, the record it reflects; filters are a closed list, each with its index;
+one error shape: ``{"error": {"code", "text", "field"?}}``. OpenAPI is at /schema.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Any, Final
+
+import uvicorn
+from litestar import Litestar, Request, Response, get
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Operation, Parameter, Schema
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.types import Message, Scope
+from msgspec import UNSET, Struct, UnsetType
+
+from books.access import Books, NotYetError
+from books.errors import QueryError, StoreUnavailableError
+from books.metrics import CONTENT_TYPE, ApiMetrics
+from books.queries import LIMIT_DEFAULT, parse_min_seq, parse_query
+from books.settings import ApiSettings
+from books.sqlite import accepted_filters
+from books.store import FILTERS, LIMIT_MAX
+from books.views import BreachView, OrderView, PositionView, TradeView, View, view
+from protocol.errors import ConfigError, StoreError, WojakError
+from runtime import clock, logs
+
+API_VERSION: Final = "1"
+_NS_PER_MS: Final = 1_000_000
+_BACKLOG: Final = 128
+_SHUTDOWN_S: Final = 3
+_AGAIN: Final = {"Retry-After": "1"}
+
+Asked = Request[Any, Any, State]
+
+
+# Answers
+
+
+class OrdersPage(Struct):
+    """Orders by the record that accepted them; ask again with ``cursor`` until it is null."""
+
+    as_of_seq: int
+    cursor: int | None
+    orders: list[OrderView]
+
+
+class TradesPage(Struct):
+    """Fills in the order they were journaled."""
+
+    as_of_seq: int
+    cursor: int | None
+    trades: list[TradeView]
+
+
+class PositionsPage(Struct):
+    """Positions in the order they were first taken."""
+
+    as_of_seq: int
+    cursor: int | None
+    positions: list[PositionView]
+
+
+class BreachesPage(Struct):
+    """Refusals in the order they were journaled."""
+
+    as_of_seq: int
+    cursor: int | None
+    breaches: list[BreachView]
+
+
+class OneOrder(Struct):
+    """One order."""
+
+    as_of_seq: int
+    order: OrderView
+
+
+class BooksStatus(Struct):
+    """How far the books are. ``lag_ms``: from decision to visible here; grows while the writer stands still."""
+
+    as_of_seq: int
+    journal_seq: int
+    lag_seq: int
+    lag_ms: int
+    epoch: int
+    ledger: str
+    trading_date: int
+    stored_at_ns: int
+    store_retries: int
+
+
+class Fault(Struct, omit_defaults=True):
+    """What is wrong: ``code`` is stable, ``field`` names the parameter."""
+
+    code: str
+    text: str
+    field: str | UnsetType = UNSET
+
+
+class FaultAnswer(Struct, omit_defaults=True):
+    """The one shape of every error."""
+
+    error: Fault
+    as_of_seq: int | UnsetType = UNSET
+
+
+class Health(Struct):
+    """A sign of life."""
+
+    status: str
+
+
+class OrderNotFoundError(StoreError):
+    """There is no order with this key in the books."""
+
+    code = "ORDER_NOT_FOUND"
+
+    def __init__(self, account: str, client_order_id: str, as_of_seq: int) -> None:
+        self.as_of_seq = as_of_seq
+        super().__init__(
+            f"no order {client_order_id!r} of account {account!r} as of record {as_of_seq}; "
+            "just sent? ask with min_seq=<seq of its outcome>"
+        )
+
+
+class NotReadyError(StoreError):
+    """The books are too far behind to be read as current."""
+
+    code = "NOT_READY"
+
+    def __init__(self, lag_seq: int, lag_seq_max: int) -> None:
+        super().__init__(f"lag_seq expected at most {lag_seq_max}, was {lag_seq}; is the books writer running?")
+
+
+# What /schema says of the lists
+
+
+def _documented(kind: str) -> type[Operation]:
+    """Return an OpenAPI operation with the query parameters of a list."""
+    notes = {
+        "limit": f"1 to {LIMIT_MAX}, {LIMIT_DEFAULT} if absent",
+        "cursor": "from the answer before",
+        "min_seq": "wait up to 1 s until the books have this record, else 503",
+        "open": "true or false",
+        "day": "trading date, yyyymmdd",
+        "code": "such as QTY_MAX",
+    }
+    names = [*sorted(frozenset().union(*FILTERS[kind])), "limit", "cursor", "min_seq"]
+    parameters = [
+        Parameter(name, "query", Schema(type=OpenAPIType.STRING), description=notes.get(name, "exact match"))
+        for name in names
+    ]
+
+    @dataclasses.dataclass
+    class Listed(Operation):
+        def __post_init__(self) -> None:
+            self.parameters = [*(self.parameters or []), *parameters]
+            self.description = f"Filters, alone or as joined by +: {accepted_filters(kind)}."
+
+    return Listed
+
+
+# Handlers
+
+
+@get("/v1/orders", operation_class=_documented("orders"))
+async def list_orders(request: Asked) -> OrdersPage:
+    """Orders, open and closed."""
+    return OrdersPage(*await _list(request, "orders"))
+
+
+@get("/v1/trades", operation_class=_documented("trades"))
+async def list_trades(request: Asked) -> TradesPage:
+    """Fills."""
+    return TradesPage(*await _list(request, "trades"))
+
+
+@get("/v1/positions", operation_class=_documented("positions"))
+async def list_positions(request: Asked) -> PositionsPage:
+    """Positions."""
+    return PositionsPage(*await _list(request, "positions"))
+
+
+@get("/v1/breaches", operation_class=_documented("breaches"))
+async def list_breaches(request: Asked) -> BreachesPage:
+    """Refusals, each with its rule and what it met."""
+    return BreachesPage(*await _list(request, "breaches"))
+
+
+@get("/v1/orders/{account:str}/{client_order_id:str}")
+async def get_order(request: Asked, account: str, client_order_id: str) -> OneOrder:
+    """One order by its key; ``min_seq`` waits up to 1 s for a record."""
+    books = _books(request)
+    await books.require(parse_min_seq(request.query_params.multi_items()))
+    row, as_of_seq = await books.read(lambda reader: reader.order_as_of(account, client_order_id))
+    if row is None:
+        raise OrderNotFoundError(account, client_order_id, as_of_seq)
+    shown = view(row)
+    assert isinstance(shown, OrderView)
+    return OneOrder(as_of_seq, shown)
+
+
+@get("/v1/status")
+async def get_status(request: Asked) -> BooksStatus:
+    """How far the books are behind the journal."""
+    return await _status(_books(request))
+
+
+@get("/healthz", include_in_schema=False)
+async def healthz() -> Health:
+    """Whether the process runs."""
+    return Health("ok")
+
+
+@get("/readyz", include_in_schema=False)
+async def readyz(request: Asked) -> Health:
+    """Whether the books can be read as current."""
+    status = await _status(_books(request))
+    lag_seq_max: int = request.app.state.lag_seq_max
+    if status.lag_seq > lag_seq_max:
+        raise NotReadyError(status.lag_seq, lag_seq_max)
+    return Health("ready")
+
+
+@get("/metrics", include_in_schema=False)
+async def get_metrics(request: Asked) -> Response[bytes]:
+    """Prometheus text."""
+    metrics: ApiMetrics = request.app.state.metrics
+    with contextlib.suppress(StoreError):  # counted; the gauges keep their last value
+        status = await _status(_books(request))
+        metrics.as_of_seq.set(status.as_of_seq)
+        metrics.lag_seq.set(status.lag_seq)
+        metrics.lag_ms.set(status.lag_ms)
+    return Response(metrics.render(), media_type=CONTENT_TYPE)
+
+
+def _books(request: Asked) -> Books:
+    books: Books = request.app.state.books
+    return books
+
+
+async def _list(request: Asked, kind: str) -> tuple[int, int | None, list[Any]]:
+    query = parse_query(kind, request.query_params.multi_items())
+    books = _books(request)
+    await books.require(query.min_seq)
+
+    def ask(reader: Any) -> tuple[int, int | None, list[View]]:
+        page = reader.list_rows(kind, query.filters, query.limit, query.cursor)
+        return page.as_of_seq, page.cursor or None, [view(row) for row in page.rows]
+
+    return await books.read(ask)
+
+
+async def _status(books: Books) -> BooksStatus:
+    mark, progress, journal_seq = await books.lag()
+    lag_seq, lag_ms = journal_seq - mark.seq, progress.lag_ms
+    if lag_seq and progress.stored_at_ns:
+        lag_ms = max(lag_ms, (clock.wall_ns() - progress.stored_at_ns) // _NS_PER_MS)
+    return BooksStatus(
+        mark.seq, journal_seq, lag_seq, lag_ms, mark.epoch, mark.state.ledger, mark.state.trading_date,
+        progress.stored_at_ns, progress.retries,
+    )  # fmt: skip
+
+
+# Errors
+
+
+def _fault(error: WojakError, status: int, **more: Any) -> Response[FaultAnswer]:
+    fault = Fault(error.code, str(error).removeprefix(f"{error.code}: "), getattr(error, "field", UNSET))
+    headers = _AGAIN if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return Response(FaultAnswer(fault, **more), status_code=status, headers=headers)
+
+
+def _on_query(_: Asked, error: QueryError) -> Response[FaultAnswer]:
+    return _fault(error, HTTPStatus.BAD_REQUEST)
+
+
+def _on_not_found(_: Asked, error: OrderNotFoundError) -> Response[FaultAnswer]:
+    return _fault(error, HTTPStatus.NOT_FOUND, as_of_seq=error.as_of_seq)
+
+
+def _on_not_yet(_: Asked, error: NotYetError) -> Response[FaultAnswer]:
+    return _fault(error, HTTPStatus.SERVICE_UNAVAILABLE, as_of_seq=error.as_of_seq)
+
+
+def _on_unavailable(request: Asked, error: WojakError) -> Response[FaultAnswer]:
+    request.app.state.metrics.retries.inc()
+    return _fault(error, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _on_http(_: Asked, error: HTTPException) -> Response[FaultAnswer]:
+    status = HTTPStatus(error.status_code)
+    return Response(FaultAnswer(Fault(status.name, error.detail or status.phrase)), status_code=status)
+
+
+def _on_anything(request: Asked, error: Exception) -> Response[FaultAnswer]:
+    request.app.state.log.error("request failed", path=request.url.path, exc_info=error)
+    fault = Fault("INTERNAL", "the books API failed on this request; its log says why")
+    return Response(FaultAnswer(fault), status_code=HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+# The application
+
+
+def create_app(settings: ApiSettings) -> Litestar:
+    """Return the ASGI application."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        books = app.state.books = Books(settings)
+        books.open()
+        try:
+            yield
+        finally:
+            books.close()
+
+    async def count(message: Message, scope: Scope) -> None:
+        if message["type"] == "http.response.start":
+            path = str(scope.get("path_template") or "other")
+            metrics.answers.labels(path, str(message["status"])).inc()
+
+    metrics = ApiMetrics()
+    return Litestar(
+        [
+            list_orders, list_trades, list_positions, list_breaches, get_order, get_status, healthz, readyz,
+            get_metrics,
+        ],
+        lifespan=[lifespan],
+        before_send=[count],
+        state=State({"metrics": metrics, "lag_seq_max": settings.lag_seq_max, "log": logs.configure("books-api")}),
+        openapi_config=OpenAPIConfig(
+            title="Wojak books", version=API_VERSION, description="Orders, trades, positions and breaches, read-only."
+        ),
+        exception_handlers={
+            QueryError: _on_query,
+            OrderNotFoundError: _on_not_found,
+            NotYetError: _on_not_yet,
+            NotReadyError: _on_unavailable,
+            StoreUnavailableError: _on_unavailable,
+            StoreError: _on_unavailable,
+            HTTPException: _on_http,
+            Exception: _on_anything,
+        },
+        logging_config=None,
+    )  # fmt: skip
+
+
+def run(settings: ApiSettings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: If the address can't be taken.
+    """
+    with _listen(settings) as listener:
+        config = uvicorn.Config(
+            create_app(settings),
+            loop="uvloop",
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=_SHUTDOWN_S,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(settings: ApiSettings) -> socket.socket:
+    """Bind here, so that a port in use is a message and not a stack trace."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(_BACKLOG)
+    except OSError as e:
+        listener.close()
+        problem = (
+            f"api address {settings.host}:{settings.port} can't be taken: {e.strerror}; "
+            "stop what uses it, or choose another port"
+        )
+        raise ConfigError([problem]) from e
+    return listener
