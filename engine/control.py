@@ -94,8 +94,8 @@ class Control:
         if not hmac.compare_digest(request.token.encode(), self._token):
             return ControlReply(False, "AUTH_NOT_PERMITTED: the token is not the one of control.token; read that file")
         match request.body:
-            case Status():
-                return ControlReply(True, "running", status=self._status(now_ns))
+            case Status() as body:
+                return ControlReply(True, "running", status=self._status(now_ns, with_hash=body.with_hash))
             case SetState() as body:
                 return self._set_state(body, request.operator, now_ns)
             case Resolve() as body:
@@ -159,7 +159,7 @@ class Control:
                 )  # fmt: skip
         return found
 
-    def _status(self, now_ns: int) -> EngineStatus:
+    def _status(self, now_ns: int, *, with_hash: bool) -> EngineStatus:
         state, meters, table = self._state, self._meters, self._table
         return EngineStatus(
             mode=state.mode.name,
@@ -167,7 +167,7 @@ class Control:
             epoch=state.epoch,
             seq=self._writer.next_seq - 1,
             durable_seq=self._writer.durable_seq,
-            state_hash=state_hash(state),
+            state_hash=state_hash(state) if with_hash else "",
             draining=self.draining,
             uptime_ns=now_ns - self.started_ns,
             recovered_records=self.recovered_records,

@@ -18,7 +18,9 @@ Reason = Annotated[str, Meta(max_length=256)]
 
 
 class Status(Struct, tag="status", frozen=True, forbid_unknown_fields=True):
-    """Ask how the engine is."""
+    """Ask how the engine is. ``with_hash``: the state's hash too, which reads the whole state and stops orders."""
+
+    with_hash: bool = False
 
 
 class SetState(Struct, tag="set_state", frozen=True, forbid_unknown_fields=True):
