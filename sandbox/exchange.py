@@ -140,10 +140,14 @@ class Exchange:
 
     def cancel_all(self, code: Code, out: list[Report]) -> None:
         """Cancel every open order on the venue's own account, oldest first."""
-        for order in sorted(self.open.values(), key=_number):
+        for order in self.oldest_first():
             listing = self.listings[order.symbol]
             listing.matcher.cancel(order)
             self._report_canceled(listing, order, 0, code, out)
+
+    def oldest_first(self) -> list[Order]:
+        """Return the open orders in the order they arrived."""
+        return sorted(self.open.values(), key=_number)
 
     def _new(self, command: SendNew, out: list[Report]) -> None:
         order_id = command.order_id
@@ -309,7 +313,7 @@ class Exchange:
         """Return the open orders, oldest first, for a checkpoint."""
         return [
             OpenOrder(o.number, o.leaves * self.listings[o.symbol].quantity_step_e9, self.commands[o.order_id])
-            for o in sorted(self.open.values(), key=_number)
+            for o in self.oldest_first()
         ]
 
     def restore_open(self, kept: OpenOrder) -> None:

@@ -39,14 +39,15 @@ IDLE_WAIT_MS: Final = 1_000
 
 
 class FeedMarkKind(IntEnum):
-    """What happened to the book of an instrument outside the stream of ticks."""
+    """What happened to the book of an instrument beside the stream of ticks."""
 
     STALE = 1  # lost after (feed_epoch, feed_seq)
     RESYNC = 2  # taken from the feed's snapshot as of (feed_epoch, feed_seq)
+    FILLED = 3  # the tick (feed_epoch, feed_seq) filled resting orders: how far the book had come at least
 
 
 class FeedMark(Struct, array_like=True, frozen=True, gc=False):
-    """A gap, or its end."""
+    """A gap, its end, or a tick that filled."""
 
     kind: FeedMarkKind
     instrument: str
@@ -57,8 +58,8 @@ class FeedMark(Struct, array_like=True, frozen=True, gc=False):
 class SandboxNote(Struct, array_like=True, frozen=True):
     """The sandbox's words beside a batch.
 
-    ``feed``: marks since the last note, all before the commands of this batch. ``acted``: flat
-    (feed_epoch, feed_seq, arrive_ns) for each SendNew and SendCancel of the batch, in order; zeros where the
+    ``feed``: marks since the last note. ``acted``: flat (feed_epoch, feed_seq, arrive_ns), first for each order that
+    the gateway cancelled by itself, then for each SendNew and SendCancel of the batch, in order; zeros where the
     instrument had no tick or the order was unknown.
     """
 
@@ -178,6 +179,9 @@ class SandboxVenue:
     def cancel_all(self, code: Code) -> list[Report]:
         """Cancel every open order."""
         reports, self._reports = self._reports, []
+        for order in self.exchange.oldest_first():
+            matcher = self.exchange.listings[order.symbol].matcher
+            self._acted += (matcher.feed_epoch, matcher.feed_seq, matcher.exch_ns)
         self.exchange.cancel_all(code, reports)
         return reports
 
@@ -243,7 +247,10 @@ class SandboxVenue:
         self.follower.on_tick(instrument, tick)
 
     def _apply(self, instrument: str, tick: Tick) -> None:
+        before = len(self._reports)
         self.exchange.on_tick(instrument, tick, self._reports)
+        if len(self._reports) > before:
+            self._marks.append(FeedMark(FeedMarkKind.FILLED, instrument, tick.feed_epoch, tick.feed_seq))
 
     def _mark_stale(self, instrument: str) -> None:
         matcher = self.exchange.listings[instrument].matcher

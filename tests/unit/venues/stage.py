@@ -108,6 +108,7 @@ class Engine:
         self.identity = b""
         self.got: list[GatewayMessage] = []
         self.reports: list[Report] = []
+        self.hellos = 0
 
     def send(self, *messages: EngineVenueMessage) -> None:
         for message in messages:
@@ -118,6 +119,7 @@ class Engine:
             self.identity = identity
             message = gateway_decoder.decode(body)
             self.got.append(message)
+            self.hellos += isinstance(message, GatewayHello)
             if isinstance(message, Reports):
                 self.reports += [report_decoder.decode(raw) for raw in message.items]
 
@@ -147,6 +149,7 @@ class Stage:
             feed_endpoint=f"ipc://{folder}/f", snapshots_endpoint=f"ipc://{folder}/s",
         )  # fmt: skip
         self.ticks = Ticks()
+        self.greeted = 0
         self.loop: GatewayLoop | None = None
         self.venue: SandboxVenue | None = None
 
@@ -172,6 +175,8 @@ class Stage:
         assert self.loop is not None
         self.loop.drop()
         self.loop = None
+        self.engine.receive()
+        self.greeted = self.engine.hellos
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Turn until the condition holds; a test that waits too long fails here."""
@@ -186,8 +191,8 @@ class Stage:
         self, *, epoch: int = 1, instance: bytes = INSTANCE, durable: int = 0, lease_ms: int = 60_000, shard: int = 0
     ) -> GatewayHello:
         """Wait for a hello and welcome it."""
-        before = self.engine.count(GatewayHello)
-        self.until(lambda: self.engine.count(GatewayHello) > before)
+        self.until(lambda: self.engine.hellos > self.greeted)
+        self.greeted = self.engine.hellos
         self.engine.send(
             VenueWelcome(PROTOCOL_VERSION, shard, epoch, instance, Mode.PAPER, lease_ms, reports_durable=durable)
         )
