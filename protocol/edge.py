@@ -28,7 +28,7 @@ Identifier = Annotated[
     Meta(
         min_length=1,
         max_length=64,
-        pattern=r"^[A-Za-z0-9._:/@+\-]+$",
+        pattern=r"^[A-Za-z0-9._:/@+\-]+$(?!\n)",
         description="1 to 64 of A-Z a-z 0-9 . _ : / @ + -",
     ),
 ]
@@ -37,7 +37,7 @@ Decimal = Annotated[
     Meta(
         min_length=1,
         max_length=24,
-        pattern=r"^-?\d{1,10}(\.\d{1,9})?$",
+        pattern=r"^-?\d{1,10}(\.\d{1,9})?$(?!\n)",
         description="A decimal string, at most 9 decimals",
     ),
 ]
@@ -226,7 +226,10 @@ def _field_error(message: str, body: bytes) -> FieldError:
 
 
 def _value(body: bytes, name: str) -> str:
-    raw = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).get(name)
+    try:
+        raw = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).get(name)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "unreadable"  # a field was refused before the rest was seen to be no JSON
     if raw is None:
         return "absent"
     return bytes(raw).decode("utf-8", "replace").strip('"')

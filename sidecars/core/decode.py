@@ -27,8 +27,8 @@ def decode_request(body: bytes) -> NewOrderRequest:
     request = decode_new_order(body)
     names = _NAME.findall(body)
     if len(set(names)) != len(_NAME_END.findall(body)):
-        twice = next((n for i, n in enumerate(names) if n in names[:i]), b"a name")
-        raise FieldError(twice.decode("ascii"), "given more than once", "each field once, its name in plain letters")
+        twice = next((n for i, n in enumerate(names) if n in names[:i]), b"body")
+        raise FieldError(twice.decode("ascii"), "a field given twice", "each field once, its name in plain letters")
     return request
 
 

@@ -143,7 +143,9 @@ class Metrics(Collector):
             yield family
 
         if self.answers:
-            family = CounterMetricFamily(f"{PREFIX}answers", "Answers to callers by status", labels=["source", "status"])
+            family = CounterMetricFamily(
+                f"{PREFIX}answers", "Answers to callers by status", labels=["source", "status"]
+            )
             for status, count in self.answers.items():
                 family.add_metric([self._source, status], count)
             yield family

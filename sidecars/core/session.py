@@ -46,8 +46,9 @@ from sidecars.core.lease import NS_PER_MS, is_over, left_ms
 from sidecars.core.pending import Entry, Pending
 from sidecars.core.source import Delivery, Settlement, Verb, Why
 
-# After these the engine no longer knows us but has not taken anything from us: greet again, submit again.
-GREET_AGAIN: Final = frozenset({ByeReason.SLOW, ByeReason.UNIT_NOT_CLAIMED})
+# After these the engine does not know the session (any more): greet again, submit again. FENCED is among them because
+# the unit is this instance's own id, which nobody else can own; it comes back under a new one.
+GREET_AGAIN: Final = frozenset({ByeReason.SLOW, ByeReason.UNIT_NOT_CLAIMED, ByeReason.FENCED})
 # Refusals that a person must see: copied to the dead letters before they are settled (DECISIONS 11).
 DEAD_LETTER_CODES: Final = frozenset({Code.AUTH_NOT_PERMITTED, Code.ID_CONFLICT})
 BACKOFF_MAX_DOUBLINGS: Final = 5
@@ -113,8 +114,8 @@ class EngineSession:
         self._jitter = jitter
         self._take_instance()
         self.state = State.AWAY
-        self.epoch = 0
-        self.mode = Mode.PAPER
+        self._epoch = 0
+        self._mode = Mode.PAPER
         self.credits = 0
         self.reserved_credits = 0
         self.welcomes = 0
@@ -123,7 +124,7 @@ class EngineSession:
         self.is_draining = False
         self.is_stopping = False
         self.in_retry = False
-        self.fault = ""
+        self._fault = ""
         self.ended: list[Settlement] = []
         self._pending = Pending()
         self._control: list[SidecarMessage] = []
@@ -156,6 +157,21 @@ class EngineSession:
     def why_closed(self) -> Why:
         """Why not."""
         return Why.DRAINING if self.is_draining or self.is_stopping else Why.ENGINE_AWAY
+
+    @property
+    def fault(self) -> str:
+        """What the engine last complained of, or was refused for; empty when nothing."""
+        return self._fault
+
+    @property
+    def mode(self) -> Mode:
+        """The engine's mode."""
+        return self._mode
+
+    @property
+    def epoch(self) -> int:
+        """The engine's epoch; 0 before the first session."""
+        return self._epoch
 
     def room(self, *, reserved: bool) -> int:
         """Return how many more deliveries are taken now."""
@@ -276,15 +292,15 @@ class EngineSession:
         try:
             self._fence.require_newest(message.shard, message.epoch, message.instance)
         except FencedError as e:
-            self.fault = str(e)
+            self._fault = str(e)
             self._faults += 1
             self._pending.unanswered_again()
             self.state = State.REFUSED
             self._hello_due_ns = now_ns + self._backoff_ns()
             return
-        self.fault = ""
+        self._fault = ""
         self.welcomes += 1
-        self.epoch, self.mode = message.epoch, message.mode
+        self._epoch, self._mode = message.epoch, message.mode
         self.credits, self.reserved_credits = message.credits, message.reserved_credits
         self._pending.unanswered_again()
         self.in_retry = False
@@ -313,7 +329,7 @@ class EngineSession:
             verb = Verb.DEAD_LETTER if is_for_people(outcome) else Verb.ACCEPT
             self.ended.append(
                 Settlement(
-                    entry.delivery, verb, outcome, mode=self.mode, durable_after_ns=message.durable_after_ns,
+                    entry.delivery, verb, outcome, mode=self._mode, durable_after_ns=message.durable_after_ns,
                     submitted_mono_ns=entry.submitted_ns, answered_mono_ns=now_ns,
                 )
             )  # fmt: skip
@@ -337,16 +353,16 @@ class EngineSession:
         self.start_drain(message.within_ms, now_ns)
 
     def _on_bye(self, message: Bye, now_ns: int) -> None:
-        self.fault = f"engine ended the session: {message.reason.name} {message.text}".rstrip()
+        self._fault = f"engine ended the session: {message.reason.name} {message.text}".rstrip()
         self._faults += 1
+        if message.reason is ByeReason.FENCED:
+            self._take_instance()
         if message.reason in GREET_AGAIN:
             self._pending.unanswered_again()
             self._go_away(now_ns, self._backoff_ns() if self._faults > 1 else 0)
             return
         self._give_up(Why.SESSION_OVER)
         self._pending.clear()
-        if message.reason is ByeReason.FENCED:
-            self._take_instance()  # the unit is another's; a competing consumer comes back as a new one
         self._go_away(now_ns, self._backoff_ns())
 
     # Sending
@@ -409,6 +425,8 @@ class EngineSession:
             self._control.append(Ping())
 
     def _is_answer_late(self, now_ns: int) -> bool:
+        if self.is_draining:  # its own deadline ends the wait; a new Hello would only undo the drain
+            return False
         late_ns = (self._settings.answer_ms * NS_PER_MS) << min(self._faults, BACKOFF_MAX_DOUBLINGS)
         oldest = self._pending.oldest_in_flight()
         return oldest is not None and now_ns - oldest.submitted_ns >= late_ns

@@ -119,6 +119,18 @@ class Flow(Protocol):
     def why_closed(self) -> Why:
         """ENGINE_AWAY or DRAINING while not open."""
 
+    @property
+    def fault(self) -> str:
+        """What the engine last complained of, or was refused for; empty when nothing."""
+
+    @property
+    def mode(self) -> Mode:
+        """The engine's mode."""
+
+    @property
+    def epoch(self) -> int:
+        """The engine's epoch; 0 before the first session."""
+
     def room(self, *, reserved: bool) -> int:
         """Return how many more deliveries are taken; ``reserved`` counts the part kept for cancels and exits too."""
 

@@ -1,0 +1,230 @@
+"""HTTP as a message source: the request is the delivery, its answer the settlement.
+
+Facts: at least once by the caller's own retries; the stable id is client_order_id (Idempotency-Key where the body has
+none); no ordering unit of its own, so orders of one account go in the order they arrived; the lease is the request's
+deadline and can't be extended; giving back is 503, not knowing is 504; consumers compete, the unit is the instance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import structlog
+import uvloop
+from msgspec import Meta, Struct
+
+from protocol.errors import ConfigError, WojakError
+from protocol.orders import Name
+from runtime.logs import configure
+from runtime.signals import StopSignal
+from sidecars.core.loop import LoopSettings, SidecarLoop
+from sidecars.core.metrics import Metrics
+from sidecars.core.session import SessionSettings
+from sidecars.core.source import Delivery, Flow, Lag, Settlement
+from sidecars.sources.http_api import OrdersApi
+from sidecars.sources.http_keys import HttpKey, Keys
+from sidecars.sources.http_models import Readiness
+from sidecars.sources.http_schema import make_app
+from sidecars.sources.http_server import Bounds, Listener
+
+Positive = Annotated[int, Meta(ge=1)]
+KEEP_ALIVE_S: Final = 15
+
+
+class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Settings of one HTTP sidecar.
+
+    Attributes:
+        port: 0 takes a free one.
+        engine_endpoint: The engine's sidecar socket.
+        state_file: Where the newest engine epoch is kept (rule 10); its folder exists.
+        source: Name under which the engine knows this source.
+        sidecar: Name of this process in the engine's status; empty = host name.
+        keys: Who may ask; the engine knows what each principal may trade.
+        loopback_principal: Who asks without a key from this very host; empty = nobody. For demonstrations.
+        request_ms: From the receipt of a request to its 504, if the engine has not answered.
+        hold_ms: How long new risk waits here while the engine says RETRY, before its 503.
+        receive_ms: A request must have come whole within this.
+        connections_max: Clients connected at once.
+        drain_ms: Time to leave in after SIGTERM.
+        answer_ms: Age of an unanswered submit after which everything unanswered is submitted again.
+    """
+
+    engine_endpoint: str
+    state_file: str
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8081
+    source: Name = "http"
+    sidecar: Annotated[str, Meta(max_length=64)] = ""
+    keys: tuple[HttpKey, ...] = ()
+    loopback_principal: Annotated[str, Meta(max_length=64)] = ""
+    request_ms: Positive = 3000
+    hold_ms: Positive = 500
+    receive_ms: Positive = 10_000
+    connections_max: Positive = 1024
+    drain_ms: Positive = 10_000
+    answer_ms: Positive = 1500
+
+    def problems(self) -> list[str]:
+        """Return what can't work together, one line each."""
+        found: list[str] = []
+        if self.hold_ms >= self.request_ms:
+            found.append(f"http.hold_ms: expected less than request_ms ({self.request_ms}), was {self.hold_ms}")
+        if not self.keys and not self.loopback_principal:
+            found.append("http.keys: expected at least one, or loopback_principal for a demonstration, was none")
+        return found
+
+
+class HttpSource:
+    """The HTTP source. Handlers queue deliveries, ``receive`` hands on what is queued, ``settle`` lets them answer."""
+
+    lease_extend_ms = 0
+
+    def __init__(self, settings: HttpSettings, metrics: Metrics) -> None:
+        """Read the keys; nothing listens before ``open``.
+
+        Raises:
+            ConfigError: If the settings or a key can't be used.
+        """
+        if problems := settings.problems():
+            raise ConfigError(problems)
+        self.name = settings.source
+        self._settings = settings
+        self._queue: list[Delivery] = []
+        self._arrived = asyncio.Event()
+        self._listener: Listener | None = None
+        self._flow: Flow
+        self._api = OrdersApi(
+            Keys(settings.keys, settings.loopback_principal),
+            self._offer,
+            self._queue.__len__,
+            request_ms=settings.request_ms,
+            answers=metrics.answers,
+            other=make_app(self._readiness, metrics),  # type: ignore[arg-type]
+        )
+
+    # Session
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        assert self._listener is not None
+        return self._listener.port
+
+    async def open(self, flow: Flow) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: If the address is taken.
+        """
+        self._flow = flow
+        self._api.flow = flow
+        settings = self._settings
+        bounds = Bounds(settings.connections_max, settings.receive_ms)
+        self._listener = Listener(settings.host, settings.port, bounds, KEEP_ALIVE_S)
+        await self._listener.serve(self._api)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._listener is not None:
+            await self._listener.close()
+
+    # Receive
+
+    async def receive(self, most: int, most_reserved: int) -> Sequence[Delivery]:
+        """Wait for what the handlers queued; they have looked at the room before they did."""
+        while not self._queue:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._taken()
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Extend nothing: the deadline is the caller's."""
+        return deliveries
+
+    async def pause(self) -> Sequence[Delivery]:
+        """Return what is queued; what comes from now on is answered 503 by the handlers."""
+        return self._taken()
+
+    def _offer(self, delivery: Delivery) -> None:
+        self._queue.append(delivery)
+        self._arrived.set()
+
+    def _taken(self) -> Sequence[Delivery]:
+        taken = self._queue[:]
+        self._queue.clear()
+        return taken
+
+    # Settle
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+        """Wake the handlers; each answers its caller."""
+        for settlement in settlements:
+            ticket, at = settlement.delivery.receipt
+            ticket.settle(at, settlement)
+        return ()
+
+    async def reply(self, settlement: Settlement) -> None:
+        """Reply nowhere: the answer is the reply, and no delivery of this source carries an address."""
+
+    # Observe
+
+    def lag(self) -> Lag | None:
+        """Return None: what has not reached us waits at its sender."""
+        return None
+
+    def _readiness(self) -> Readiness:
+        session = self._flow
+        reason = "" if session.is_open else session.fault or session.why_closed.name
+        return Readiness(session.is_open, reason, session.mode.name, session.epoch)
+
+
+def loop_settings(settings: HttpSettings) -> LoopSettings:
+    """Return what the one loop is told."""
+    return LoopSettings(
+        engine_endpoint=settings.engine_endpoint,
+        state_file=settings.state_file,
+        sidecar=settings.sidecar,
+        session=SessionSettings(answer_ms=settings.answer_ms, hold_ms=settings.hold_ms),
+        drain_ms=settings.drain_ms,
+    )
+
+
+def make_sidecar(settings: HttpSettings) -> tuple[SidecarLoop, HttpSource]:
+    """Return the loop and its source; call inside the asyncio loop that will run it.
+
+    Raises:
+        ConfigError: If the settings, a key or the state file can't be used.
+    """
+    metrics = Metrics(settings.source)
+    source = HttpSource(settings, metrics)
+    return SidecarLoop(loop_settings(settings), source, metrics), source
+
+
+def run(settings: HttpSettings) -> int:
+    """Be the HTTP sidecar process: serve until SIGTERM or SIGINT, drain, return the exit code."""
+    configure("http")
+    stop = StopSignal()
+    log = structlog.get_logger()
+
+    async def serve() -> None:
+        loop, _source = make_sidecar(settings)
+        gc.collect()
+        gc.freeze()
+        log.info("http sidecar", address=f"http://{settings.host}:{settings.port}", engine=settings.engine_endpoint)
+        await loop.run(stop)
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+    except ConfigError as e:
+        print(f"http: {'; '.join(e.problems)}", file=sys.stderr)
+        return 1
+    except WojakError as e:
+        print(f"http: {e}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,413 @@
+"""Orders over HTTP: a request into deliveries, their settlements into one answer. A plain ASGI application.
+
+Rules: statuses are DESIGN section 5's (DECISIONS 10, 11, 14); an outcome is never made up: without the engine's word
+within the deadline the caller hears 504, retry is safe; what is refused here never reached the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+import structlog
+from msgspec import Raw, Struct
+from msgspec.structs import replace
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+
+from protocol.codes import OutcomeKind
+from protocol.edge import (
+    BODY_BYTES_MAX,
+    ORDERS_MAX,
+    ErrorResponse,
+    OrderResponse,
+    http_status,
+    to_new_order,
+    to_response,
+)
+from protocol.errors import FieldError
+from protocol.orders import CancelOrder, Command
+from runtime.clock import wall_ns
+from sidecars.core.decode import decode_request, may_use_reserve
+from sidecars.core.lease import NS_PER_MS
+from sidecars.core.source import Delivery, Flow, Settlement, Why
+from sidecars.sources.http_keys import Caller, Keys
+from sidecars.sources.http_models import HttpError, ItemError, encode_json
+
+ORDERS_PATH: Final = "/v1/orders"
+DISCARD_BYTES_MAX: Final = 16 << 20
+BODIES_BYTES_MAX: Final = 64 << 20
+NS_PER_S: Final = 1_000_000_000
+
+_IDENTIFIER: Final = re.compile(rb"[A-Za-z0-9._:/@+\-]{1,64}")
+_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_JSON: Final = (b"content-type", b"application/json")
+_items_decoder: Final = msgspec.json.Decoder(list[Raw])
+
+_UNAVAILABLE: Final = {
+    Why.ENGINE_AWAY: ("ENGINE_AWAY", "the engine is not connected; the order was not taken, send it again"),
+    Why.ENGINE_BUSY: ("ENGINE_BUSY", "the engine takes no new risk now; the order was not taken, send it again"),
+    Why.DRAINING: ("DRAINING", "this process is leaving; the order was not taken, send it again"),
+    Why.LEASE_OVER: ("DEADLINE", "the engine did not get to the order in time; it was not taken, send it again"),
+    Why.SESSION_OVER: ("ENGINE_AWAY", "the engine ended the session; the order was not taken, send it again"),
+    Why.NONE: ("CREDITS", "as many orders as the engine allows are unanswered; the order was not taken, send it again"),
+}
+
+
+class Ticket:
+    """One request's deliveries: settled one by one, answered when none is left."""
+
+    __slots__ = ("done", "left", "settlements")
+
+    def __init__(self, size: int) -> None:
+        self.settlements: list[Settlement | None] = [None] * size
+        self.left = 0
+        self.done = asyncio.get_running_loop().create_future()
+
+    def settle(self, at: int, settlement: Settlement) -> None:
+        """Take the end of delivery ``at``."""
+        self.settlements[at] = settlement
+        self.left -= 1
+        if self.left == 0 and not self.done.done():
+            self.done.set_result(None)
+
+
+class Answer(Struct):
+    """What is sent back."""
+
+    status: int
+    body: bytes
+    headers: list[tuple[bytes, bytes]] = []
+
+
+class Request(Struct):
+    """The parts of a request that every order of it shares."""
+
+    caller: Caller
+    headers: dict[bytes, bytes]
+    received_mono_ns: int
+    trace_id: bytes
+
+
+class OrdersApi:
+    """``POST /v1/orders`` and ``DELETE /v1/orders/{account}/{client_order_id}``; the rest goes to ``other``."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        offer: Callable[[Delivery], None],
+        waiting: Callable[[], int],
+        *,
+        request_ms: int,
+        answers: dict[str, int],
+        other: ASGI3Application,
+    ) -> None:
+        """``offer`` queues a delivery, ``waiting`` counts those queued; ``answers`` counts statuses."""
+        self.flow: Flow
+        self._keys = keys
+        self._offer = offer
+        self._waiting = waiting
+        self._request_ns = request_ms * NS_PER_MS
+        self._answers = answers
+        self._other = other
+        self._bodies_bytes = 0
+        self._random = random.SystemRandom()
+        self._log = structlog.get_logger()
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        if not (path == ORDERS_PATH or path.startswith(ORDERS_PATH + "/")):
+            await self._other(scope, receive, send)
+            return
+        try:
+            answer = await self._answer(scope, receive)
+        except HttpError as e:
+            answer = self._refusal(e)
+        except _ClientGoneError:
+            return
+        except Exception as e:  # noqa: BLE001  the caller must hear that nothing is certain
+            self._log.exception("request failed", error=type(e).__name__)
+            answer = self._refusal(HttpError(500, "INTERNAL", "failed here; the outcome is unknown, retry is safe"))
+        await self._send(answer, send)
+
+    async def _answer(self, scope: Any, receive: ASGIReceiveCallable) -> Answer:
+        received_ns = time.monotonic_ns()
+        method = scope["method"]
+        is_root = scope["path"] == ORDERS_PATH
+        if method != ("POST" if is_root else "DELETE"):
+            raise _method_error(method, "POST" if is_root else "DELETE")
+        headers = dict(scope["headers"])
+        caller = self._keys.find(headers, (scope["client"] or ("", 0))[0])
+        if caller is None:
+            raise HttpError(
+                401,
+                "UNAUTHENTICATED",
+                "expected a known key as Authorization: Bearer <secret> or X-API-Key: <secret>",
+                header=(b"www-authenticate", b"Bearer"),
+            )
+        request = Request(caller, headers, received_ns, _trace_id(headers))
+        if not is_root:
+            return await self._cancel(request, scope["raw_path"])
+        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+            was = headers.get(b"content-type", b"none").decode("latin-1")[:64]
+            raise HttpError(415, "CONTENT_TYPE", f"content-type expected application/json, was {was}")
+        if not self.flow.is_open:
+            raise self._unavailable(self.flow.why_closed)
+        body = await self._body(headers, receive)
+        if body.lstrip()[:1] == b"[":
+            return await self._orders(request, body)
+        return await self._order(request, body)
+
+    # One order, one cancel, many orders
+
+    async def _order(self, request: Request, body: bytes) -> Answer:
+        try:
+            command, created_at_ns = _new_order(body, request.headers.get(b"idempotency-key"))
+        except FieldError as e:
+            raise _field_error(e) from e
+        self._charge(request, 0 if command.reduce_only else 1)
+        ticket = Ticket(1)
+        self._submit(request, command, created_at_ns, ticket, 0)
+        await ticket.done
+        return self._settled(request, command, ticket.settlements[0])
+
+    async def _cancel(self, request: Request, raw_path: bytes) -> Answer:
+        parts = raw_path.removeprefix(ORDERS_PATH.encode() + b"/").split(b"/")
+        if len(parts) != 2:
+            raise HttpError(
+                404, "NOT_FOUND", "expected /v1/orders/{account}/{client_order_id}, a slash inside either as %2F"
+            )
+        names = [unquote_to_bytes(part) for part in parts]
+        for field, name in zip(("account", "client_order_id"), names, strict=True):
+            if not _IDENTIFIER.fullmatch(name):
+                raise _field_error(FieldError(field, name.decode("utf-8", "replace")[:64], _IDENTIFIER_EXPECTED))
+        command = CancelOrder(names[0].decode(), names[1].decode())
+        ticket = Ticket(1)
+        self._submit(request, command, None, ticket, 0)
+        await ticket.done
+        return self._settled(request, command, ticket.settlements[0])
+
+    async def _orders(self, request: Request, body: bytes) -> Answer:
+        if b"idempotency-key" in request.headers:
+            raise HttpError(400, "FIELD", "Idempotency-Key expected with one order only; in an array each item has its "
+                            "own client_order_id", "Idempotency-Key")  # fmt: skip
+        try:
+            bodies = _items_decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+            raise HttpError(400, "FIELD", f"body expected a JSON array of orders ({e})", "body") from e
+        if not 1 <= len(bodies) <= ORDERS_MAX:
+            raise HttpError(400, "FIELD", f"body expected 1 to {ORDERS_MAX} orders, was {len(bodies)}", "body")
+        parsed = [_parse_item(bytes(item)) for item in bodies]
+        risk = sum(not isinstance(p, HttpError) and not p[0].reduce_only for p in parsed)
+        self._charge(request, risk)
+        ticket = Ticket(len(parsed))
+        results: list[HttpError | Command] = []
+        for at, item in enumerate(parsed):
+            if isinstance(item, HttpError):
+                results.append(item)
+                continue
+            try:
+                self._submit(request, item[0], item[1], ticket, at)
+                results.append(item[0])
+            except HttpError as e:
+                results.append(e)
+        if ticket.left:
+            await ticket.done
+        shown = [self._item(request, r, ticket.settlements[at]) for at, r in enumerate(results)]
+        return Answer(200, encode_json(shown))
+
+    # Towards the loop
+
+    def _submit(self, request: Request, command: Command, created_at_ns: int | None, ticket: Ticket, at: int) -> None:
+        """Queue one delivery; refuse it here when the engine could not take it."""
+        flow = self.flow
+        if not flow.is_open:
+            raise self._unavailable(flow.why_closed)
+        if flow.room(reserved=may_use_reserve(command)) <= self._waiting():
+            raise self._unavailable(Why.NONE)
+        ticket.left += 1
+        self._offer(
+            Delivery(
+                request.caller.principal, command.account, request.trace_id, created_at_ns or wall_ns(),
+                request.received_mono_ns, command, lease_until_mono_ns=request.received_mono_ns + self._request_ns,
+                receipt=(ticket, at),
+            )
+        )  # fmt: skip
+
+    def _charge(self, request: Request, orders: int) -> None:
+        wait_ns = request.caller.take(orders, request.received_mono_ns) if orders else 0
+        if wait_ns:
+            raise HttpError(
+                429, "RATE_LIMITED", f"the key's own rate allows {orders} more in {wait_ns // NS_PER_MS} ms",
+                header=_retry_after(-(-wait_ns // NS_PER_S)),
+            )  # fmt: skip
+
+    # Towards the caller
+
+    def _settled(self, request: Request, command: Command, settlement: Settlement | None) -> Answer:
+        assert settlement is not None
+        response = self._response(request, command, settlement)
+        assert settlement.outcome is not None
+        replayed = settlement.outcome.kind is OutcomeKind.DUPLICATE
+        headers = [(b"idempotent-replayed", b"true")] if replayed else []
+        return Answer(http_status(settlement.outcome), encode_json(response), headers)
+
+    def _response(self, request: Request, command: Command, settlement: Settlement) -> OrderResponse:
+        """Return the outcome as the caller sees it; HttpError when there is none."""
+        if settlement.outcome is not None:
+            return to_response(
+                settlement.outcome, command, request.trace_id, settlement.mode.name, settlement.durable_after_ns
+            )
+        if not settlement.is_unknown:
+            raise self._unavailable(settlement.why)
+        order_id = command.orig_client_order_id if isinstance(command, CancelOrder) else command.client_order_id
+        raise HttpError(
+            504, "OUTCOME_UNKNOWN", f"no answer in time for {order_id}; the outcome is unknown, retry is safe: "
+            "send it again with the same client_order_id",
+        )  # fmt: skip
+
+    def _item(
+        self, request: Request, result: HttpError | Command, settlement: Settlement | None
+    ) -> OrderResponse | ItemError:
+        if isinstance(result, HttpError):
+            return ItemError(result.body, result.status)
+        assert settlement is not None
+        try:
+            response = self._response(request, result, settlement)
+        except HttpError as e:
+            return ItemError(e.body, e.status)
+        assert settlement.outcome is not None
+        return replace(response, http_status=http_status(settlement.outcome))
+
+    def _unavailable(self, why: Why) -> HttpError:
+        code, text = _UNAVAILABLE[why]
+        return HttpError(503, code, text, header=_retry_after(self._random.randint(1, 2)))
+
+    def _refusal(self, error: HttpError) -> Answer:
+        return Answer(error.status, encode_json(ErrorResponse(error.body)), error.headers)
+
+    async def _send(self, answer: Answer, send: ASGISendCallable) -> None:
+        status = str(answer.status)
+        self._answers[status] = self._answers.get(status, 0) + 1
+        headers = [_JSON, (b"content-length", b"%d" % len(answer.body)), *answer.headers]
+        if self.flow.why_closed is Why.DRAINING:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers, "trailers": False})
+        await send({"type": "http.response.body", "body": answer.body, "more_body": False})
+
+    # Body
+
+    async def _body(self, headers: dict[bytes, bytes], receive: ASGIReceiveCallable) -> bytes:
+        """Return the body; one too large is never held, one in parts counts against what all may hold."""
+        length = headers.get(b"content-length", b"")
+        declared = int(length) if length.isdigit() else BODY_BYTES_MAX
+        if declared > BODY_BYTES_MAX:
+            if b"expect" not in headers:
+                await _discard(receive)
+            raise _too_large(f"{declared} bytes")
+        message = await _message(receive)
+        body = message["body"]
+        if not message["more_body"]:
+            if len(body) > BODY_BYTES_MAX:
+                raise _too_large(f"{len(body)} bytes")
+            return bytes(body)
+        if self._bodies_bytes + declared > BODIES_BYTES_MAX:
+            raise self._unavailable(Why.NONE)
+        self._bodies_bytes += declared
+        try:
+            return await _rest(bytearray(body), receive)
+        finally:
+            self._bodies_bytes -= declared
+
+
+class _ClientGoneError(Exception):
+    """The client closed before its request was whole: nobody to answer."""
+
+
+_IDENTIFIER_EXPECTED: Final = "1 to 64 of A-Z a-z 0-9 . _ : / @ + -"
+
+
+async def _message(receive: ASGIReceiveCallable) -> Any:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _ClientGoneError
+    return message
+
+
+async def _rest(body: bytearray, receive: ASGIReceiveCallable) -> bytes:
+    more = True
+    while more:
+        message = await _message(receive)
+        body += message["body"]
+        more = message["more_body"]
+        if len(body) > BODY_BYTES_MAX:
+            if more:
+                await _discard(receive)
+            raise _too_large(f"more than {BODY_BYTES_MAX} bytes")
+    return bytes(body)
+
+
+async def _discard(receive: ASGIReceiveCallable) -> None:
+    """Read on without keeping: a client that is still sending would not see an answer before a closed connection."""
+    discarded, more = 0, True
+    while more and discarded < DISCARD_BYTES_MAX:
+        message = await _message(receive)
+        discarded += len(message["body"])
+        more = message["more_body"]
+
+
+def _too_large(was: str) -> HttpError:
+    text = f"body expected at most {BODY_BYTES_MAX} bytes, was {was}"
+    return HttpError(413, "BODY_TOO_LARGE", text, "body", (b"connection", b"close"))
+
+
+def _method_error(was: str, allowed: str) -> HttpError:
+    text = f"method expected {allowed}, was {was[:16]}"
+    return HttpError(405, "METHOD_NOT_ALLOWED", text, header=(b"allow", allowed.encode()))
+
+
+def _retry_after(seconds: int) -> tuple[bytes, bytes]:
+    return (b"retry-after", b"%d" % max(1, seconds))
+
+
+def _field_error(error: FieldError) -> HttpError:
+    text = f"{error.field} expected {error.expected}, was {error.value!r}"
+    return HttpError(400, "FIELD", text, error.field)
+
+
+def _new_order(body: bytes, idempotency_key: bytes | None) -> tuple[Any, int | None]:
+    request = decode_request(body)
+    client_order_id = request.client_order_id
+    if idempotency_key is not None:
+        key = idempotency_key.decode("latin-1")
+        if not _IDENTIFIER.fullmatch(idempotency_key):
+            raise FieldError("Idempotency-Key", key[:64], _IDENTIFIER_EXPECTED)
+        if client_order_id is not None and client_order_id != key:
+            raise FieldError("client_order_id", client_order_id, f"the same id as Idempotency-Key ({key})")
+        client_order_id = key
+    if client_order_id is None:
+        raise FieldError("client_order_id", "absent", "an id of your own, in the body or as the Idempotency-Key header")
+    return to_new_order(request, client_order_id), request.created_at_ns
+
+
+def _parse_item(body: bytes) -> tuple[Any, int | None] | HttpError:
+    try:
+        return _new_order(body, None)
+    except FieldError as e:
+        return _field_error(e)
+
+
+def _trace_id(headers: dict[bytes, bytes]) -> bytes:
+    parent = headers.get(b"traceparent")
+    if parent is not None and (match := _TRACEPARENT.fullmatch(parent)) and match.group(1).strip(b"0"):
+        return bytes.fromhex(match.group(1).decode("ascii"))
+    return os.urandom(16)

@@ -1,0 +1,189 @@
+"""What is slow and for people: health, readiness, metrics, the OpenAPI page. A Litestar application.
+
+Rule: the document is made from the Structs that decode and encode (protocol.edge), so it can't tell another story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import msgspec
+from litestar import Litestar, Request, Response, get
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import PathItem, Schema, SecurityScheme
+
+from protocol.edge import ErrorResponse, NewOrderRequest, OrderResponse
+from sidecars.core.metrics import Metrics
+from sidecars.sources.http_models import Health, ItemError, Readiness, encode_error
+
+REF: Final = "#/components/schemas/{name}"
+NEW_ORDER: Final = {
+    "account": "demo", "strategy": "manual", "instrument": "BTCUSDT", "side": "BUY", "quantity": "0.01",
+    "order_type": "LIMIT", "time_in_force": "DAY", "price": "61800.5", "client_order_id": "a1",
+}  # fmt: skip
+ACCEPTED: Final = {
+    "outcome": "ACCEPTED", "client_order_id": "a1", "account": "demo", "code": "OK", "text": "",
+    "order_id": "P-0123456789abcdef", "checks_passed": 12, "position_after": "0.01", "position_limit": "5",
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "seq": 42, "mode": "PAPER", "durable_in_us": 118,
+}  # fmt: skip
+REFUSED: Final = {
+    **ACCEPTED, "outcome": "REJECTED", "code": "QTY_MAX", "order_id": None, "position_after": None,
+    "position_limit": None, "checks_passed": 7,
+    "text": "QTY_MAX expected at most 10, was 11 (instrument BTCUSDT)",
+}  # fmt: skip
+REPLAYED: Final = {**ACCEPTED, "durable_in_us": None, "duplicate_of": "a1", "order_state": "FILLED"}
+ERRORS: Final = {
+    400: ("FIELD", "quantity expected a decimal string such as \"0.01\", was '1e30'", "quantity"),
+    401: ("UNAUTHENTICATED", "expected a known key as Authorization: Bearer <secret> or X-API-Key: <secret>", None),
+    405: ("METHOD_NOT_ALLOWED", "method expected POST, was PUT", None),
+    408: ("SLOW_CLIENT", "expected the whole request within 10 s", None),
+    413: ("BODY_TOO_LARGE", "body expected at most 1048576 bytes, was 10485760 bytes", "body"),
+    415: ("CONTENT_TYPE", "content-type expected application/json, was text/plain", None),
+    429: ("RATE_LIMITED", "the key's own rate allows 1 more in 12 ms", None),
+    503: ("ENGINE_AWAY", "the engine is not connected; the order was not taken, send it again", None),
+    504: ("OUTCOME_UNKNOWN", "no answer in time for a1; the outcome is unknown, retry is safe: send it again", None),
+}
+
+
+def make_app(readiness: Callable[[], Readiness], metrics: Metrics) -> Litestar:
+    """Return the application of everything but orders."""
+
+    @get("/healthz", summary="Whether the process runs")
+    async def healthz() -> Health:
+        return Health("ok")
+
+    @get("/readyz", summary="Whether orders are taken now (503 if not)")
+    async def readyz() -> Response[Readiness]:
+        state = readiness()
+        return Response(state, status_code=200 if state.ready else 503)
+
+    @get("/metrics", summary="Prometheus metrics", media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def metrics_text() -> bytes:
+        return metrics.text()
+
+    app = Litestar(
+        [healthz, readyz, metrics_text],
+        openapi_config=OpenAPIConfig(
+            title="Wojak orders", version="1", description="Orders in, outcomes out. Every price and quantity is a "
+            "decimal string. A repeat of a client_order_id gets the first answer again.", path="/schema",
+        ),
+        exception_handlers={HTTPException: _http_error, Exception: _failure},
+        logging_config=None,
+    )  # fmt: skip
+    _add_orders(app)
+    return app
+
+
+def _add_orders(app: Litestar) -> None:
+    document = app.openapi_schema
+    models = (NewOrderRequest, OrderResponse, ErrorResponse, ItemError)
+    _, schemas = msgspec.json.schema_components(models, ref_template=REF)
+    document.components.schemas.update(cast("dict[str, Schema]", schemas))
+    assert document.paths is not None
+    document.components.security_schemes = {
+        "bearer": SecurityScheme(type="http", scheme="bearer", description="Authorization: Bearer <secret>"),
+        "key": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
+    }
+    document.paths.update(cast("dict[str, PathItem]", order_paths()))
+
+
+def order_paths() -> dict[str, Any]:
+    """Return the OpenAPI paths of orders and cancels."""
+    one = {"$ref": REF.format(name="NewOrderRequest")}
+    many = {"type": "array", "minItems": 1, "maxItems": 500, "items": one}
+    post = {
+        "operationId": "PostOrders",
+        "summary": "Send one order, or an array of them",
+        "description": "Repeat it until it is answered: the same client_order_id never makes a second order.",
+        "security": [{"bearer": []}, {"key": []}],
+        "parameters": [
+            _header("Idempotency-Key", "The client_order_id, for a body without one"),
+            _header("traceparent", "W3C trace context; its trace id comes back as trace_id"),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"oneOf": [one, many]},
+                    "examples": {"one": {"value": NEW_ORDER}, "many": {"value": [NEW_ORDER]}},
+                }
+            },
+        },
+        "responses": {
+            "200": _many("An array: per item an outcome or an error, each with its http_status"),
+            **_outcomes(),
+            **_errors(400, 401, 405, 408, 413, 415, 429, 503, 504),
+        },
+    }
+    delete = {
+        "operationId": "CancelOrder",
+        "summary": "Cancel what still works of an order",
+        "description": "Idempotent. An unknown id is remembered (202): an order of it that comes later is refused.",
+        "security": [{"bearer": []}, {"key": []}],
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "maxLength": 64}}
+            for name in ("account", "client_order_id")
+        ],
+        "responses": {**_outcomes(), **_errors(400, 401, 405, 503, 504)},
+    }
+    return {"/v1/orders": {"post": post}, "/v1/orders/{account}/{client_order_id}": {"delete": delete}}
+
+
+def _outcomes() -> dict[str, Any]:
+    return {
+        "201": _outcome("Accepted, and durable", {"accepted": ACCEPTED, "replayed": REPLAYED}),
+        "202": _outcome("Taken, not yet final; or a cancel that came before its order", {}),
+        "403": _outcome("The key may not trade this account with this strategy", {}),
+        "409": _outcome("The id belongs to an order with other content", {}),
+        "422": _outcome("Refused: code and text say why", {"refused": REFUSED}),
+    }
+
+
+def _outcome(text: str, examples: dict[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": {"$ref": REF.format(name="OrderResponse")}}
+    if examples:
+        content["examples"] = {name: {"value": value} for name, value in examples.items()}
+    replayed = {"description": "true when this repeats the first answer", "schema": {"type": "string"}}
+    return {
+        "description": text,
+        "headers": {"Idempotent-Replayed": replayed},
+        "content": {"application/json": content},
+    }
+
+
+def _many(text: str) -> dict[str, Any]:
+    items = {"oneOf": [{"$ref": REF.format(name=name)} for name in ("OrderResponse", "ItemError")]}
+    example = [{**ACCEPTED, "http_status": 201}]
+    content = {"schema": {"type": "array", "items": items}, "example": example}
+    return {"description": text, "content": {"application/json": content}}
+
+
+def _errors(*statuses: int) -> dict[str, Any]:
+    schema = {"$ref": REF.format(name="ErrorResponse")}
+    answers: dict[str, Any] = {}
+    for status in statuses:
+        code, text, field = ERRORS[status]
+        example = {"error": {"code": code, "text": text, "field": field}}
+        answers[str(status)] = {
+            "description": code,
+            "content": {"application/json": {"schema": schema, "example": example}},
+        }
+    return answers
+
+
+def _header(name: str, text: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+
+
+def _http_error(_request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    codes = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+    texts = {404: "no such path; see /schema", 405: "this path does not take this method; see /schema"}
+    code = codes.get(error.status_code, "REQUEST")
+    body = encode_error(code, texts.get(error.status_code, error.detail))
+    return Response(body, status_code=error.status_code, headers=error.headers, media_type="application/json")
+
+
+def _failure(_request: Request[Any, Any, Any], _error: Exception) -> Response[bytes]:
+    return Response(encode_error("INTERNAL", "failed here"), status_code=500, media_type="application/json")
