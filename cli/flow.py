@@ -70,8 +70,10 @@ class Mix:
         number = self.next_number
         self.next_number += 1
         draw = self._random.random()
-        if self.resting and (draw < 0.15 or len(self.resting) >= RESTING_MAX):
+        if len(self.resting) >= RESTING_MAX:
             return Entry(number, Kind.CANCEL, target=self.resting.popleft())
+        if self.resting and draw < 0.15:  # the newest, most likely still open
+            return Entry(number, Kind.CANCEL, target=self.resting.pop())
         side = self._side()
         if draw < 0.165:
             return self._order(number, side, self._touch(side, value) * (102 if side is Side.BUY else 98) // 100)
@@ -80,7 +82,7 @@ class Mix:
         if draw < 0.35:
             far = value.ask_e9 if side is Side.BUY else value.bid_e9
             return self._order(number, side, far, time_in_force=TimeInForce.IOC)
-        behind = self._random.randint(0, 3) * self._instrument.tick_e9
+        behind = self._random.randint(0, 40) * self._instrument.tick_e9
         near = self._touch(side, value)
         return self._order(number, side, near - behind if side is Side.BUY else near + behind)
 

@@ -22,6 +22,7 @@ STEADY_NS: Final = 10_000_000_000  # alive for this long: the next death is rest
 BACKOFF_FIRST_NS: Final = 100_000_000
 BACKOFF_MAX_NS: Final = 5_000_000_000
 SHORT_LIVES_MAX: Final = 40
+START_LIVES_MAX: Final = 3  # before a deployment was ready for the first time
 EXIT_CONFIG: Final = 2
 TAIL_BYTES: Final = 4096
 
@@ -84,7 +85,7 @@ class Life:
         self.ended = ended
         return ended
 
-    def schedule_restart(self) -> bool:
+    def schedule_restart(self, short_lives_max: int) -> bool:
         """Set when to start again: at once after a steady life; False when it died too often to go on."""
         now = monotonic_ns()
         if now - self._started_monotonic_ns >= STEADY_NS:
@@ -93,7 +94,7 @@ class Life:
         self._short_lives += 1
         self.restarts += 1
         self.restart_due_ns = now + wait
-        return self._short_lives <= SHORT_LIVES_MAX
+        return self._short_lives <= short_lives_max
 
     def signal(self, number: int) -> None:
         """Send a signal to the process and what it started."""

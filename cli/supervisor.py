@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from cli.lives import EXIT_CONFIG, Life, Spec
+from cli.lives import EXIT_CONFIG, SHORT_LIVES_MAX, START_LIVES_MAX, Life, Spec
 from cli.paths import Paths
 from protocol.errors import WojakError
 from runtime.clock import monotonic_ns, wall_ns
@@ -79,6 +79,7 @@ class Supervisor:
         self.lives = {s.name: Life(s, paths.logs / f"{s.name}.log") for s in specs}
         self._stop_order = [n for n in stop_order if n in self.lives]
         assert set(self._stop_order) == set(self.lives)
+        self.was_ready = False
         self._stop = StopSignal()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._stop.fd, selectors.EVENT_READ, None)
@@ -191,7 +192,7 @@ class Supervisor:
         if not self.stopping:
             if ended.status == EXIT_CONFIG:
                 raise ProcessFailedError(life.spec.name, life.last_words() or "exit 2", life.log)
-            if not life.schedule_restart():
+            if not life.schedule_restart(SHORT_LIVES_MAX if self.was_ready else START_LIVES_MAX):
                 why = f"died {life.restarts} times in a row, last with {ended.status}: {life.last_words()}"
                 raise ProcessFailedError(life.spec.name, why, life.log)
         self._tell_watchers()

@@ -90,7 +90,7 @@ class _Up:
         return 0 if clean else 1
 
     def _on_ready(self) -> None:
-        self._ready = True
+        self._ready = self._supervisor.was_ready = True
 
     def _wait_until_ready(self, started_ns: int) -> bool:
         while not self._ready and not self._supervisor.stopping:
