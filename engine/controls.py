@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from engine.dedup import key_digest, payload_hash
+from engine.dedup import payload_hash, value_of
 from engine.orders import Orders
 from engine.reports import Reports
 from engine.state import Halt, Order, State
@@ -165,11 +165,11 @@ class Controls:
         state = self._state
         command = command_decoder.decode(record.item.command)
         if isinstance(command, NewOrder):
-            digest = key_digest(command.account, command.client_order_id)
-            offset = state.dedup.find(digest)
-            if offset < 0 and not state.dedup.is_exhausted:
+            low, high, _ = state.keys.key(command.account, command.client_order_id)
+            slot = state.dedup.find(low, high)
+            if slot < 0 and not state.dedup.is_exhausted:
                 payload = payload_hash(record.item.command)
-                state.dedup.insert(-1 - offset, digest, payload, position, OrderStatus.REJECTED)
+                state.dedup.insert(-1 - slot, low, high, payload, value_of(position, OrderStatus.REJECTED))
         if record.account in state.accounts:
             state.raise_state(Scope.ACCOUNT, record.account, TradingState.REDUCING, "decide failed")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from engine.controls import Controls
+from engine.dedup import KeyHash
 from engine.orders import Orders
 from engine.reports import Reports
 from engine.state import State
@@ -99,6 +100,7 @@ class Core:
             state.trading_date = record.trading_date
         if record.order_id_key:
             state.order_id_key = record.order_id_key
+            state.keys = KeyHash(record.order_id_key)
         for venue in state.venues.values():
             venue.ready = False
             venue.changed_ns = now_ns

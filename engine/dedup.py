@@ -1,8 +1,8 @@
 """The one dedup map: (account, client_order_id) → payload hash, journal position of the first outcome, state.
 
-A fixed-capacity table of 32-byte slots in anonymous memory: digest 16, payload hash 8, position and state 8. Open
-addressing, at most half full, so 64 bytes a key, and untouched pages cost nothing (MEASURED section 5: dicts and
-sets cost 107-214). Nothing is ever removed before a SESSION_ROLL, so a slot number is stable.
+A fixed-capacity table of 32-byte slots in anonymous memory: four words a slot, digest 16 bytes, payload hash 8,
+position and state 8. Open addressing, at most half full, so 64 bytes a key, and untouched pages cost nothing
+(MEASURED section 5: dicts and sets cost 107-214). Nothing is removed before a SESSION_ROLL, so a slot number is stable.
 """
 
 from __future__ import annotations
@@ -10,27 +10,52 @@ from __future__ import annotations
 import mmap
 import struct
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
+from zlib import adler32, crc32
 
 from protocol.codes import OrderStatus
 
-SLOT_BYTES: Final = 32
+WORDS: Final = 4
+SLOT_BYTES: Final = 8 * WORDS
 STATE_SHIFT: Final = 56
 POSITION_MASK: Final = (1 << STATE_SHIFT) - 1
-NO_PAYLOAD: Final = bytes(8)
-EMPTY: Final = bytes(16)
-_VALUE: Final = struct.Struct("<8sQ")
-_INDEX: Final = struct.Struct("<Q")
+NO_PAYLOAD: Final = 0
+KEY_BYTES: Final = 32
+ORDER_ID_BYTES: Final = 12  # 96 bits, so that the id fits what venues take (Binance: 36 characters)
+_KEY: Final = struct.Struct("<QQ12s4x")
 
 
-def key_digest(account: str, client_order_id: str) -> bytes:
-    """Return the 16-byte digest of a key; NUL can't be in an account's name, so no two keys run together."""
-    return blake2b(f"{account}\0{client_order_id}".encode(), digest_size=16).digest()
+class Key(NamedTuple):
+    """The keyed hash of (account, client_order_id): two words for the table, twelve bytes for order ids."""
+
+    low: int
+    high: int
+    order_id: bytes
 
 
-def payload_hash(command: bytes | memoryview) -> bytes:
-    """Return the 8-byte hash of a command's bytes: the business fields only (DECISIONS 9)."""
-    return blake2b(command, digest_size=8).digest()
+class KeyHash:
+    """Makes keys under the journal's own secret, so that nobody outside can choose two that meet."""
+
+    __slots__ = ("_base",)
+
+    def __init__(self, secret: bytes) -> None:
+        self._base = blake2b(key=secret, digest_size=KEY_BYTES)
+
+    def key(self, account: str, client_order_id: str) -> tuple[int, int, bytes]:
+        """Return the fields of ``Key``; NUL can't be in an account's name, so no two keys run together."""
+        h = self._base.copy()
+        h.update(f"{account}\0{client_order_id}".encode())
+        low, high, order_id = _KEY.unpack(h.digest())
+        return low or 1, high, order_id  # a first word of 0 marks a free slot
+
+
+def payload_hash(command: bytes | memoryview) -> int:
+    """Return the 8-byte hash of a command's bytes: the business fields only (DECISIONS 9).
+
+    It tells a changed payload from a repeated one under a key that its own sender chose: two checksums do, at a
+    third of a cryptographic hash's cost. Whoever makes them meet gets the answer of his own first order.
+    """
+    return crc32(command) << 32 | adler32(command)
 
 
 class DedupTable:
@@ -42,7 +67,8 @@ class DedupTable:
         self.slots_max = slots // 2
         self.keys = 0
         self._mask = slots - 1
-        self._table = mmap.mmap(-1, slots * SLOT_BYTES)
+        self._memory = mmap.mmap(-1, slots * SLOT_BYTES)
+        self._words = memoryview(self._memory).cast("Q")
 
     @property
     def is_full(self) -> bool:
@@ -54,45 +80,55 @@ class DedupTable:
         """Whether the reserve for cancels and exits is gone too."""
         return self.keys >= self.slots_max
 
-    def find(self, digest: bytes) -> int:
-        """Return the offset of the key's slot; where there is none, -1 - the offset where it would go."""
-        table = self._table
-        index: int = _INDEX.unpack_from(digest)[0] & self._mask
+    def find(self, low: int, high: int) -> int:
+        """Return the slot of the key; where there is none, -1 - the slot where it would go."""
+        words = self._words
+        mask = self._mask
+        index = low & mask
         while True:
-            offset = index * SLOT_BYTES
-            there = table[offset : offset + 16]
-            if there == digest:
-                return offset
-            if there == EMPTY:
-                return -1 - offset
-            index = (index + 1) & self._mask
+            at = index << 2
+            there = words[at]
+            if not there:
+                return -1 - at
+            if there == low and words[at + 1] == high:
+                return at
+            index = (index + 1) & mask
 
-    def insert(self, offset: int, digest: bytes, payload: bytes, position: int, state: OrderStatus) -> None:
-        """Take the free slot that ``find`` named."""
+    def insert(self, slot: int, low: int, high: int, payload: int, value: int) -> None:
+        """Take the free slot that ``find`` named; ``value`` is ``value_of(position, state)``."""
         assert self.keys < self.slots_max
-        self._table[offset : offset + SLOT_BYTES] = digest + _VALUE.pack(payload, position | state << STATE_SHIFT)
+        words = self._words
+        words[slot] = low
+        words[slot + 1] = high
+        words[slot + 2] = payload
+        words[slot + 3] = value
         self.keys += 1
 
-    def entry(self, offset: int) -> tuple[bytes, int, OrderStatus]:
-        """Return (payload hash, position of the first outcome's record, state now)."""
-        payload, value = _VALUE.unpack_from(self._table, offset + 16)
-        return payload, value & POSITION_MASK, OrderStatus(value >> STATE_SHIFT)
-
-    def replace(self, offset: int, payload: bytes, position: int, state: OrderStatus) -> None:
+    def replace(self, slot: int, payload: int, value: int) -> None:
         """Give a taken slot another value: an order that met its tombstone."""
-        _VALUE.pack_into(self._table, offset + 16, payload, position | state << STATE_SHIFT)
+        self._words[slot + 2] = payload
+        self._words[slot + 3] = value
 
-    def set_state(self, offset: int, state: OrderStatus) -> None:
+    def entry(self, slot: int) -> tuple[int, int, OrderStatus]:
+        """Return (payload hash, position of the first outcome's record, state now)."""
+        value = self._words[slot + 3]
+        return self._words[slot + 2], value & POSITION_MASK, OrderStatus(value >> STATE_SHIFT)
+
+    def set_state(self, slot: int, state: OrderStatus) -> None:
         """Say what the key's order is now."""
-        self._table[offset + SLOT_BYTES - 1] = state
+        self._words[slot + 3] = self._words[slot + 3] & POSITION_MASK | state << STATE_SHIFT
 
     def content_hash(self) -> bytes:
         """Return a hash over all slots in use, in table order; part of the state hash."""
         digest = blake2b(digest_size=16)
-        table = self._table
         chunk = 1 << 20
-        for start in range(0, len(table), chunk):
-            part = table[start : start + chunk]
+        for start in range(0, len(self._memory), chunk):
+            part = self._memory[start : start + chunk]
             if part.count(0) != len(part):
                 digest.update(start.to_bytes(8, "little") + part)
         return digest.digest()
+
+
+def value_of(position: int, state: OrderStatus) -> int:
+    """Return position and state as one word."""
+    return position | state << STATE_SHIFT

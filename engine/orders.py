@@ -1,17 +1,16 @@
 """New orders and cancels: ``decide_*`` reads, ``apply_*`` writes (DESIGN section 7).
 
-The hot path. ``decide_new`` leaves what it looked up (digest, slot, view) in the scratch of the ``Orders`` object, and
+The hot path. ``decide_new`` leaves what it looked up (key, slot, view) in the scratch of the ``Orders`` object, and
 ``apply_ordered`` of the same command takes it from there; recovery calls ``apply_ordered`` alone, which looks it up.
 """
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from engine.dedup import NO_PAYLOAD, key_digest, payload_hash
+from engine.dedup import NO_PAYLOAD, payload_hash, value_of
 from engine.state import Order, OutgoingKind, Permit, State, VenueState
-from protocol.codes import Code, Mode, OrderStatus, OutcomeKind, RetryReason, Scope, Side
+from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side
 from protocol.orders import CancelOrder, NewOrder
 from protocol.records import CancelDecision, CancelRequested, NewDecision, OrderClass, Ordered, Reference
 from protocol.session import Facts, Item
@@ -27,10 +26,13 @@ BUY: Final = Side.BUY
 EXIT: Final = OrderClass.EXIT
 INC: Final = OrderClass.INC
 PENDING_NEW: Final = OrderStatus.PENDING_NEW
+PENDING_NEW_BITS: Final = value_of(0, OrderStatus.PENDING_NEW)
+REJECTED_BITS: Final = value_of(0, OrderStatus.REJECTED)
+NEW: Final = OutgoingKind.NEW
+MARKET: Final = OrderType.MARKET
 # MSG, AUTH, ACCOUNT, STRATEGY, INSTR and ID come before the view exists.
 ENVELOPE_CHECKS: Final = 6
 CHECKS_ALL: Final = ENVELOPE_CHECKS + len(CHECKS)
-ORDER_ID_BYTES: Final = 12
 
 
 class Replay(NamedTuple):
@@ -49,27 +51,33 @@ class Defer(NamedTuple):
 class Orders:
     """Decides and applies commands over one State."""
 
-    __slots__ = ("_digest", "_id_base", "_offset", "_prefix", "_prepared", "_state", "_view")
+    __slots__ = ("_high", "_low", "_prefix", "_prepared", "_slot", "_state", "_suffix", "_suffix_date", "_view")
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._view = View()
         self._prepared: NewOrder | None = None
-        self._digest = b""
-        self._offset = 0
-        self._id_base = blake2b(digest_size=ORDER_ID_BYTES)
+        self._low = 0
+        self._high = 0
+        self._slot = 0
         self._prefix = "P-"
+        self._suffix = ""
+        self._suffix_date = 0
 
     def take_identity(self) -> None:
-        """Take mode and key of order ids from the state; after the first record."""
-        self._id_base = blake2b(digest_size=ORDER_ID_BYTES, key=self._state.order_id_key)
+        """Take the mode from the state; after the first record."""
         self._prefix = "P-" if self._state.mode is Mode.PAPER else ""
 
-    def order_id(self, digest: bytes, trading_date: int, leg: int = 0, attempt: int = 0) -> str:
-        """Return the keyed hash of (account, client_order_id, leg, trading date, attempt) (DESIGN 6.7)."""
-        h = self._id_base.copy()
-        h.update(digest + trading_date.to_bytes(4, "little") + bytes((leg, attempt)))
-        return self._prefix + h.hexdigest()
+    def order_id(self, key: bytes, trading_date: int, leg: int = 0, attempt: int = 0) -> str:
+        """Return the id of (account, client_order_id, leg, trading date, attempt) (DESIGN 6.7).
+
+        ``key`` is 12 bytes of the keyed hash of the first two; the others stand behind it in hexadecimal.
+        """
+        if trading_date != self._suffix_date:
+            self._suffix_date = trading_date
+            self._suffix = f"{trading_date:07x}"
+        order_id = self._prefix + key.hex() + self._suffix
+        return f"{order_id}{leg:02x}{attempt:02x}" if leg or attempt else order_id
 
     def decide_new(
         self,
@@ -100,12 +108,10 @@ class Orders:
         state = self._state
         dedup = state.dedup
         self._prepared = None
-        self._digest = digest = key_digest(order.account, order.client_order_id)
-        self._offset = offset = dedup.find(digest)
-        if offset >= 0:
-            known = self._decide_known(offset, item)
-            if known is not None:
-                return known
+        low, high, id_key = state.keys.key(order.account, order.client_order_id)
+        slot = dedup.find(low, high)
+        if slot >= 0:
+            return self._decide_known(slot, item)
         view = self._look(order, item, route, now_ns, reference)
         venue = state.venues[route.instrument.venue]
         if defer is not None or dedup.is_full or not venue.ready:
@@ -116,20 +122,18 @@ class Orders:
         if code is not OK:
             return NewDecision(REJECTED, code, checks_passed=_passed(code, view), facts=facts_of(code, view))
         self._prepared = order
-        step = route.instrument.quantity_step_e9
-        ledger = route.ledger
-        if view.side is BUY:
-            after = (ledger.position + ledger.buy + view.quantity) * step
-        else:
-            after = (ledger.position - ledger.sell - view.quantity) * step
+        self._low = low
+        self._high = high
+        self._slot = slot
+        after = view.reach * route.instrument.quantity_step_e9
         limit = route.position.value
         return NewDecision(
             ACCEPTED,
             OK,
-            self.order_id(digest, state.trading_date),
+            self.order_id(id_key, state.trading_date),
             venue.last_seq + 1,
             CHECKS_ALL,
-            after,
+            after if view.side is BUY else -after,
             limit if limit != INT64_MAX else -1,
             EXIT if view.is_exit else INC,
         )
@@ -141,54 +145,42 @@ class Orders:
             return
         item = record.item
         state = self._state
+        dedup = state.dedup
         accepted = decision.kind is ACCEPTED
         if self._prepared is order:
-            digest, offset, view = self._digest, self._offset, self._view
+            low, high, slot, view = self._low, self._high, self._slot, self._view
         else:
-            digest = key_digest(order.account, order.client_order_id)
-            offset = state.dedup.find(digest)
+            low, high, _ = state.keys.key(order.account, order.client_order_id)
+            slot = dedup.find(low, high)
             view = self._view
             if accepted:
                 route = state.route(order.account, order.strategy, order.instrument)
                 view = self._look(order, item, route, now_ns, record.reference)
         self._prepared = None
         payload = payload_hash(item.command)
-        status = PENDING_NEW if accepted else OrderStatus.REJECTED
-        if offset < 0:
-            offset = -1 - offset
-            state.dedup.insert(offset, digest, payload, position, status)
+        if slot < 0:
+            slot = -1 - slot
+            dedup.insert(slot, low, high, payload, position | (PENDING_NEW_BITS if accepted else REJECTED_BITS))
         else:  # the tombstone of a cancel that came first
-            state.dedup.replace(offset, payload, position, status)
+            dedup.replace(slot, payload, position | REJECTED_BITS)
         if accepted:
-            self._open(order, record, view, digest, offset, now_ns)
+            self._open(order, record, view, slot, now_ns)
 
-    def _open(self, command: NewOrder, record: Ordered, view: View, digest: bytes, slot: int, now_ns: int) -> None:
+    def _open(self, command: NewOrder, record: Ordered, view: View, slot: int, now_ns: int) -> None:
         state = self._state
         decision = record.decision
-        order = Order(view.route, view.side, view.price)
-        order.account = command.account
-        order.client_order_id = command.client_order_id
-        order.order_id = decision.order_id
-        order.order_type = view.order_type
-        order.time_in_force = view.time_in_force
-        order.status = PENDING_NEW
-        order.quantity = view.quantity
-        order.limit_price = 0 if command.price_e9 == 0 else view.price
-        order.cum = 0
-        order.value_e9 = 0
-        order.reduce_only = command.reduce_only
-        order.venue_seq = decision.venue_seq
-        order.cancel_seq = 0
-        order.accepted_ns = now_ns
-        order.created_at_ns = view.created_at_ns
-        order.trace_id = record.item.trace_id
-        order.digest = digest
-        order.slot = slot
+        route = view.route
+        price = view.price
+        order = Order(
+            route, view.side, price, view.quantity, view.value_e9, route.account.name, command.client_order_id,
+            decision.order_id, view.order_type, view.time_in_force, PENDING_NEW, view.quantity,
+            price if view.order_type is not MARKET else 0, command.reduce_only, decision.venue_seq, now_ns,
+            view.created_at_ns, record.item.trace_id, slot,
+        )  # fmt: skip
         state.orders[order.order_id] = order
-        state.by_key[digest] = order
-        state.book.set_leaves(order, view.quantity)
-        state.book.charge(order, now_ns)
-        state.venues[view.route.instrument.venue].add(decision.venue_seq, OutgoingKind.NEW, order, now_ns)
+        state.by_slot[slot] = order
+        state.book.open(order, now_ns)
+        state.venues[route.instrument.venue].add(decision.venue_seq, NEW, order, now_ns)
 
     def decide_cancel(self, command: CancelOrder, permit: Permit | None) -> CancelDecision | Defer:
         """Say what happens to a cancel: idempotent by state, never refused by a limit (DECISIONS 10, RISK.md A7.3)."""
@@ -197,16 +189,16 @@ class Orders:
         state = self._state
         if command.account not in state.accounts:
             return CancelDecision(REJECTED, Code.ACCOUNT_UNKNOWN)
-        digest = key_digest(command.account, command.orig_client_order_id)
-        order = state.by_key.get(digest)
+        low, high, _ = state.keys.key(command.account, command.orig_client_order_id)
+        slot = state.dedup.find(low, high)
+        order = state.by_slot.get(slot)
         if order is not None:
             return self._decide_live_cancel(order)
-        offset = state.dedup.find(digest)
-        if offset < 0:
+        if slot < 0:
             if state.dedup.is_exhausted:
                 return Defer(RetryReason.DEDUP_FULL)
             return CancelDecision(ACCEPTED, Code.TOMBSTONE, status=OrderStatus.TOMBSTONE)
-        _, _, status = state.dedup.entry(offset)
+        _, _, status = state.dedup.entry(slot)
         if status is OrderStatus.TOMBSTONE:
             return CancelDecision(ACCEPTED, Code.TOMBSTONE, status=status)
         return CancelDecision(REJECTED, Code.ORDER_TERMINAL, status=status)
@@ -227,10 +219,10 @@ class Orders:
             return
         state = self._state
         if decision.code is Code.TOMBSTONE:
-            digest = key_digest(command.account, command.orig_client_order_id)
-            offset = state.dedup.find(digest)
-            if offset < 0:
-                state.dedup.insert(-1 - offset, digest, NO_PAYLOAD, position, OrderStatus.TOMBSTONE)
+            low, high, _ = state.keys.key(command.account, command.orig_client_order_id)
+            slot = state.dedup.find(low, high)
+            if slot < 0:
+                state.dedup.insert(-1 - slot, low, high, NO_PAYLOAD, value_of(position, OrderStatus.TOMBSTONE))
             return
         if decision.venue_seq:
             self.cancel_at_venue(state.orders[decision.order_id], decision.venue_seq, now_ns)
@@ -263,11 +255,10 @@ class Orders:
     def _refuse_unrouted(self, order: NewOrder, item: Item, code: Code) -> NewDecision | Replay:
         if code is Code.AUTH_NOT_PERMITTED:
             return NewDecision(REJECTED, code, checks_passed=1, takes_key=False)
-        offset = self._state.dedup.find(key_digest(order.account, order.client_order_id))
-        if offset >= 0:
-            known = self._decide_known(offset, item)
-            if known is not None:
-                return known
+        low, high, _ = self._state.keys.key(order.account, order.client_order_id)
+        slot = self._state.dedup.find(low, high)
+        if slot >= 0:
+            return self._decide_known(slot, item)
         keys = {
             Code.ACCOUNT_UNKNOWN: (2, Scope.ACCOUNT, order.account),
             Code.STRATEGY_UNKNOWN: (3, Scope.STRATEGY, order.strategy),
@@ -276,8 +267,8 @@ class Orders:
         passed, scope, key = keys[code]
         return NewDecision(REJECTED, code, checks_passed=passed, facts=Facts(scope=scope, key=key))
 
-    def _decide_known(self, offset: int, item: Item) -> NewDecision | Replay | None:
-        payload, position, status = self._state.dedup.entry(offset)
+    def _decide_known(self, slot: int, item: Item) -> NewDecision | Replay:
+        payload, position, status = self._state.dedup.entry(slot)
         if status is OrderStatus.TOMBSTONE:
             return NewDecision(REJECTED, Code.CANCELLED_BEFORE_ARRIVAL, checks_passed=ENVELOPE_CHECKS - 1)
         if payload != payload_hash(item.command):

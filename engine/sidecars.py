@@ -46,6 +46,7 @@ from risk.gate.exposure import InstrumentState
 
 ACCEPTED: Final = OutcomeKind.ACCEPTED
 REJECTED: Final = OutcomeKind.REJECTED
+PENDING_NEW: Final = OrderStatus.PENDING_NEW
 RETRY_AFTER_MS: Final = 50
 SESSIONS_MAX: Final = 256
 UNIT_EPOCH_SHIFT: Final = 32
@@ -179,7 +180,7 @@ class Sidecars:
             kind = decided.kind
             if kind is ACCEPTED:
                 self._meters.accepted += 1
-                status = OrderStatus.PENDING_NEW
+                status = PENDING_NEW
             else:
                 self._meters.refuse(decided.code)
                 status = OrderStatus.REJECTED

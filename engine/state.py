@@ -13,12 +13,13 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import msgspec
+from msgspec import Struct
 
-from engine.dedup import DedupTable
+from engine.dedup import DedupTable, KeyHash
 from protocol.codes import Mode, OrderStatus, OrderType, Scope, TimeInForce, TradingState
 from protocol.params import ChannelParams, InstrumentParams, Params, PrincipalParams
-from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Reservation, Route, StrategyState
-from risk.gate.limits import LimitTable
+from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Ledger, Reservation, Route, StrategyState
+from risk.gate.limits import LimitTable, tightest
 
 CLOSED_MAX: Final = 4096
 TRADE_IDS_MAX: Final = 50_000
@@ -34,29 +35,11 @@ class OutgoingKind(IntEnum):
     VOID = 4
 
 
-class Order(Reservation):
-    """One order from acceptance until it leaves memory. Quantities count quantity steps, prices price steps."""
+class Order(Reservation, gc=False):
+    """One order from acceptance until it leaves memory. Quantities count quantity steps, prices price steps.
 
-    __slots__ = (
-        "accepted_ns",
-        "account",
-        "cancel_seq",
-        "client_order_id",
-        "created_at_ns",
-        "cum",
-        "digest",
-        "limit_price",
-        "order_id",
-        "order_type",
-        "quantity",
-        "reduce_only",
-        "slot",
-        "status",
-        "time_in_force",
-        "trace_id",
-        "value_e9",
-        "venue_seq",
-    )
+    ``limit_price`` is 0 for a MARKET order; ``slot`` is the order's place in the dedup table.
+    """
 
     account: str
     client_order_id: str
@@ -66,28 +49,24 @@ class Order(Reservation):
     status: OrderStatus
     quantity: int
     limit_price: int
-    cum: int
-    value_e9: int
     reduce_only: bool
     venue_seq: int
-    cancel_seq: int
     accepted_ns: int
     created_at_ns: int
     trace_id: bytes
-    digest: bytes
     slot: int
+    cum: int = 0
+    value_e9: int = 0
+    cancel_seq: int = 0
 
 
-class Outgoing:
+class Outgoing(Struct, gc=False):
     """A numbered command to a venue that no report has answered yet: the outbox is state (DESIGN 6.6)."""
 
-    __slots__ = ("at_ns", "kind", "order", "seq")
-
-    def __init__(self, seq: int, kind: OutgoingKind, order: Order, at_ns: int) -> None:
-        self.seq = seq
-        self.kind = kind
-        self.order = order
-        self.at_ns = at_ns
+    seq: int
+    kind: OutgoingKind
+    order: Order
+    at_ns: int
 
 
 class VenueState:
@@ -159,6 +138,34 @@ class Permit:
 class State:
     """Everything that is a function of the journal."""
 
+    __slots__ = (
+        "accounts",
+        "book",
+        "by_slot",
+        "channels",
+        "closed",
+        "dedup",
+        "epoch",
+        "halts",
+        "instance",
+        "instruments",
+        "keys",
+        "last_ns",
+        "mode",
+        "order_id_key",
+        "orders",
+        "params",
+        "params_hash",
+        "permits",
+        "principals",
+        "routes",
+        "shard",
+        "strategies",
+        "trading_date",
+        "unconfirmed_jump",
+        "venues",
+    )
+
     def __init__(self, dedup_keys_max: int) -> None:
         self.mode = Mode.PAPER
         self.shard = 0
@@ -166,10 +173,10 @@ class State:
         self.instance = b""
         self.trading_date = 0
         self.order_id_key = b""
+        self.keys = KeyHash(b"")
         self.last_ns = 0
         self.params: Params | None = None
         self.params_hash = b""
-        self.limits = LimitTable(())
         self.book = ExposureBook()
         self.instruments: dict[str, InstrumentState] = {}
         self.accounts: dict[str, AccountState] = {}
@@ -180,7 +187,7 @@ class State:
         self.routes: dict[tuple[str, str, str], Route] = {}
         self.venues: dict[str, VenueState] = {}
         self.orders: dict[str, Order] = {}
-        self.by_key: dict[bytes, Order] = {}
+        self.by_slot: dict[int, Order] = {}
         self.closed: dict[str, Order] = {}
         self.halts: dict[tuple[Scope, str], Halt] = {}
         self.dedup = DedupTable(dedup_keys_max)
@@ -193,24 +200,30 @@ class State:
         """
         self.params = params
         self.params_hash = content_hash
-        self.limits = LimitTable(params.limits)
+        limits = LimitTable(params.limits)
         for row in params.instruments:
             self._set_instrument(row)
+        for name, instrument in self.instruments.items():
+            instrument.bounds = limits.bounds(Scope.INSTRUMENT, name)
         listed = {row.instrument for row in params.instruments}
         for name, instrument in self.instruments.items():
             instrument.tradable = instrument.tradable and name in listed
         for account in params.accounts:
             known_account = self.accounts.setdefault(account.account, AccountState(account.account, account.currency))
-            known_account.rate = self.limits.rate(Scope.ACCOUNT, account.account, known_account.rate)
+            known_account.bounds = limits.bounds(Scope.ACCOUNT, account.account)
+            known_account.rate = limits.rate(Scope.ACCOUNT, account.account, known_account.rate)
         for strategy in params.strategies:
             known = self.strategies.setdefault(strategy.strategy, StrategyState(strategy.strategy, strategy.ttl_ns))
             known.ttl_ns = strategy.ttl_ns
-            known.rate = self.limits.rate(Scope.STRATEGY, strategy.strategy, known.rate)
+            known.bounds = limits.bounds(Scope.STRATEGY, strategy.strategy)
+            known.rate = limits.rate(Scope.STRATEGY, strategy.strategy, known.rate)
         self.channels = {c.source: c for c in params.channels}
         self.principals = {p.principal: p for p in params.principals}
         self.permits.clear()
         for route in self.routes.values():
-            self.limits.bind(route)
+            route.quantity, route.order_value, route.open_value, route.open_count, route.position = tightest(
+                route.account, route.strategy, route.instrument
+            )
 
     def _set_instrument(self, row: InstrumentParams) -> None:
         known = self.instruments.get(row.instrument)
@@ -236,13 +249,8 @@ class State:
         key = (account, strategy, instrument)
         found = self.routes.get(key)
         if found is None:
-            found = Route(
-                self.accounts[account],
-                self.strategies[strategy],
-                self.instruments[instrument],
-                self.book.ledger(account, instrument),
-            )
-            self.limits.bind(found)
+            scopes = self.accounts[account], self.strategies[strategy], self.instruments[instrument]
+            found = Route(*scopes, self.book.ledger(account, instrument), Ledger(), *tightest(*scopes))
             self.routes[key] = found
         return found
 
@@ -279,7 +287,7 @@ class State:
         """Move a terminal order out of the open set; a few stay findable for late fills."""
         if self.orders.pop(order.order_id, None) is None:
             return
-        del self.by_key[order.digest]
+        del self.by_slot[order.slot]
         self.closed[order.order_id] = order
         if len(self.closed) > CLOSED_MAX:
             del self.closed[next(iter(self.closed))]

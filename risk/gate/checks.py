@@ -1,7 +1,8 @@
 """Every check of the gate, in the order they run: each one small function that answers a Code, OK = pass.
 
 Formulas, exemptions and worked examples: RISK.md part A2 and A7. A check reads the ``View`` of one order and
-changes nothing. Order of the checks: RISK.md A3, rate last, so that a refused order consumes no token.
+changes nothing. Order of the checks: RISK.md A3, rate last, so that a refused order consumes no token. Each is one
+``return`` of one expression, which is what ``fuse`` needs to make one function of them all.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 from protocol.codes import Code, OrderType, Side, TimeInForce, TradingState
 from protocol.records import Reference
 from risk.gate.exposure import ExposureBook, Route
+from risk.gate.fuse import fuse
 
 OK: Final = Code.OK
 BUY: Final = Side.BUY
@@ -28,7 +30,8 @@ class View:
     """One order as the checks see it; filled by ``look``, reused from order to order.
 
     ``quantity`` counts quantity steps and ``price`` price steps; ``off_quantity`` and ``off_price`` say that the
-    amount was no whole number of them. ``price`` of a MARKET order is the collar bound, its effective price.
+    amount was no whole number of them. ``worst`` is the collar bound; a MARKET order has it as effective ``price``.
+    ``reach`` is the worst-case position on the order's side with the order, as a positive number.
     """
 
     __slots__ = (
@@ -43,6 +46,7 @@ class View:
         "price_e9",
         "quantity",
         "quantity_e9",
+        "reach",
         "reduce_only",
         "reference",
         "route",
@@ -51,6 +55,7 @@ class View:
         "state",
         "time_in_force",
         "value_e9",
+        "worst",
     )  # fmt: skip
 
     route: Route
@@ -65,6 +70,8 @@ class View:
     off_quantity: int
     off_price: int
     value_e9: int
+    reach: int
+    worst: int
     reduce_only: bool
     is_exit: bool
     now_ns: int
@@ -77,15 +84,27 @@ class View:
         """Derive steps, class, value and state from what was set; O(1)."""
         route = self.route
         instrument = route.instrument
-        self.quantity, self.off_quantity = divmod(self.quantity_e9, instrument.quantity_step_e9)
-        if self.order_type is MARKET:
-            self.off_price = 0
-            reference = self.reference
-            self.price = instrument.collar(self.side, reference.price_e9) if reference is not None else 0
+        ledger = route.ledger
+        quantity, self.off_quantity = divmod(self.quantity_e9, instrument.quantity_step_e9)
+        self.quantity = quantity
+        # EXIT by RISK.md A1: with all pending orders of its side and this one filled it still can't cross zero.
+        position = ledger.position
+        if self.side is BUY:
+            self.reach = reach = position + ledger.buy + quantity
+            self.is_exit = position < 0 and reach <= 0
         else:
-            self.price, self.off_price = divmod(self.price_e9, instrument.price_step_e9)
-        self.is_exit = route.ledger.is_exit(self.side, self.quantity)
-        self.value_e9 = instrument.value_e9(self.quantity, self.price)
+            self.reach = reach = ledger.sell - position + quantity
+            self.is_exit = position > 0 and reach <= 0
+        reference = self.reference
+        self.worst = worst = 0 if reference is None else instrument.collar(self.side, reference.price_e9)
+        if self.order_type is MARKET:
+            price = worst
+            self.off_price = 0
+        else:
+            price, self.off_price = divmod(self.price_e9, instrument.price_step_e9)
+        self.price = price
+        unit_e9 = instrument.unit_value_e9
+        self.value_e9 = quantity * price * unit_e9 if unit_e9 else instrument.value_e9(quantity, price)
         state = book.state
         if route.account.state or route.strategy.state or instrument.state:  # rare: three truth tests, not one max()
             state = max(state, route.account.state, route.strategy.state, instrument.state)
@@ -99,8 +118,7 @@ def check_expired(v: View) -> Code:
 
 def check_stale(v: View) -> Code:
     """TIME_MESSAGE_STALE: older than the strategy's ttl, where it sets one. 2.000000000 s A, 2.000000001 s R."""
-    ttl_ns = v.route.strategy.ttl_ns
-    return Code.TIME_MESSAGE_STALE if ttl_ns and v.now_ns - v.created_at_ns > ttl_ns else OK
+    return Code.TIME_MESSAGE_STALE if 0 < v.route.strategy.ttl_ns < v.now_ns - v.created_at_ns else OK
 
 
 def check_future(v: View) -> Code:
@@ -115,26 +133,17 @@ def check_tradable(v: View) -> Code:
 
 def check_expiry(v: View) -> Code:
     """INSTR_EXPIRED: at or after the contract's expiry."""
-    expiry_ns = v.route.instrument.expiry_ns
-    return Code.INSTR_EXPIRED if expiry_ns and v.now_ns >= expiry_ns else OK
+    return Code.INSTR_EXPIRED if 0 < v.route.instrument.expiry_ns <= v.now_ns else OK
 
 
 def check_halted(v: View) -> Code:
     """STATE_HALTED: an operator's halt refuses all, an automatic one lets exits pass (DECISIONS 20)."""
-    if v.state < HALTED_AUTO:
-        return OK
-    return OK if v.state is HALTED_AUTO and v.is_exit else Code.STATE_HALTED
+    return Code.STATE_HALTED if v.state is HALTED or (v.state is HALTED_AUTO and not v.is_exit) else OK
 
 
 def check_reducing(v: View) -> Code:
     """STATE_REDUCING: only exits, judged in the ledger of the scope that is reducing. P=-65: BUY 65 A, BUY 130 R."""
-    if v.state is not REDUCING:
-        return OK
-    if not v.is_exit:
-        return Code.STATE_REDUCING
-    if v.route.strategy.state is REDUCING and not v.route.own.is_exit(v.side, v.quantity):
-        return Code.STATE_REDUCING
-    return OK
+    return Code.STATE_REDUCING if v.state is REDUCING and not _is_exit_where_reducing(v) else OK
 
 
 def check_type(v: View) -> Code:
@@ -144,32 +153,22 @@ def check_type(v: View) -> Code:
 
 def check_price_positive(v: View) -> Code:
     """PRICE_NOT_POSITIVE: a limit price of 0 or less."""
-    return OK if v.order_type is MARKET or v.price_e9 > 0 else Code.PRICE_NOT_POSITIVE
+    return Code.PRICE_NOT_POSITIVE if v.price_e9 <= 0 and v.order_type is not MARKET else OK
 
 
 def check_tick(v: View) -> Code:
     """PRICE_TICK: tick 5: 437.65 A, 437.67 R. Exits too: the venue would refuse it."""
-    if v.order_type is MARKET:
-        return OK
-    return Code.PRICE_TICK if v.off_price or v.price % v.route.instrument.tick else OK
+    return Code.PRICE_TICK if (v.off_price or v.price % v.route.instrument.tick) and v.order_type is not MARKET else OK
 
 
 def check_reference(v: View) -> Code:
     """REF_STALE: no fresh reference. An exit with a LIMIT passes; a MARKET order never (DECISIONS 27)."""
-    if v.reference is not None or (v.is_exit and v.order_type is not MARKET):
-        return OK
-    return Code.REF_STALE
+    return Code.REF_STALE if v.reference is None and (v.order_type is MARKET or not v.is_exit) else OK
 
 
 def check_collar(v: View) -> Code:
     """PRICE_COLLAR: worse than reference ± collar; the passive side is free. ref 100, 25 %: 125 A, 125.05 R."""
-    reference = v.reference
-    if v.order_type is MARKET or v.is_exit or reference is None:
-        return OK
-    bound = v.route.instrument.collar(v.side, reference.price_e9)
-    if v.side is BUY:
-        return Code.PRICE_COLLAR if v.price > bound else OK
-    return Code.PRICE_COLLAR if v.price < bound else OK
+    return Code.PRICE_COLLAR if not v.is_exit and (v.price > v.worst if v.side is BUY else v.price < v.worst) else OK
 
 
 def check_lot(v: View) -> Code:
@@ -179,38 +178,41 @@ def check_lot(v: View) -> Code:
 
 def check_quantity_min(v: View) -> Code:
     """QTY_MIN: below the contract's minimum; an exit of the whole position passes."""
-    if v.quantity >= v.route.instrument.quantity_min:
-        return OK
-    return OK if v.is_exit and v.quantity == abs(v.route.ledger.position) else Code.QTY_MIN
+    return Code.QTY_MIN if v.quantity < v.route.instrument.quantity_min and not _is_exit_of_all(v) else OK
 
 
 def check_quantity_max(v: View) -> Code:
-    """QTY_MAX: the contract's maximum binds exits too, the account's own does not. 650: 650 A, 715 R."""
-    if v.quantity > v.route.instrument.quantity_max:
-        return Code.QTY_MAX
-    return Code.QTY_MAX if not v.is_exit and v.quantity_e9 > v.route.quantity.value else OK
+    """QTY_MAX of the contract: binds exits too. 650: 650 A, 715 R."""
+    return Code.QTY_MAX if v.quantity > v.route.instrument.quantity_max else OK
+
+
+def check_quantity_limit(v: View) -> Code:
+    """QTY_MAX of the own limits: exits pass (DECISIONS 27)."""
+    return Code.QTY_MAX if v.quantity_e9 > v.route.quantity.value and not v.is_exit else OK
 
 
 def check_value_range(v: View) -> Code:
     """MSG_MALFORMED: the value of one order leaves int64 in 1e-9."""
-    return OK if v.value_e9 <= INT64_MAX else Code.MSG_MALFORMED
+    return Code.MSG_MALFORMED if v.value_e9 > INT64_MAX else OK
 
 
 def check_order_value(v: View) -> Code:
     """VALUE_ORDER_MAX: value above the own limit; exits pass."""
-    return Code.VALUE_ORDER_MAX if not v.is_exit and v.value_e9 > v.route.order_value.value else OK
+    return Code.VALUE_ORDER_MAX if v.value_e9 > v.route.order_value.value and not v.is_exit else OK
 
 
 def check_open_value(v: View) -> Code:
     """VALUE_OPEN_MAX: open value with this order. max 100: 60+40 A, 60+41 R. Exits pass, and are counted."""
-    if v.is_exit:
-        return OK
-    return Code.VALUE_OPEN_MAX if v.route.account.open_value_e9 + v.value_e9 > v.route.open_value.value else OK
+    return (
+        Code.VALUE_OPEN_MAX
+        if v.route.account.open_value_e9 + v.value_e9 > v.route.open_value.value and not v.is_exit
+        else OK
+    )
 
 
 def check_open_count(v: View) -> Code:
     """COUNT_OPEN_MAX: 49/50 A, 50/50 R. No bound for exits (DECISIONS 33)."""
-    return Code.COUNT_OPEN_MAX if not v.is_exit and v.route.account.open_count >= v.route.open_count.value else OK
+    return Code.COUNT_OPEN_MAX if v.route.account.open_count >= v.route.open_count.value and not v.is_exit else OK
 
 
 def check_reduce_only(v: View) -> Code:
@@ -220,22 +222,38 @@ def check_reduce_only(v: View) -> Code:
 
 def check_position(v: View) -> Code:
     """POS_LIMIT: worst case with open orders. max 650: P=585 BUY 65 A; with B=65 R. Exits pass by algebra."""
-    if v.is_exit:
-        return OK
-    reach = (v.route.ledger.reach(v.side) + v.quantity) * v.route.instrument.quantity_step_e9
-    return Code.POS_LIMIT if reach > v.route.position.value else OK
+    return (
+        Code.POS_LIMIT
+        if v.reach * v.route.instrument.quantity_step_e9 > v.route.position.value and not v.is_exit
+        else OK
+    )
 
 
 def check_rate_account(v: View) -> Code:
     """RATE_ACCOUNT: sliding log full. N=10, W=1 s: 11th at 0.999999999 s R, at 1.000000000 s A."""
-    rate = v.route.account.rate
-    return OK if rate is None or rate.allows(v.now_ns, is_exit=v.is_exit) else Code.RATE_ACCOUNT
+    return (
+        Code.RATE_ACCOUNT
+        if v.route.account.rate is not None and not v.route.account.rate.allows(v.now_ns, v.is_exit)
+        else OK
+    )
 
 
 def check_rate_strategy(v: View) -> Code:
     """RATE_STRATEGY: likewise for the strategy."""
-    rate = v.route.strategy.rate
-    return OK if rate is None or rate.allows(v.now_ns, is_exit=v.is_exit) else Code.RATE_STRATEGY
+    return (
+        Code.RATE_STRATEGY
+        if v.route.strategy.rate is not None and not v.route.strategy.rate.allows(v.now_ns, v.is_exit)
+        else OK
+    )
+
+
+def _is_exit_where_reducing(v: View) -> bool:
+    """Whether the order is an exit in the ledger of each scope that is reducing (RISK.md A1)."""
+    return v.is_exit and (v.route.strategy.state is not REDUCING or v.route.own.is_exit(v.side, v.quantity))
+
+
+def _is_exit_of_all(v: View) -> bool:
+    return v.is_exit and v.quantity == abs(v.route.ledger.position)
 
 
 CHECKS: Final[tuple[Callable[[View], Code], ...]] = (
@@ -254,6 +272,7 @@ CHECKS: Final[tuple[Callable[[View], Code], ...]] = (
     check_lot,
     check_quantity_min,
     check_quantity_max,
+    check_quantity_limit,
     check_value_range,
     check_order_value,
     check_open_value,
@@ -277,19 +296,8 @@ SEND_CHECKS: Final[tuple[Callable[[View], Code], ...]] = (
 """The send gate of DESIGN 6.8: what may have changed between acceptance and a late send."""
 
 
-def first_refusal(v: View) -> Code:
-    """Return the code of the first check that fails, or OK."""
-    for check in CHECKS:
-        code = check(v)
-        if code is not OK:
-            return code
-    return OK
+first_refusal: Final = fuse(CHECKS, OK)
+"""Return the code of the first check that refuses, or OK: the checks above, fused into one function."""
 
-
-def first_late_refusal(v: View) -> Code:
-    """Return the code of the first check of the send gate that fails, or OK."""
-    for check in SEND_CHECKS:
-        code = check(v)
-        if code is not OK:
-            return code
-    return OK
+first_late_refusal: Final = fuse(SEND_CHECKS, OK)
+"""Likewise for the send gate."""

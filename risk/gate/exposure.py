@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import Struct
+
 from protocol.codes import Scope, Side, TradingState
 from protocol.params import ContractKind, InstrumentParams, InstrumentStatus
 from risk.gate.rate import RateLog
@@ -20,15 +22,12 @@ UNLIMITED: Final = 1 << 200
 BP: Final = 10_000
 
 
-class Ledger:
+class Ledger(Struct, gc=False):
     """P, B and S of one key."""
 
-    __slots__ = ("buy", "position", "sell")
-
-    def __init__(self) -> None:
-        self.position = 0
-        self.buy = 0
-        self.sell = 0
+    position: int = 0
+    buy: int = 0
+    sell: int = 0
 
     def is_exit(self, side: Side, quantity: int) -> bool:
         """Whether the order, with all pending ones of its side filled, still cannot cross zero (RISK.md A1)."""
@@ -41,11 +40,28 @@ class Ledger:
         return self.position + self.buy if side is BUY else self.sell - self.position
 
 
+class Bound:
+    """The tightest limit of one name over an order's scopes, and where it stands."""
+
+    __slots__ = ("key", "scope", "value")
+
+    def __init__(self, value: int = UNLIMITED, scope: Scope = Scope.GLOBAL, key: str = "") -> None:
+        self.value = value
+        self.scope = scope
+        self.key = key
+
+
+NO_BOUNDS: Final[tuple[Bound, ...]] = (Bound(), Bound(), Bound(), Bound(), Bound())
+
+
 class InstrumentState:
     """The contract of one instrument, in steps, and its trading state."""
 
     __slots__ = (
-        "collar_bp",
+        "bounds",
+        "collar_buy_bp",
+        "collar_divisor",
+        "collar_sell_bp",
         "currency",
         "expiry_ns",
         "index",
@@ -62,6 +78,7 @@ class InstrumentState:
         "tick",
         "tick_age_max_ns",
         "tradable",
+        "unit_value_e9",
         "venue",
     )
 
@@ -71,6 +88,7 @@ class InstrumentState:
         self.quantity_step_e9 = params.quantity_step_e9
         self.state = TradingState.ACTIVE
         self.index = -1  # of the last-value table; found by the loop
+        self.bounds = NO_BOUNDS
         self.update(params)
 
     def update(self, params: InstrumentParams) -> None:
@@ -85,11 +103,16 @@ class InstrumentState:
         self.lot = params.lot_e9 // params.quantity_step_e9
         self.quantity_min = -(-params.quantity_min_e9 // params.quantity_step_e9)
         self.quantity_max = params.quantity_max_e9 // params.quantity_step_e9
-        self.collar_bp = params.collar_bp
+        self.collar_buy_bp = BP + params.collar_bp
+        self.collar_sell_bp = BP - params.collar_bp
+        self.collar_divisor = BP * params.price_step_e9
         self.tick_age_max_ns = params.tick_age_max_ns
         self.tradable = params.status is InstrumentStatus.OPEN
         self.expiry_ns = params.expiry_ns
         self.step_value_e27 = params.price_step_e9 * params.quantity_step_e9 * params.multiplier_e9
+        # One step of quantity times one of price where that is a whole number of 1e-9, else 0: nothing to round.
+        exact = params.kind is not ContractKind.INVERSE and self.step_value_e27 % E18 == 0
+        self.unit_value_e9 = self.step_value_e27 // E18 if exact else 0
 
     def value_e9(self, quantity: int, price: int) -> int:
         """Return the value of ``quantity`` steps at ``price`` steps, in 1e-9 of the currency, rounded up.
@@ -103,21 +126,21 @@ class InstrumentState:
 
     def collar(self, side: Side, reference_e9: int) -> int:
         """Return the worst price, in steps, that the collar lets the side pay or take; rounded inward."""
-        width = reference_e9 * self.collar_bp
         if side is BUY:
-            return (reference_e9 * BP + width) // (BP * self.price_step_e9)
-        return -((width - reference_e9 * BP) // (BP * self.price_step_e9))
+            return reference_e9 * self.collar_buy_bp // self.collar_divisor
+        return -(-reference_e9 * self.collar_sell_bp // self.collar_divisor)
 
 
 class AccountState:
     """What is counted per account."""
 
-    __slots__ = ("cash_e9", "currency", "name", "open_count", "open_value_e9", "rate", "state")
+    __slots__ = ("bounds", "cash_e9", "currency", "name", "open_count", "open_value_e9", "rate", "state")
 
     def __init__(self, name: str, currency: str) -> None:
         self.name = name
         self.currency = currency
         self.state = TradingState.ACTIVE
+        self.bounds = NO_BOUNDS
         self.open_count = 0
         self.open_value_e9 = 0
         self.rate: RateLog | None = None
@@ -127,72 +150,47 @@ class AccountState:
 class StrategyState:
     """What is counted per strategy."""
 
-    __slots__ = ("name", "rate", "state", "ttl_ns")
+    __slots__ = ("bounds", "name", "rate", "state", "ttl_ns")
 
     def __init__(self, name: str, ttl_ns: int) -> None:
         self.name = name
         self.ttl_ns = ttl_ns
+        self.bounds = NO_BOUNDS
         self.state = TradingState.ACTIVE
         self.rate: RateLog | None = None
 
 
-class Bound:
-    """The tightest limit of one name over an order's scopes, and where it stands."""
-
-    __slots__ = ("key", "scope", "value")
-
-    def __init__(self, value: int = UNLIMITED, scope: Scope = Scope.GLOBAL, key: str = "") -> None:
-        self.value = value
-        self.scope = scope
-        self.key = key
-
-
-class Route:
+class Route(Struct, gc=False):
     """(account, strategy, instrument) with everything the gate needs of it, looked up once.
 
     ``ledger`` is the account's, ``own`` the strategy's own part of it: the scope that is REDUCING decides which
     one says what an exit is (RISK.md A1).
     """
 
-    __slots__ = (
-        "account",
-        "instrument",
-        "ledger",
-        "open_count",
-        "open_value",
-        "order_value",
-        "own",
-        "position",
-        "quantity",
-        "strategy",
-    )
-
-    def __init__(
-        self, account: AccountState, strategy: StrategyState, instrument: InstrumentState, ledger: Ledger
-    ) -> None:
-        self.account = account
-        self.strategy = strategy
-        self.instrument = instrument
-        self.ledger = ledger
-        self.own = Ledger()
-        self.quantity = Bound()
-        self.order_value = Bound()
-        self.open_value = Bound()
-        self.open_count = Bound()
-        self.position = Bound()
+    account: AccountState
+    strategy: StrategyState
+    instrument: InstrumentState
+    ledger: Ledger
+    own: Ledger
+    quantity: Bound
+    order_value: Bound
+    open_value: Bound
+    open_count: Bound
+    position: Bound
 
 
-class Reservation:
-    """What an order holds in the book. Orders of the engine are reservations with a life cycle."""
+class Reservation(Struct, gc=False):
+    """What an order holds in the book. Orders of the engine are reservations with a life cycle.
 
-    __slots__ = ("leaves", "price", "reserved_value_e9", "route", "side")
+    A Struct, because one is made per order: a class with slots costs three times as much. ``price`` is the effective
+    price in steps: the limit, or the collar bound of a MARKET order.
+    """
 
-    def __init__(self, route: Route, side: Side, price: int) -> None:
-        self.route = route
-        self.side = side
-        self.price = price  # effective price in steps: the limit, or the collar bound of a MARKET order
-        self.leaves = 0
-        self.reserved_value_e9 = 0
+    route: Route
+    side: Side
+    price: int
+    leaves: int
+    reserved_value_e9: int
 
 
 class ExposureBook:
@@ -217,6 +215,7 @@ class ExposureBook:
         before = order.leaves
         if leaves == before:
             return
+        assert before, "a closed order reserves nothing again"
         route = order.route
         change = leaves - before
         ledger, own, account = route.ledger, route.own, route.account
@@ -229,23 +228,32 @@ class ExposureBook:
         value = route.instrument.value_e9(leaves, order.price) if leaves else 0
         account.open_value_e9 += value - order.reserved_value_e9
         order.reserved_value_e9 = value
-        if before == 0:
-            account.open_count += 1
-        elif leaves == 0:
+        if leaves == 0:
             account.open_count -= 1
         order.leaves = leaves
+
+    def open(self, order: Reservation, now_ns: int) -> None:
+        """Take an order that comes with its leaves and value set, and count it against its rate limits."""
+        route = order.route
+        leaves = order.leaves
+        if order.side is BUY:
+            route.ledger.buy += leaves
+            route.own.buy += leaves
+        else:
+            route.ledger.sell += leaves
+            route.own.sell += leaves
+        account = route.account
+        account.open_value_e9 += order.reserved_value_e9
+        account.open_count += 1
+        rate = account.rate
+        if rate is not None:
+            rate.times.append(now_ns)
+        rate = route.strategy.rate
+        if rate is not None:
+            rate.times.append(now_ns)
 
     def fill(self, order: Reservation, quantity: int) -> None:
         """Book a fill; the leaves are set apart."""
         signed = quantity if order.side is BUY else -quantity
         order.route.ledger.position += signed
         order.route.own.position += signed
-
-    def charge(self, order: Reservation, now_ns: int) -> None:
-        """Count an accepted order against its rate limits."""
-        rate = order.route.account.rate
-        if rate is not None:
-            rate.times.append(now_ns)
-        rate = order.route.strategy.rate
-        if rate is not None:
-            rate.times.append(now_ns)

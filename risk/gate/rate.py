@@ -20,7 +20,7 @@ class RateLog:
         self.reserve_exit = reserve_exit
         self.times: deque[int] = deque(maxlen=max(1, count + reserve_exit))
 
-    def allows(self, now_ns: int, *, is_exit: bool) -> bool:
+    def allows(self, now_ns: int, is_exit: bool) -> bool:
         """Whether one more at ``now_ns`` keeps the bound; the window is (now - W, now]."""
         most = self.count + self.reserve_exit if is_exit else self.count
         if most <= 0:
