@@ -20,6 +20,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Operation, Parameter, Schema
 from litestar.openapi.spec.enums import OpenAPIType
+from litestar.params import FromPath
 from litestar.types import Message, Scope
 from msgspec import UNSET, Struct, UnsetType
 
@@ -197,14 +198,15 @@ async def list_breaches(request: Asked) -> BreachesPage:
     return BreachesPage(*await _list(request, "breaches"))
 
 
-@get("/v1/orders/{account:str}/{client_order_id:str}")
-async def get_order(request: Asked, account: str, client_order_id: str) -> OneOrder:
+@get("/v1/orders/{account:str}/{client_order_id:path}")
+async def get_order(request: Asked, account: FromPath[str], client_order_id: FromPath[str]) -> OneOrder:
     """One order by its key; ``min_seq`` waits up to 1 s for a record."""
     books = _books(request)
+    key = account, client_order_id.removeprefix("/")  # a path parameter, since an id may hold a slash
     await books.require(parse_min_seq(request.query_params.multi_items()))
-    row, as_of_seq = await books.read(lambda reader: reader.order_as_of(account, client_order_id))
+    row, as_of_seq = await books.read(lambda reader: reader.order_as_of(*key))
     if row is None:
-        raise OrderNotFoundError(account, client_order_id, as_of_seq)
+        raise OrderNotFoundError(*key, as_of_seq)
     shown = view(row)
     assert isinstance(shown, OrderView)
     return OneOrder(as_of_seq, shown)
