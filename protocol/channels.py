@@ -50,12 +50,14 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
     path = endpoint.removeprefix("ipc://") if endpoint.startswith("ipc://") else ""
     size = len(os.fsencode(path))
     if size > IPC_PATH_BYTES_MAX:
+        socket.close(linger=0)
         raise ConfigError(
             [f"endpoint {endpoint} expected at most {IPC_PATH_BYTES_MAX} bytes, was {size}: shorten state_dir"]
         )
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as e:
+        socket.close(linger=0)  # nobody else holds it, and an open one hangs the end of its context
         why = f"endpoint {endpoint} can't be bound: {e.strerror}; is another process using it? choose another address"
         raise ConfigError([why]) from e
 

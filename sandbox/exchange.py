@@ -14,6 +14,7 @@ DAY works as GTC: nothing simulated here has a session end.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
@@ -110,7 +111,7 @@ class Exchange:
         self.listings = {p.instrument: Listing(p, replenishes=replenishes) for p in instruments}
         self.open: dict[str, Order] = {}
         self.commands: dict[str, SendNew] = {}
-        self.closed: dict[str, Closed] = {}
+        self.closed: OrderedDict[str, Closed] = OrderedDict()
         self.closed_max = closed_max
         self.order_count = 0
         self.trade_count = 0
@@ -305,7 +306,8 @@ class Exchange:
     def _remember(self, order_id: str, closed: Closed) -> None:
         self.closed[order_id] = closed
         if len(self.closed) > self.closed_max:
-            del self.closed[next(iter(self.closed))]  # the oldest: dicts keep their order
+            # The oldest. A plain dict would walk over the holes that its first entries left, longer each time.
+            self.closed.popitem(last=False)
 
     # Recovery
 

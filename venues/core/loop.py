@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -50,24 +51,34 @@ class GatewayLoop:
         self._venue = venue
         self._token = token
         self._logger = logger
-        folder = Path(settings.log_dir)
-        self._lock = FolderLock(folder)
+        self._sessions_logged = 0
+        # The lock first: whoever binds an ipc address takes it from its holder.
+        with ExitStack() as opened:
+            opened.callback(venue.close)
+            opened.callback(FolderLock(Path(settings.log_dir)).close)
+            self._open(opened)
+            self._opened = opened.pop_all()
+
+    def _open(self, opened: ExitStack) -> None:
+        settings, venue = self._settings, self._venue
+        self._control = Router(self._context, settings.control_endpoint, CONTROL_HWM)
+        opened.callback(self._control.close)
         state, log = recover(
-            folder, settings.venue, venue, clock.wall_ns(),
+            Path(settings.log_dir), settings.venue, venue, clock.wall_ns(),
             segment_bytes=settings.segment_bytes, segments_kept=settings.segments_kept,
         )  # fmt: skip
+        opened.callback(log.close)
         self.gateway = Gateway(
             name=settings.gateway, instance=os.urandom(16), venue=venue, state=state, log=log,
             mono_ns=clock.monotonic_ns(), reports_kept_max=settings.reports_kept_max,
         )  # fmt: skip
-        self._control = Router(context, settings.control_endpoint, CONTROL_HWM)
-        self._engine = Dealer(context, settings.engine_endpoint, ENGINE_HWM)
+        self._engine = Dealer(self._context, settings.engine_endpoint, ENGINE_HWM)
+        opened.callback(self._close_engine)
         self._waiter = Waiter(self._control, self._engine)
         self._channels: list[Channel] = list(venue.channels())
         for channel in self._channels:
             self._waiter.add(channel)
-        self._sessions_logged = 0
-        logger.info(
+        self._logger.info(
             "gateway open", venue=settings.venue, kind=venue.kind.name, epoch=state.epoch,
             received_seq=state.received_seq, report_seq=state.report_seq, open_orders=venue.open_count,
         )  # fmt: skip
@@ -102,11 +113,7 @@ class GatewayLoop:
 
     def drop(self) -> None:
         """Let everything go without a word, as a crash would."""
-        self._venue.close()
-        self._engine.close()
-        self._control.close()
-        self.gateway.log.close()
-        self._lock.close()
+        self._opened.close()
 
     def _wait(self, most_ms: int) -> None:
         due_ms = (self.gateway.due_at_ns() - clock.monotonic_ns()) // MS + 1
@@ -149,6 +156,9 @@ class GatewayLoop:
         self._engine = Dealer(self._context, self._settings.engine_endpoint, ENGINE_HWM)
         self._waiter.add(self._engine)
 
+    def _close_engine(self) -> None:
+        self._engine.close()  # whichever it is by then
+
     def _answer(self, body: bytes, now_ns: int) -> GatewayControlReply:
         request = parse_request(body, self._token)
         if isinstance(request, str):
@@ -188,13 +198,13 @@ def run(settings: GatewaySettings) -> None:
     stop = StopSignal()
     token = read_token(settings.token_file)
     context = Context()
-    loop = GatewayLoop(settings, context, SandboxVenue.open(settings, context), token, logger)
-    loop.watch(stop.fd)
-    # Nothing here makes cycles; a collection would stop orders for milliseconds (MEASURED finding 7).
-    gc.collect()
-    gc.freeze()
-    gc.disable()
     try:
+        loop = GatewayLoop(settings, context, SandboxVenue.open(settings, context), token, logger)
+        loop.watch(stop.fd)
+        # Nothing here makes cycles; a collection would stop orders for milliseconds (MEASURED finding 7).
+        gc.collect()
+        gc.freeze()
+        gc.disable()
         while not stop.is_set:
             loop.turn()
         loop.close()

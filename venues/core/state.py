@@ -5,8 +5,6 @@ Rule: ``apply`` is the only writer, live and on a start alike, so the log alone 
 
 from __future__ import annotations
 
-from collections import deque
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +22,8 @@ class GatewayState:
     """Everything but the venue's own state.
 
     Attributes:
-        kept: Reports above ``reports_durable``, oldest first, each one msgpack ``Report``.
+        kept: Reports above ``reports_durable`` by number, each one msgpack ``Report``. A dict: both dropping old
+            ones and finding those not yet sent cost what they are, however many wait.
     """
 
     def __init__(self, venue: str) -> None:
@@ -36,7 +35,7 @@ class GatewayState:
         self.report_seq = 0
         self.reports_durable = 0
         self.is_killed = False
-        self.kept: deque[Raw] = deque()
+        self.kept: dict[int, Raw] = {}
 
     def apply(self, record: LogRecord) -> None:
         """Change the state as one record says."""
@@ -56,28 +55,30 @@ class GatewayState:
             self.report_seq = record.report_seq
             self.reports_durable = record.reports_durable
             self.is_killed = record.is_killed
-            self.kept = deque(record.reports)
+            self.kept = dict(enumerate(record.reports, record.reports_durable + 1))
 
     def forget(self, report_seq: int) -> None:
         """Drop reports that the engine's journal holds. Told again by the engine after a crash, so not synced."""
-        for _ in range(report_seq - self.reports_durable):
-            self.kept.popleft()
+        for seq in range(self.reports_durable + 1, report_seq + 1):
+            del self.kept[seq]
         self.reports_durable = max(report_seq, self.reports_durable)
 
     def reports_after(self, report_seq: int, most: int) -> list[Raw]:
         """Return up to ``most`` kept reports above ``report_seq``."""
-        start = max(0, report_seq - self.reports_durable)
-        return list(islice(self.kept, start, start + most))
+        first = max(report_seq, self.reports_durable) + 1
+        kept = self.kept
+        return [kept[seq] for seq in range(first, min(first + most, self.report_seq + 1))]
 
     def checkpoint(self, venue: Venue, now_ns: int, *, is_start: bool) -> Checkpoint:
         """Return what a new segment begins with."""
+        kept = self.reports_after(self.reports_durable, len(self.kept))
         return Checkpoint(
             self.venue, is_start, now_ns, self.shard, self.epoch, self.instance, self.received_seq, self.report_seq,
-            self.reports_durable, self.is_killed, list(self.kept), venue.state(),
+            self.reports_durable, self.is_killed, kept, venue.state(),
         )  # fmt: skip
 
     def _keep(self, reports: list[Raw]) -> None:
-        self.kept.extend(reports)
+        self.kept.update(enumerate(reports, self.report_seq + 1))
         self.report_seq += len(reports)
 
 

@@ -9,7 +9,7 @@ from time import monotonic
 import msgspec
 import structlog
 
-from protocol.channels import Context, Dealer, Router
+from protocol.channels import Context, Dealer, Router, Waiter
 from protocol.codes import Mode, OrderType, Side, TimeInForce
 from protocol.params import ContractKind, InstrumentParams
 from protocol.session import PROTOCOL_VERSION
@@ -178,13 +178,20 @@ class Stage:
         self.engine.receive()
         self.greeted = self.engine.hellos
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Turn until the condition holds; a test that waits too long fails here."""
+    def until(self, condition: Callable[[], bool], *, turns: bool = True) -> None:
+        """Turn until the condition holds; a test that waits too long fails here.
+
+        ``turns`` False: the gateway is another process, so only the engine's socket is watched.
+        """
+        waiter = Waiter(self.engine.router)
         deadline = monotonic() + PATIENCE_S
         while not condition():
             assert monotonic() < deadline, f"waited {PATIENCE_S} s; the engine got {self.engine.got[-5:]}"
-            assert self.loop is not None
-            self.loop.turn(20)
+            if turns:
+                assert self.loop is not None
+                self.loop.turn(20)
+            else:
+                waiter.wait(100)
             self.engine.receive()
 
     def greet(
@@ -193,12 +200,16 @@ class Stage:
         """Wait for a hello and welcome it."""
         self.until(lambda: self.engine.hellos > self.greeted)
         self.greeted = self.engine.hellos
-        self.engine.send(
-            VenueWelcome(PROTOCOL_VERSION, shard, epoch, instance, Mode.PAPER, lease_ms, reports_durable=durable)
-        )
+        self.welcome(epoch, instance, durable, lease_ms, shard)
         hello = self.engine.all_of(GatewayHello)[-1]
         assert isinstance(hello, GatewayHello)
         return hello
+
+    def welcome(
+        self, epoch: int = 1, instance: bytes = INSTANCE, durable: int = 0, lease_ms: int = 60_000, shard: int = 0
+    ) -> None:
+        """Answer a hello."""
+        self.engine.send(VenueWelcome(PROTOCOL_VERSION, shard, epoch, instance, Mode.PAPER, lease_ms, durable))
 
     def ready(self, **welcome: object) -> GatewayHello:
         """Bring a session to READY."""

@@ -163,9 +163,9 @@ def test_a_report_survives_the_log_byte_for_byte(stage: Stage) -> None:
     stage.feed(*stage.ticks.book())
     stage.ready()
     stage.order(new(1, "P-1", price=101))
-    kept = [bytes(raw) for raw in stage.loop.gateway.state.kept]
+    kept = [bytes(raw) for raw in stage.loop.gateway.state.kept.values()]
     stage.crash()
     stage.start()
 
-    assert [bytes(raw) for raw in stage.loop.gateway.state.kept] == kept
+    assert [bytes(raw) for raw in stage.loop.gateway.state.kept.values()] == kept
     assert len(kept) == 2

@@ -1,0 +1,119 @@
+"""Many instruments behind one numbering: validation, the order of reports, bounded memory."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from protocol.codes import Code, ExecType, OrderStatus, OrderType, Side, TimeInForce
+from protocol.params import ContractKind, InstrumentParams, InstrumentStatus
+from protocol.ticks import BookSnapshot
+from protocol.venue import Query, Report, SendCancel, SendNew, Void
+from sandbox.exchange import Exchange
+
+E9 = 10**9
+TRACE = bytes(16)
+XY = InstrumentParams(
+    instrument="XY", venue="V", currency="USDT", kind=ContractKind.LINEAR, price_step_e9=E9 // 10,
+    quantity_step_e9=E9 // 100, tick_e9=E9 // 2, lot_e9=E9 // 10, multiplier_e9=E9, quantity_min_e9=E9 // 5,
+    quantity_max_e9=100 * E9, collar_bp=1000, tick_age_max_ns=E9,
+)  # fmt: skip
+
+
+def exchange(*instruments: InstrumentParams, closed_max: int = 100) -> Exchange:
+    made = Exchange(instruments or (XY,), closed_max=closed_max)
+    for name in made.listings:
+        # Steps of 0.1 and 0.01: bid 100 x 10, ask 101 x 8.
+        made.on_tick(name, BookSnapshot(1, 1, 5, 5, [(1000, 1000)], [(1010, 800)]), [])
+    return made
+
+
+def new(order_id: str, *, price_e9: int = 100 * E9, quantity_e9: int = E9, **changes: object) -> SendNew:
+    order = SendNew(
+        1, order_id, "A", "XY", Side.BUY, OrderType.LIMIT, TimeInForce.GTC, quantity_e9, price_e9, TRACE
+    )  # fmt: skip
+    return msgspec.structs.replace(order, **changes)
+
+
+def do(venue: Exchange, *commands: SendNew | SendCancel | Query | Void) -> list[Report]:
+    out: list[Report] = []
+    for command in commands:
+        venue.execute(command, out)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("order", "code"),
+    [
+        (new("P", price_e9=100 * E9 + E9 // 10), Code.PRICE_TICK),
+        (new("P", quantity_e9=E9 + E9 // 100), Code.QTY_LOT),
+        (new("P", quantity_e9=E9 // 10), Code.QTY_MIN),
+        (new("P", quantity_e9=101 * E9), Code.QTY_MAX),
+        (new("P", instrument="ZZ"), Code.INSTR_UNKNOWN),
+        (new("P", price_e9=1, quantity_e9=1), Code.PRICE_TICK),  # the first check in the order of SANDBOX section 3
+    ],
+)
+def test_each_refusal_has_its_code(order: SendNew, code: Code) -> None:
+    """A refused order is REJECTED with nothing left, and known as such afterwards."""
+    venue = exchange()
+
+    refused, again = do(venue, order, order)
+
+    assert (refused.exec_type, refused.code, refused.leaves_quantity_e9) == (ExecType.REJECTED, code, 0)
+    assert (again.exec_type, again.status) == (ExecType.ORDER_STATUS, OrderStatus.REJECTED)
+
+
+def test_a_suspended_instrument_takes_no_order() -> None:
+    """STATUS other than open refuses before anything else is looked at."""
+    venue = exchange(msgspec.structs.replace(XY, status=InstrumentStatus.SUSPENDED))
+
+    (report,) = do(venue, new("P", price_e9=1))
+
+    assert report.code is Code.INSTR_NOT_TRADABLE
+
+
+def test_reports_number_all_instruments_in_one_sequence() -> None:
+    """report_seq, venue order ids and trade ids count over the whole venue."""
+    venue = exchange(XY, msgspec.structs.replace(XY, instrument="ZZ"))
+
+    reports = do(venue, new("P-1", price_e9=101 * E9), new("P-2", price_e9=101 * E9, instrument="ZZ"), Void(3))
+
+    assert [(r.report_seq, r.venue_order_id, r.trade_id) for r in reports] == [
+        (1, "S-1", ""), (2, "S-1", "S-T1"), (3, "S-2", ""), (4, "S-2", "S-T2"),
+    ]  # fmt: skip
+
+
+def test_closed_orders_are_forgotten_oldest_first() -> None:
+    """Memory is bounded by ``closed_max``; open orders never leave."""
+    venue = exchange(closed_max=3)
+    do(venue, new("open"))
+    for n in range(5):
+        do(venue, new(f"P-{n}"), SendCancel(2, f"P-{n}", TRACE))
+
+    answers = do(venue, *(Query(3, i, TRACE) for i in ("P-1", "P-2", "open")))
+
+    assert [r.exec_type for r in answers] == [ExecType.NOT_FOUND, ExecType.ORDER_STATUS, ExecType.ORDER_STATUS]
+    assert len(venue.closed) == 3
+
+
+def test_a_cancel_of_nothing_is_too_late() -> None:
+    """An id never seen has no state to carry."""
+    (report,) = do(exchange(), SendCancel(1, "P", TRACE))
+
+    assert (report.exec_type, report.status, report.code) == (
+        ExecType.CANCEL_REJECT, OrderStatus.NONE, Code.TOO_LATE,
+    )  # fmt: skip
+
+
+def test_cancel_all_takes_the_oldest_first() -> None:
+    """Every open order of every instrument, in the order of arrival."""
+    venue = exchange(XY, msgspec.structs.replace(XY, instrument="ZZ"))
+    do(venue, new("P-1"), new("P-2", instrument="ZZ"), new("P-3"))
+    out: list[Report] = []
+
+    venue.cancel_all(Code.STATE_HALTED, out)
+
+    assert [(r.order_id, r.exec_type, r.code) for r in out] == [
+        (f"P-{n}", ExecType.CANCELED, Code.STATE_HALTED) for n in (1, 2, 3)
+    ]
+    assert venue.open == {}
