@@ -25,7 +25,7 @@ from protocol.control import ControlBody, ControlReply, ControlRequest, EngineSt
 from protocol.errors import WojakError
 
 READY_S = 60.0
-DEDUP_KEYS_MAX = 4_000_000
+DEDUP_KEYS_MAX = 600_000
 
 
 class ServerDiedError(WojakError):

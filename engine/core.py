@@ -85,6 +85,7 @@ class Core:
                 self.controls.apply_adjusted(record)
             case ParamsSet():
                 self.state.set_params(params_decoder.decode(record.content), record.content_hash)
+                self.orders.take_params()
             case Started():
                 self._apply_started(now_ns, record)
             case _:
@@ -117,8 +118,8 @@ class Core:
             case Ordered():
                 order = command_decoder.decode(record.item.command)
                 assert isinstance(order, NewOrder)
-                permit = state.permit(record.source, record.item.principal)
-                decided = self.orders.decide_new(order, record.item, permit, now_ns, record.reference, None)
+                route = self.orders.find_route(state.permit(record.source, record.item.principal), order)
+                decided = self.orders.decide_new(order, record.item, route, now_ns, record.reference, None)
                 return isinstance(decided, NewDecision) and decided == record.decision
             case CancelRequested():
                 cancel = command_decoder.decode(record.item.command)

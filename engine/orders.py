@@ -68,6 +68,13 @@ class Orders:
         """Take the mode from the state; after the first record."""
         self._prefix = "P-" if self._state.mode is Mode.PAPER else ""
 
+    def take_params(self) -> None:
+        """Take what is the same for every order from the parameters; after they changed."""
+        params = self._state.params
+        assert params is not None
+        self._view.order_age_max_ns = params.order_age_max_ns
+        self._view.skew_max_ns = params.skew_max_ns
+
     def order_id(self, key: bytes, trading_date: int, leg: int = 0, attempt: int = 0) -> str:
         """Return the id of (account, client_order_id, leg, trading date, attempt) (DESIGN 6.7).
 
@@ -79,11 +86,32 @@ class Orders:
         order_id = self._prefix + key.hex() + self._suffix
         return f"{order_id}{leg:02x}{attempt:02x}" if leg or attempt else order_id
 
+    def find_route(self, permit: Permit | None, order: NewOrder) -> Route | Code:
+        """Return where the order goes, or why it goes nowhere.
+
+        Args:
+            permit: Of (source, principal); None = the source may not speak for the principal.
+            order: Its account, strategy and instrument.
+        """
+        if permit is None or not permit.may_trade(order.account, order.strategy):
+            return Code.AUTH_NOT_PERMITTED
+        state = self._state
+        if order.account not in state.accounts:
+            return Code.ACCOUNT_UNKNOWN
+        if order.strategy not in state.strategies:
+            return Code.STRATEGY_UNKNOWN
+        if order.instrument not in state.instruments:
+            return Code.INSTR_UNKNOWN
+        # A route is a look-up kept, no state of its own until an order is applied to it.
+        route = state.route(order.account, order.strategy, order.instrument)
+        permit.remember(route)
+        return route
+
     def decide_new(
         self,
         order: NewOrder,
         item: Item,
-        permit: Permit | None,
+        route: Route | Code,
         now_ns: int,
         reference: Reference | None,
         defer: RetryReason | None,
@@ -93,18 +121,14 @@ class Orders:
         Args:
             order: The command.
             item: How it came; its command's bytes are what the payload hash covers.
-            permit: Of (source, principal); None = the source may not speak for the principal.
+            route: What ``find_route`` found.
             now_ns: The batch's clock read, UTC nanoseconds.
             reference: Price the order is checked against; None = no fresh one.
             defer: Why new risk can't be taken now (drain, disk, session in RETRY); exits pass.
         """
-        key = (order.account, order.strategy, order.instrument)
-        route = permit.routes.get(key) if permit is not None else None
-        if route is None:
-            found = self._find_route(permit, key)
-            if not isinstance(found, Route):
-                return self._refuse_unrouted(order, item, found)
-            route = found
+        if type(route) is not Route:
+            assert isinstance(route, Code)
+            return self._refuse_unrouted(order, item, route)
         state = self._state
         dedup = state.dedup
         self._prepared = None
@@ -112,9 +136,9 @@ class Orders:
         slot = dedup.find(low, high)
         if slot >= 0:
             return self._decide_known(slot, item)
-        view = self._look(order, item, route, now_ns, reference)
+        view = self._look(order, item.created_at_ns, route, now_ns, reference)
         venue = state.venues[route.instrument.venue]
-        if defer is not None or dedup.is_full or not venue.ready:
+        if defer is not None or dedup.keys >= dedup.keys_max or not venue.ready:
             deferred = self._defer(view, venue, defer)
             if deferred is not None:
                 return deferred
@@ -155,7 +179,7 @@ class Orders:
             view = self._view
             if accepted:
                 route = state.route(order.account, order.strategy, order.instrument)
-                view = self._look(order, item, route, now_ns, record.reference)
+                view = self._look(order, item.created_at_ns, route, now_ns, record.reference)
         self._prepared = None
         payload = payload_hash(item.command)
         if slot < 0:
@@ -236,22 +260,6 @@ class Orders:
             state.dedup.set_state(order.slot, order.status)
         state.venues[order.route.instrument.venue].add(venue_seq, OutgoingKind.CANCEL, order, now_ns)
 
-    def _find_route(self, permit: Permit | None, key: tuple[str, str, str]) -> Route | Code:
-        account, strategy, instrument = key
-        state = self._state
-        if permit is None or not permit.may_trade(account, strategy):
-            return Code.AUTH_NOT_PERMITTED
-        if account not in state.accounts:
-            return Code.ACCOUNT_UNKNOWN
-        if strategy not in state.strategies:
-            return Code.STRATEGY_UNKNOWN
-        if instrument not in state.instruments:
-            return Code.INSTR_UNKNOWN
-        # A route is a look-up kept, no state of its own until an order is applied to it.
-        route = state.route(account, strategy, instrument)
-        permit.routes[key] = route
-        return route
-
     def _refuse_unrouted(self, order: NewOrder, item: Item, code: Code) -> NewDecision | Replay:
         if code is Code.AUTH_NOT_PERMITTED:
             return NewDecision(REJECTED, code, checks_passed=1, takes_key=False)
@@ -275,10 +283,9 @@ class Orders:
             return NewDecision(REJECTED, Code.ID_CONFLICT, checks_passed=ENVELOPE_CHECKS - 1, takes_key=False)
         return Replay(position, status)
 
-    def _look(self, order: NewOrder, item: Item, route: Route, now_ns: int, reference: Reference | None) -> View:
-        state = self._state
-        params = state.params
-        assert params is not None
+    def _look(
+        self, order: NewOrder, created_at_ns: int, route: Route, now_ns: int, reference: Reference | None
+    ) -> View:
         view = self._view
         view.route = route
         view.reference = reference
@@ -289,10 +296,8 @@ class Orders:
         view.price_e9 = order.price_e9
         view.reduce_only = order.reduce_only
         view.now_ns = now_ns
-        view.created_at_ns = item.created_at_ns
-        view.order_age_max_ns = params.order_age_max_ns
-        view.skew_max_ns = params.skew_max_ns
-        view.look(state.book)
+        view.created_at_ns = created_at_ns
+        view.look(self._state.book)
         return view
 
     def _defer(self, view: View, venue: VenueState, defer: RetryReason | None) -> Defer | NewDecision | None:

@@ -15,6 +15,7 @@ import msgspec
 
 from engine.orders import CHECKS_ALL, Defer, Replay
 from engine.parts import Parts
+from engine.state import Permit
 from market.table import reference
 from protocol.channels import Router
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
@@ -42,7 +43,7 @@ from protocol.session import (
     Welcome,
     sidecar_decoder,
 )
-from risk.gate.exposure import InstrumentState
+from risk.gate.exposure import InstrumentState, Route
 
 ACCEPTED: Final = OutcomeKind.ACCEPTED
 REJECTED: Final = OutcomeKind.REJECTED
@@ -60,8 +61,8 @@ class Session:
     """One open session."""
 
     __slots__ = (
-        "drained", "identity", "in_retry", "items", "outcomes", "replays", "retries", "retry_reason", "sidecar",
-        "source", "units",
+        "drained", "identity", "in_retry", "items", "outcomes", "permits", "replays", "retries", "retry_reason",
+        "sidecar", "source", "units",
     )  # fmt: skip
 
     def __init__(self, identity: bytes, source: str, sidecar: str) -> None:
@@ -71,6 +72,7 @@ class Session:
         self.in_retry = False
         self.drained = False
         self.units: dict[str, int] = {}
+        self.permits: dict[str, Permit] = {}  # parameters are fixed while a process runs
         self.items = 0  # in this turn
         self.outcomes: list[Outcome] = []
         self.replays: list[tuple[int, Item, Replay]] = []  # (index in outcomes, …): read after the sync
@@ -112,22 +114,31 @@ class Sidecars:
         return reference(self._table.read(instrument.index), now_ns, instrument.tick_age_max_ns)
 
     def receive(self, frames: list[tuple[bytes, bytes]], now_ns: int, defer: RetryReason | None) -> None:
-        """Decide everything that came in this turn."""
+        """Decide everything that came in this turn.
+
+        Decoding is a pass of its own: kept together, its code stays in the caches: 1 µs an order less.
+        """
+        try:
+            messages: list[SidecarMessage | None] = [_decode(body) for _, body in frames]
+        except msgspec.DecodeError:
+            messages = [self._decode_or_refuse(identity, body) for identity, body in frames]
         sessions = self._sessions
-        for identity, body in frames:
-            try:
-                message = _decode(body)
-            except msgspec.DecodeError as e:
-                self._refuse(identity, ByeReason.MALFORMED, str(e))
-                continue
-            if type(message) is not Submit:
+        for (identity, _), message in zip(frames, messages, strict=True):
+            if type(message) is Submit:
+                session = sessions.get(identity)
+                if session is None:
+                    self._refuse(identity, ByeReason.FENCED, "no session; say Hello")
+                else:
+                    self._submit(session, message, now_ns, defer)
+            elif message is not None:
                 self._receive_rare(identity, message)
-                continue
-            session = sessions.get(identity)
-            if session is None:
-                self._refuse(identity, ByeReason.FENCED, "no session; say Hello")
-                continue
-            self._submit(session, message, now_ns, defer)
+
+    def _decode_or_refuse(self, identity: bytes, body: bytes) -> SidecarMessage | None:
+        try:
+            return _decode(body)
+        except msgspec.DecodeError as e:
+            self._refuse(identity, ByeReason.MALFORMED, str(e))
+            return None
 
     def _submit(self, session: Session, submit: Submit, now_ns: int, defer: RetryReason | None) -> None:
         if not session.items:
@@ -157,26 +168,29 @@ class Sidecars:
                 self._cancel(session, item, command, now_ns)
 
     def _new(self, session: Session, item: Item, order: NewOrder, now_ns: int, defer: RetryReason | None) -> None:
-        state = self._state
-        source = session.source
-        permit = state.permits.get((source, item.principal)) or state.permit(source, item.principal)
-        instrument = state.instruments.get(order.instrument)
-        ref = None
-        if instrument is not None:
-            ref = reference(self._table.read(instrument.index), now_ns, instrument.tick_age_max_ns)
-        if session.in_retry:
-            defer = session.retry_reason
+        orders = self._core.orders
+        permit = session.permits.get(item.principal)
+        routes = permit.routes.get((order.account, order.strategy)) if permit is not None else None
+        route: Route | Code | None = routes.get(order.instrument) if routes is not None else None
         try:
-            decided = self._core.orders.decide_new(order, item, permit, now_ns, ref, defer)
+            if route is None:
+                route = orders.find_route(self._permit(session, item.principal), order)
+            ref = None
+            if type(route) is Route:
+                instrument = route.instrument
+                ref = reference(self._table.read(instrument.index), now_ns, instrument.tick_age_max_ns)
+            decided = orders.decide_new(
+                order, item, route, now_ns, ref, session.retry_reason if session.in_retry else defer
+            )
         except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
             self._poison(session, item, order.account, e, now_ns)
             return
         if type(decided) is NewDecision:
             writer = self._writer
             seq = writer.next_seq
-            record = Ordered(source, item, ref, decided, seq)
+            record = Ordered(session.source, item, ref, decided, seq)
             position = writer.append(record)
-            self._core.orders.apply_ordered(record, order, position, now_ns)
+            orders.apply_ordered(record, order, position, now_ns)
             kind = decided.kind
             if kind is ACCEPTED:
                 self._meters.accepted += 1
@@ -197,6 +211,13 @@ class Sidecars:
         else:
             assert type(decided) is Defer
             self._defer(session, item, decided)
+
+    def _permit(self, session: Session, principal: str) -> Permit | None:
+        """Return what the principal may do through this session's source, and keep it with the session."""
+        permit = self._state.permit(session.source, principal)
+        if permit is not None:
+            session.permits[principal] = permit
+        return permit
 
     def _cancel(self, session: Session, item: Item, command: CancelOrder, now_ns: int) -> None:
         source = session.source

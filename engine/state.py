@@ -117,14 +117,21 @@ class Halt(NamedTuple):
 
 
 class Permit:
-    """What one principal may do through one source; ``routes`` remembers what was found permitted."""
+    """What one principal may do through one source; ``routes`` remembers what was found permitted.
+
+    (account, strategy) → instrument → route: two small hot dicts, where one of all triples would be cold.
+    """
 
     __slots__ = ("accounts", "routes", "strategies")
 
     def __init__(self, principal: PrincipalParams) -> None:
         self.accounts = frozenset(principal.accounts)
         self.strategies = frozenset(principal.strategies)
-        self.routes: dict[tuple[str, str, str], Route] = {}
+        self.routes: dict[tuple[str, str], dict[str, Route]] = {}
+
+    def remember(self, route: Route) -> None:
+        """Keep a route that was found permitted, under names that every look-up of it shares."""
+        self.routes.setdefault((route.account.name, route.strategy.name), {})[route.instrument.name] = route
 
     def may_trade(self, account: str, strategy: str) -> bool:
         """Whether both are granted."""
