@@ -92,6 +92,7 @@ class Gateway:
         self._must_confirm = False
         self._reports_kept_max = reports_kept_max
         self._sent_report_seq = 0
+        self._held_seq = state.reports_durable
         self._sending_to_seq = 0
         self._messages: list[bytes] = []
         self._commands: list[VenueCommand] = []
@@ -278,6 +279,10 @@ class Gateway:
         if refusal := self._fence(welcome):
             self.end(refusal, mono_ns)
             return
+        if welcome.reports_durable < state.reports_durable:
+            was = f"{welcome.reports_durable}, expected at least {state.reports_durable}, once called durable"
+            self.end(f"an engine whose journal is old: reports durable to {was}", mono_ns)
+            return
         if welcome.reports_durable > state.report_seq:
             raise LogBehindError(str(self.log.folder), welcome.reports_durable, state.report_seq)
         if welcome.epoch != state.epoch:
@@ -285,8 +290,8 @@ class Gateway:
             self.log.append(taken)
             self.log.sync()
             state.apply(taken)
-        state.forget(max(welcome.reports_durable, state.reports_durable))
-        self._sent_report_seq = state.reports_durable
+        # Nothing is forgotten on a welcome's word alone: only ReportsDurable is sent after the engine's sync.
+        self._sent_report_seq = self._held_seq = welcome.reports_durable
         self._lease_ns = welcome.lease_ms * MS
         self.phase = Phase.WELCOMED
         self.sessions += 1
@@ -308,8 +313,9 @@ class Gateway:
                 "in READY", mono_ns
             )  # fmt: skip
             return
-        if len(self.state.kept) >= self._reports_kept_max:
-            self.end(f"{len(self.state.kept)} reports that the engine has not made durable", mono_ns)
+        unheld = self.state.report_seq - self._held_seq
+        if unheld >= self._reports_kept_max:
+            self.end(f"{unheld} reports that the engine has not made durable", mono_ns)
             return
         expected = self._received_seq + 1
         add = self._commands.append
@@ -329,6 +335,7 @@ class Gateway:
             self.end(f"reports durable to {report_seq}, the last one is {self.state.report_seq}", mono_ns)
         elif report_seq > self.state.reports_durable:
             self.state.forget(report_seq)
+            self._held_seq = max(self._held_seq, report_seq)
 
     def _add(self, reports: list[Report]) -> None:
         encode = _encoder.encode

@@ -249,6 +249,37 @@ def test_an_engine_that_knows_more_reports_than_the_log_stops_the_start(stage: S
     assert (caught.value.engine_seq, caught.value.log_seq) == (5, 0)
 
 
+def test_an_engine_that_forgot_durable_reports_is_refused(stage: Stage) -> None:
+    """What one engine called durable another of the same shard can't ask for again: its journal is old."""
+    stage.start()
+    stage.feed(*stage.ticks.book())
+    stage.ready()
+    stage.order(new(1, "P-1"))
+    stage.durable(1)
+    stage.engine.send(VenueBye(ByeReason.STOPPING))
+
+    stage.greet(epoch=2, durable=0)
+    stage.until(lambda: "journal is old" in stage.loop.gateway.ended_because)
+
+    assert stage.engine.count(GatewayReady) == 1
+
+
+def test_a_welcome_alone_forgets_nothing(stage: Stage) -> None:
+    """An engine that welcomes and dies before its sync gets the reports again from its next life."""
+    stage.start()
+    stage.feed(*stage.ticks.book())
+    stage.ready()
+    stage.order(new(1, "P-1"))
+    stage.engine.send(VenueBye(ByeReason.STOPPING))
+    stage.ready(durable=1)
+    stage.engine.send(VenueBye(ByeReason.STOPPING))
+    stage.engine.reports.clear()
+
+    stage.ready(epoch=2, durable=0)
+
+    assert kinds(stage.engine.reports) == [("P-1", "NEW")]
+
+
 def test_the_lease_is_renewed_without_traffic(stage: Stage) -> None:
     """A Confirm goes out at least every third of the lease."""
     stage.start()
