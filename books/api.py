@@ -34,6 +34,7 @@ from books.store import FILTERS, LIMIT_MAX
 from books.views import BreachView, OrderView, PositionView, TradeView, View, view
 from protocol.errors import ConfigError, StoreError, WojakError
 from runtime import clock, logs
+from runtime.signals import StopSignal
 
 API_VERSION: Final = "1"
 _NS_PER_MS: Final = 1_000_000
@@ -358,11 +359,12 @@ def create_app(settings: ApiSettings) -> Litestar:
 
 
 def run(settings: ApiSettings) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT, then return.
 
     Raises:
         ConfigError: If the address can't be taken.
     """
+    stop = StopSignal()
     with _listen(settings) as listener:
         config = uvicorn.Config(
             create_app(settings),
@@ -372,7 +374,20 @@ def run(settings: ApiSettings) -> None:
             access_log=False,
             timeout_graceful_shutdown=_SHUTDOWN_S,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, stop).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends in order. uvicorn raises the signal again when it is done; ``stop``'s handler takes it, not the default."""
+
+    def __init__(self, config: uvicorn.Config, stop: StopSignal) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, unless asked to stop before uvicorn listened for it."""
+        self.should_exit = self._stop.is_set
+        await super().startup(sockets)
 
 
 def _listen(settings: ApiSettings) -> socket.socket:

@@ -49,7 +49,7 @@ TABLES: Final = {
             frozenset({"value_e9", "cost_e18", "cum_quantity_e9", "filled_e9"}),
             (),
             (("account", "is_open"), ("account", "strategy"), ("account", "instrument"), ("account",), ("day",),
-             ("code",), ("is_open",), ()),
+             ("code",), ("is_open",), ("order_id",), ()),
         ),
         Table(
             "trades",

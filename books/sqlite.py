@@ -130,6 +130,11 @@ class SqliteStore:
         found = self._select("orders", "account = ? AND client_order_id = ?", (account, client_order_id))
         return found[0][1] if found else None
 
+    def find_order_id(self, order_id: str) -> OrderRow | None:
+        """See ``Reader.find_order_id``."""
+        found = self._select("orders", "order_id = ? ORDER BY accepted_seq DESC LIMIT 1", (order_id,))
+        return found[0][1] if found else None
+
     def find_position(self, account: str, instrument: str) -> PositionRow | None:
         """See ``Reader.find_position``."""
         found = self._select("positions", "account = ? AND instrument = ?", (account, instrument))

@@ -98,6 +98,9 @@ class Reader(Protocol):
     def find_order(self, account: str, client_order_id: str) -> OrderRow | None:
         """Return the order with this key."""
 
+    def find_order_id(self, order_id: str) -> OrderRow | None:
+        """Return the newest order with the engine's own id, which refusals may lack."""
+
     def find_position(self, account: str, instrument: str) -> PositionRow | None:
         """Return the position with this key."""
 

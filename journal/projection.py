@@ -14,7 +14,7 @@ from journal.errors import ProjectionError
 from journal.rows import BreachRow, OrderRow, PositionRow, TradeRow
 from protocol.codes import TERMINAL, Code, ExecType, Mode, OrderStatus, ReferenceSource, Scope, Side
 from protocol.events import AdjustEvent, OrderEvent, StatusEvent, TradeEvent, events_of
-from protocol.records import Controlled, Record, ReportDecision, Started
+from protocol.records import Controlled, Queried, Record, ReportDecision, Started
 from protocol.session import Facts
 from protocol.units import INT64_MAX
 
@@ -28,6 +28,9 @@ class Lookup(Protocol):
     def find_order(self, account: str, client_order_id: str) -> OrderRow | None:
         """Return the order as last stored."""
 
+    def find_order_id(self, order_id: str) -> OrderRow | None:
+        """Return the order with the engine's own id as last stored."""
+
     def find_position(self, account: str, instrument: str) -> PositionRow | None:
         """Return the position as last stored."""
 
@@ -36,6 +39,9 @@ class NothingStored:
     """The lookup of a projection that begins at the first record and is taken once, at the end."""
 
     def find_order(self, account: str, client_order_id: str) -> OrderRow | None:
+        """Return None."""
+
+    def find_order_id(self, order_id: str) -> OrderRow | None:
         """Return None."""
 
     def find_position(self, account: str, instrument: str) -> PositionRow | None:
@@ -75,6 +81,7 @@ class Projection:
         self.ledger = state.ledger
         self.trading_date = state.trading_date
         self._open: dict[tuple[str, str], OrderRow] = {}
+        self._open_ids: dict[str, OrderRow] = {}
         self._positions: dict[tuple[str, str], PositionRow] = {}
         self._changed_orders: dict[tuple[str, str], OrderRow] = {}
         self._changed_positions: dict[tuple[str, str], PositionRow] = {}
@@ -110,6 +117,8 @@ class Projection:
                 self._on_adjust(event)
         if isinstance(record, Controlled) and record.resolved is not None:
             self._on_resolved(seq, now_ns, record.resolved)
+        elif isinstance(record, Queried):
+            self._on_queried(seq, now_ns, record)
         self.seq = seq
 
     def take(self) -> Changes:
@@ -202,6 +211,15 @@ class Projection:
         position.fill(added_e9 if resolved.side is Side.BUY else -added_e9, price_e9, resolved.position_e9)
         self._keep_position(position, seq, now_ns)
 
+    def _on_queried(self, seq: int, now_ns: int, record: Queried) -> None:
+        """Sent, and nobody has answered: UNKNOWN until a report says what they are."""
+        for order_id, _ in record.queries:
+            row = self._open_ids.get(order_id) or self._lookup.find_order_id(order_id)
+            if row is None:
+                raise ProjectionError(seq, f"queries order {order_id!r}, never accepted")
+            row.seq, row.updated_at_ns, row.status = seq, now_ns, OrderStatus.UNKNOWN
+            self._keep_order(row)
+
     # Rows
 
     def _order(self, seq: int, account: str, client_order_id: str) -> OrderRow:
@@ -215,9 +233,10 @@ class Projection:
         key = (row.account, row.client_order_id)
         self._changed_orders[key] = row
         if row.is_open:
-            self._open[key] = row
+            self._open[key] = self._open_ids[row.order_id] = row
         else:
             self._open.pop(key, None)
+            self._open_ids.pop(row.order_id, None)
 
     def _set_status(self, row: OrderRow, status: OrderStatus, leaves_e9: int, cum_e9: int) -> None:
         row.status = status

@@ -47,6 +47,7 @@ class StoreContract:
             assert sorted(map(repr, rows)) == sorted(map(repr, getattr(changes, kind)))
         for row in changes.orders:
             assert store.find_order(row.account, row.client_order_id) == row
+            assert row.order_id == "" or store.find_order_id(row.order_id) == row
         for position in changes.positions:
             assert store.find_position(position.account, position.instrument) == position
 

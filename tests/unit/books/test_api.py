@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from books.api import create_app, run
@@ -304,3 +308,26 @@ def test_a_port_in_use_is_named(place: Place) -> None:
 def test_recovery_is_not_needed_to_read(place: Place) -> None:
     """The API holds no lock: an engine may start beside it."""
     assert recover(place.journal, None, SMALL).next_seq == 8
+
+
+def test_the_process_serves_and_leaves_with_0(place: Place) -> None:
+    """The real server on a real port answers, and ends in order when it is asked to."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = (
+        "import msgspec, sys; from books.settings import ApiSettings; from books.api import run; "
+        "run(msgspec.json.decode(sys.argv[1], type=ApiSettings))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, msgspec.json.encode(place.settings(port=port)).decode()],
+        env={"PATH": "/usr/bin", "PYTHONPATH": str(Path(__file__).parents[3])},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        transport = httpx.HTTPTransport(retries=20)  # each retry of a refused connection waits longer
+        with httpx.Client(transport=transport, base_url=f"http://127.0.0.1:{port}") as client:
+            assert client.get("/v1/orders/demo/o0").json()["order"]["quantity"] == "0.01"
+    finally:
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
 from books import projector as projector_module
@@ -186,8 +188,6 @@ def _books_process(settings: WriterSettings, **environment: str) -> subprocess.P
         "import msgspec, sys; from books.settings import WriterSettings; from books.writer import run; "
         "run(msgspec.json.decode(sys.argv[1], type=WriterSettings))"
     )
-    import msgspec
-
     return subprocess.Popen(
         [sys.executable, "-c", code, msgspec.json.encode(settings).decode()],
         env={"PATH": "/usr/bin", "PYTHONPATH": str(Path(__file__).parents[3]), **environment},
@@ -240,14 +240,10 @@ class _Stop:
     """A stop signal that a test sets."""
 
     def __init__(self) -> None:
-        import os
-
         self.fd, self._write = os.pipe2(os.O_NONBLOCK)
         self.is_set = False
 
     def set(self) -> None:
-        import os
-
         self.is_set = True
         os.write(self._write, b"\0")
 

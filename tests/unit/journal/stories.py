@@ -24,6 +24,7 @@ from protocol.records import (
     ControlAction,
     Controlled,
     EngineCancel,
+    Queried,
     Record,
     ReportDecision,
     Reported,
@@ -80,7 +81,8 @@ class Story:
     def write(self, steps: int) -> list[Record]:
         """Return the records of ``steps`` random steps."""
         actions = [self._new, self._new, self._ack, self._fill, self._fill, self._fill, self._cancel, self._cancelled,
-                   self._refuse, self._adjust, self._kill, self._resolve, self._late_send]  # fmt: skip
+                   self._refuse, self._adjust, self._kill, self._resolve, self._late_send,
+                   self._query, self._answer]  # fmt: skip
         for _ in range(steps):
             self.random.choice(actions)()
         return self.records
@@ -184,6 +186,16 @@ class Story:
                     ControlAction.RESOLVE, Scope.GLOBAL, f"P-demo-{name}", "op", "called them", False, [], resolved
                 )
             )
+
+    def _query(self) -> None:
+        if name := self._pick(OrderStatus.PENDING_NEW, OrderStatus.NEW, OrderStatus.PENDING_CANCEL):
+            self.status[name] = OrderStatus.UNKNOWN
+            self.records.append(Queried("sandbox", [(f"P-demo-{name}", 9)]))
+
+    def _answer(self) -> None:
+        if name := self._pick(OrderStatus.UNKNOWN):
+            decision = self._decision(name, OrderStatus.NEW, self._leaves(name))
+            self.records.append(reported(report(name, exec_type=ExecType.ORDER_STATUS), decision))
 
     def _late_send(self) -> None:
         if name := self._pick(OrderStatus.PENDING_NEW):

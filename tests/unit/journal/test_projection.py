@@ -7,13 +7,24 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from journal.errors import ProjectionError
 from journal.projection import Changes, NothingStored, Projection, State
 from journal.rows import OrderRow, PositionRow, avg_price_e9
-from protocol.codes import Code, ExecType, OrderStatus, OutcomeKind, Side
+from protocol.codes import Code, ExecType, OrderStatus, OutcomeKind, Scope, Side
 from protocol.orders import CancelOrder
-from protocol.records import CancelDecision, CancelRequested, Record, ReportDecision, ReportEffect
+from protocol.records import (
+    CancelDecision,
+    CancelRequested,
+    ControlAction,
+    Controlled,
+    EngineCancel,
+    Queried,
+    Record,
+    ReportDecision,
+    ReportEffect,
+)
 from tests.unit.journal.samples import E9, cancel, item, ordered
 from tests.unit.journal.stories import STARTED, Story, report, reported
 
@@ -63,8 +74,6 @@ class _Rows:
         self.positions: dict[tuple[str, str], tuple[object, ...]] = {}
 
     def keep(self, changes: Changes) -> None:
-        from msgspec.structs import astuple
-
         self.orders |= {(r.account, r.client_order_id): astuple(r) for r in changes.orders}
         self.positions |= {
             (r.account, r.instrument): (*astuple(r)[:6], dict(r.fees_e9), r.updated_at_ns) for r in changes.positions
@@ -73,6 +82,10 @@ class _Rows:
     def find_order(self, account: str, client_order_id: str) -> OrderRow | None:
         found = self.orders.get((account, client_order_id))
         return OrderRow(*found) if found else None  # type: ignore[arg-type]
+
+    def find_order_id(self, order_id: str) -> OrderRow | None:
+        rows = [OrderRow(*found) for found in self.orders.values()]  # type: ignore[arg-type]
+        return next((row for row in rows if row.order_id == order_id), None)
 
     def find_position(self, account: str, instrument: str) -> PositionRow | None:
         found = self.positions.get((account, instrument))
@@ -181,15 +194,19 @@ def test_an_engines_cancel_leaves_leaves_alone() -> None:
     records = Story(Random(3))
     records._new()
     records._ack()
-    from protocol.codes import Scope
-    from protocol.records import ControlAction, Controlled, EngineCancel
-
     kill = Controlled(
         ControlAction.KILL, Scope.GLOBAL, "", "op", "", False, [EngineCancel("demo", "o0", "P-demo-o0", 9, 0, Code.OK)]
     )
     (row,) = _project([*records.records, kill]).orders
 
     assert (row.status, row.leaves_quantity_e9) == (OrderStatus.PENDING_CANCEL, records.quantity["o0"])
+
+
+def test_an_order_nobody_answered_for_is_unknown() -> None:
+    """A query makes the order UNKNOWN and open, found by the engine's own id."""
+    (row,) = _project([STARTED, ordered("a"), Queried("sandbox", [("P-demo-a", 2)])]).orders
+
+    assert (row.status, row.is_open, row.seq) == (OrderStatus.UNKNOWN, True, 3)
 
 
 def test_a_time_beyond_int64_is_kept_at_its_bound() -> None:
