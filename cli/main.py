@@ -22,27 +22,30 @@ app = App(
     "`wojak order buy BTCUSDT 0.01 --limit 62000`.",
     help_format="markdown",
 )
-app.command("cli.init:init", help="Write a commented wojak.toml to start from.", group=RUN)
-app.command("cli.up:up", help="Start and supervise everything; Ctrl-C drains.", group=RUN)
-app.command("cli.demo:app", help="Send the demonstration flow by itself.", name="demo", group=RUN)
-app.command("cli.order:app", help="Send an order, cancel one, trace one.", name="order", group=TRADE)
-app.command("cli.orders:app", help="List orders; resolve one that nobody answers for.", name="orders", group=TRADE)
-app.command("cli.control:kill", help="Halt a scope and cancel its open orders.", group=BRAKE)
-app.command("cli.control:halt", help="Refuse new orders of a scope.", group=BRAKE)
-app.command("cli.control:reduce_only", help="Take only what reduces positions.", name="reduce-only", group=BRAKE)
-app.command("cli.control:resume", help="Lift a halt; confirm the clock.", group=BRAKE)
-app.command("cli.status:status", help="How the engine, venue and books are.", group=LOOK)
-app.command("cli.ticks:app", help="Look into a recording, or play it.", name="ticks", group=LOOK)
-app.command("cli.journal:app", help="Read the journal, or decide it again.", name="journal", group=LOOK)
-app.command("cli.init:schema", help="JSON Schema of orders and answers.", group=LOOK)
-app.command("cli.verify:verify", help="Sent = outcomes, none lost, none twice, books = journal.", group=PROVE)
-app.command("cli.chaos:app", help="Kill -9 a process and see it come back.", name="chaos", group=PROVE)
-app.command("cli.bench:bench", help="Measure, each figure beside its floor.", group=PROVE)
-app.command("cli.docs:docs", help="Write docs/reference from the code.", group=PROVE)
+app.command("cli.init:init", group=RUN)
+app.command("cli.up:up", group=RUN)
+app.command("cli.demo:app", name="demo", group=RUN)
+app.command("cli.order:app", name="order", group=TRADE)
+app.command("cli.orders:app", name="orders", group=TRADE)
+app.command("cli.control:kill", group=BRAKE)
+app.command("cli.control:halt", group=BRAKE)
+app.command("cli.control:reduce_only", name="reduce-only", group=BRAKE)
+app.command("cli.control:resume", group=BRAKE)
+app.command("cli.status:status", group=LOOK)
+app.command("cli.ticks:app", name="ticks", group=LOOK)
+app.command("cli.journal:app", name="journal", group=LOOK)
+app.command("cli.init:schema", group=LOOK)
+app.command("cli.verify:verify", group=PROVE)
+app.command("cli.chaos:app", name="chaos", group=PROVE)
+app.command("cli.bench:bench", group=PROVE)
+app.command("cli.docs:docs", group=PROVE)
 
 
 def main() -> int:
     """Run the command line; an error the operator can act on is one clear message, never a traceback."""
+    if not sys.argv[1:] or sys.argv[1] in {"--help", "-h"}:  # the list shows each command's first sentence
+        for name in app:
+            app[name]
     try:
         result = app(result_action="return_value")
     except ConfigError as e:
