@@ -159,13 +159,15 @@ class SidecarLoop:
         session = self.session
         while True:
             most, most_reserved = session.room(reserved=False), session.room(reserved=True)
-            if most_reserved == 0:
+            if (most_reserved if self._source.tells_reserved else most) == 0:
                 await self._wait_change()
                 continue
             deliveries = await self._source.receive(most, most_reserved)
             failpoints.hit("sidecar.after_receive")
             self._take(deliveries)
             self._pump()
+            if not deliveries:
+                await asyncio.sleep(0)  # a source that had nothing after all does not starve the rest
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         now_ns = time.monotonic_ns()

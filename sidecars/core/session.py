@@ -114,8 +114,8 @@ class EngineSession:
         self._jitter = jitter
         self._take_instance()
         self.state = State.AWAY
-        self._epoch = 0
-        self._mode = Mode.PAPER
+        self.epoch = 0
+        self.mode = Mode.PAPER
         self.credits = 0
         self.reserved_credits = 0
         self.welcomes = 0
@@ -124,7 +124,7 @@ class EngineSession:
         self.is_draining = False
         self.is_stopping = False
         self.in_retry = False
-        self._fault = ""
+        self.fault = ""
         self.ended: list[Settlement] = []
         self._pending = Pending()
         self._control: list[SidecarMessage] = []
@@ -157,21 +157,6 @@ class EngineSession:
     def why_closed(self) -> Why:
         """Why not."""
         return Why.DRAINING if self.is_draining or self.is_stopping else Why.ENGINE_AWAY
-
-    @property
-    def fault(self) -> str:
-        """What the engine last complained of, or was refused for; empty when nothing."""
-        return self._fault
-
-    @property
-    def mode(self) -> Mode:
-        """The engine's mode."""
-        return self._mode
-
-    @property
-    def epoch(self) -> int:
-        """The engine's epoch; 0 before the first session."""
-        return self._epoch
 
     def room(self, *, reserved: bool) -> int:
         """Return how many more deliveries are taken now."""
@@ -292,15 +277,15 @@ class EngineSession:
         try:
             self._fence.require_newest(message.shard, message.epoch, message.instance)
         except FencedError as e:
-            self._fault = str(e)
+            self.fault = str(e)
             self._faults += 1
             self._pending.unanswered_again()
             self.state = State.REFUSED
             self._hello_due_ns = now_ns + self._backoff_ns()
             return
-        self._fault = ""
+        self.fault = ""
         self.welcomes += 1
-        self._epoch, self._mode = message.epoch, message.mode
+        self.epoch, self.mode = message.epoch, message.mode
         self.credits, self.reserved_credits = message.credits, message.reserved_credits
         self._pending.unanswered_again()
         self.in_retry = False
@@ -329,7 +314,7 @@ class EngineSession:
             verb = Verb.DEAD_LETTER if is_for_people(outcome) else Verb.ACCEPT
             self.ended.append(
                 Settlement(
-                    entry.delivery, verb, outcome, mode=self._mode, durable_after_ns=message.durable_after_ns,
+                    entry.delivery, verb, outcome, mode=self.mode, durable_after_ns=message.durable_after_ns,
                     submitted_mono_ns=entry.submitted_ns, answered_mono_ns=now_ns,
                 )
             )  # fmt: skip
@@ -353,7 +338,7 @@ class EngineSession:
         self.start_drain(message.within_ms, now_ns)
 
     def _on_bye(self, message: Bye, now_ns: int) -> None:
-        self._fault = f"engine ended the session: {message.reason.name} {message.text}".rstrip()
+        self.fault = f"engine ended the session: {message.reason.name} {message.text}".rstrip()
         self._faults += 1
         if message.reason is ByeReason.FENCED:
             self._take_instance()

@@ -140,6 +140,7 @@ class Source(Protocol):
 
     name: str
     lease_extend_ms: int  # what one extension gives; 0 = leases can't be extended
+    tells_reserved: bool  # whether it knows cancels and exits before it receives them, and so may use the reserve
 
     async def open(self, flow: Flow) -> None:
         """Connect or listen.

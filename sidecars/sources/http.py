@@ -83,6 +83,7 @@ class HttpSource:
     """The HTTP source. Handlers queue deliveries, ``receive`` hands on what is queued, ``settle`` lets them answer."""
 
     lease_extend_ms = 0
+    tells_reserved = True
 
     def __init__(self, settings: HttpSettings, metrics: Metrics) -> None:
         """Read the keys; nothing listens before ``open``.
