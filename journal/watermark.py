@@ -94,6 +94,7 @@ class WatermarkReader:
     def __init__(self, folder: Path) -> None:
         self._path = watermark_path(folder)
         self._map: mmap.mmap | None = None
+        self._inode = 0
 
     def read(self) -> Watermark:
         """Return the newest watermark; an empty one before the journal was ever started.
@@ -101,9 +102,9 @@ class WatermarkReader:
         A slot caught in the middle of a write is read again; if it stays torn, its writer died there
         and the older slot holds.
         """
-        if self._map is None and not self._open():
+        self._open_if_new()
+        if self._map is None:
             return Watermark()
-        assert self._map is not None
         newest = Watermark()
         for _ in range(READ_TRIES):
             newest, whole = _newest(self._map[: 2 * SLOT_BYTES])
@@ -111,18 +112,21 @@ class WatermarkReader:
                 break
         return newest
 
-    def _open(self) -> bool:
+    def _open_if_new(self) -> None:
+        """Map the file, also one that took its place: a removed watermark is made anew at the next start."""
         try:
+            if self._map is not None and self._path.stat().st_ino == self._inode:
+                return
             fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return False
+            return
         try:
-            if os.fstat(fd).st_size < FILE_BYTES:
-                return False
-            self._map = mmap.mmap(fd, FILE_BYTES, prot=mmap.PROT_READ)
+            stat = os.fstat(fd)
+            if stat.st_size >= FILE_BYTES:
+                self.close()
+                self._map, self._inode = mmap.mmap(fd, FILE_BYTES, prot=mmap.PROT_READ), stat.st_ino
         finally:
             os.close(fd)
-        return True
 
     def close(self) -> None:
         """Unmap."""

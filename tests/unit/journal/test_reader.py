@@ -119,7 +119,6 @@ def test_a_reader_whose_records_were_cut_stops(tmp_path: Path) -> None:
     segments(tmp_path)[0].write_bytes(kept)
     watermark_path(tmp_path).unlink()
     write_batches(tmp_path, [clocked(7), clocked(8)])
-    reader._watermark = WatermarkReader(tmp_path)
 
     with pytest.raises(JournalCutError):
         reader.poll()
