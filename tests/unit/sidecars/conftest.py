@@ -156,6 +156,18 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     assert faults == []
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A stage that is open for all tests of a module which leave no trace at the engine."""
+    stage = Stage(tmp_path_factory.mktemp("stage"))
+    stage.engine()
+    stage.start().wait_open()
+    yield stage
+    items = len(stage.journal.items)
+    stage.close()
+    assert items == 0
+
+
 @pytest.fixture
 def running(stage: Stage) -> Stage:
     """A stage with an engine and an open sidecar."""

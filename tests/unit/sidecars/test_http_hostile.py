@@ -62,21 +62,21 @@ def with_field(name: str, value: bytes) -> bytes:
     ],
     ids=lambda value: value[:48].decode("latin-1") if isinstance(value, bytes) else None,
 )
-def test_a_wrong_body_is_400_and_names_the_field(running: Stage, body: bytes, field: str) -> None:
+def test_a_wrong_body_is_400_and_names_the_field(shared: Stage, body: bytes, field: str) -> None:
     """Field, value and expectation stand in the one error shape; the engine hears nothing."""
-    answer = running.post(body)
+    answer = shared.post(body)
 
     error = ErrorResponse(**answer.json()).error
     assert answer.status_code == 400
     assert isinstance(error, dict)
     assert (error["code"], error["field"]) == ("FIELD", field)
     assert "expected" in error["text"]
-    assert running.journal.items == []
+    assert shared.journal.items == []
 
 
-def test_nan_is_no_json(running: Stage) -> None:
+def test_nan_is_no_json(shared: Stage) -> None:
     """A bare NaN is refused as malformed."""
-    assert running.post(with_field("quantity", b"NaN")).status_code == 400
+    assert shared.post(with_field("quantity", b"NaN")).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -95,20 +95,20 @@ def test_nan_is_no_json(running: Stage) -> None:
     ],
 )
 def test_wrong_paths_and_methods_have_the_same_shape(
-    running: Stage, method: str, path: str, status: int, code: str
+    shared: Stage, method: str, path: str, status: int, code: str
 ) -> None:
     """404 and 405 come in the one error shape, 405 with Allow."""
-    answer = httpx.request(method, f"{running.url}{path}", content=b"{}")
+    answer = httpx.request(method, f"{shared.url}{path}", content=b"{}")
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert status != 405 or answer.headers["allow"]
-    assert running.journal.items == []
+    assert shared.journal.items == []
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
-def test_only_json_is_taken(running: Stage, kind: str) -> None:
+def test_only_json_is_taken(shared: Stage, kind: str) -> None:
     """415 says what was expected; a browser form can't place an order."""
-    answer = httpx.post(f"{running.url}/v1/orders", content=BODY, headers={"content-type": kind})
+    answer = httpx.post(f"{shared.url}/v1/orders", content=BODY, headers={"content-type": kind})
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (415, "CONTENT_TYPE")
 
@@ -125,7 +125,7 @@ def _peak_rss_kib() -> int:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_ten_mebibytes_are_413_without_being_held(running: Stage, chunked: bool) -> None:
+def test_ten_mebibytes_are_413_without_being_held(shared: Stage, chunked: bool) -> None:
     """Declared or chunked, the body is thrown away as it comes, and the client sees the answer."""
     block = b"x" * 65536
     blocks = 160
@@ -138,20 +138,20 @@ def test_ten_mebibytes_are_413_without_being_held(running: Stage, chunked: bool)
     if not chunked:
         headers["content-length"] = str(blocks * len(block))
     before = _peak_rss_kib()
-    answer = httpx.post(f"{running.url}/v1/orders", content=stream(), headers=headers)  # type: ignore[arg-type]
+    answer = httpx.post(f"{shared.url}/v1/orders", content=stream(), headers=headers)  # type: ignore[arg-type]
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "BODY_TOO_LARGE")
     assert answer.headers["connection"] == "close"
     assert _peak_rss_kib() - before < 8192
 
 
-def test_a_client_that_asks_first_is_told_before_it_sends(running: Stage) -> None:
+def test_a_client_that_asks_first_is_told_before_it_sends(shared: Stage) -> None:
     """Expect: 100-continue with too large a body is answered 413 at once."""
     head = (
         b"POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nexpect: 100-continue\r\n"
         b"content-length: %d\r\n\r\n" % (BODY_BYTES_MAX + 1)
     )
-    assert running.raw(head).startswith(b"HTTP/1.1 413 ")
+    assert shared.raw(head).startswith(b"HTTP/1.1 413 ")
 
 
 def test_the_largest_body_is_read(running: Stage) -> None:
@@ -190,20 +190,20 @@ def test_a_slow_answer_is_no_slow_client(stage: Stage) -> None:
     assert stage.send(1).status_code == 503
 
 
-def test_an_endless_head_is_ended(running: Stage) -> None:
+def test_an_endless_head_is_ended(shared: Stage) -> None:
     """Headers past 16 KiB are 431, whatever follows."""
-    answer = running.raw(b"POST /v1/orders HTTP/1.1\r\nhost: x\r\n", *[b"x-a: " + b"b" * 4000 + b"\r\n"] * 6)
+    answer = shared.raw(b"POST /v1/orders HTTP/1.1\r\nhost: x\r\n", *[b"x-a: " + b"b" * 4000 + b"\r\n"] * 6)
 
     assert answer.startswith(b"HTTP/1.1 431 ")
 
 
-def test_ambiguous_lengths_are_refused(running: Stage) -> None:
+def test_ambiguous_lengths_are_refused(shared: Stage) -> None:
     """Content-Length beside Transfer-Encoding is how requests are smuggled."""
-    answer = running.raw(
+    answer = shared.raw(
         b"POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
     )
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert running.journal.items == []
+    assert shared.journal.items == []
 
 
 def test_connections_are_bounded(stage: Stage) -> None:

@@ -101,7 +101,7 @@ class Running:
         settings = LoopSettings(
             engine_endpoint=endpoint,
             state_file=str(folder / "epochs"),
-            session=SessionSettings(),
+            session=SessionSettings(answer_ms=600),
             drain_ms=1000,
         )
         self.loop = SidecarLoop(settings, self.broker, self.metrics)
