@@ -60,6 +60,7 @@ class Control:
         self._core = parts.core
         self._state = parts.core.state
         self._writer = parts.writer
+        self._make_room = parts.make_room
         self._meters = parts.meters
         self._table = parts.table
         self._token = _read_token(Path(parts.settings.token_file))
@@ -136,6 +137,7 @@ class Control:
             seq = self._writer.next_seq
             self._core.apply(seq, now_ns, self._writer.append(record), record)
             cancels += len(record.cancels)
+            self._make_room(now_ns)
         where = body.scope.name.lower() + (f" {body.key}" if body.key else "")
         return ControlReply(True, f"{where}: {body.action}", seq=seq, cancels=cancels)
 

@@ -86,6 +86,7 @@ class Gateways:
         self._writer = parts.writer
         self._meters = parts.meters
         self._alarm = parts.alarm
+        self._make_room = parts.make_room
         self._router = router
         self._reference_of = reference_of
         self._sessions: dict[bytes, GatewaySession] = {}
@@ -109,6 +110,7 @@ class Gateways:
                 self._bye(identity, ByeReason.FENCED, "no session; say GatewayHello", now_ns)
                 continue
             self._receive(session, message, now_ns, monotonic_ns)
+            self._make_room(now_ns)
 
     def _receive(self, session: GatewaySession, message: GatewayMessage, now_ns: int, monotonic_ns: int) -> None:
         if isinstance(message, GatewayLeave):
@@ -231,6 +233,7 @@ class Gateways:
         self._append(self._core.reports.decide_send(order, outgoing.seq, now_ns, ref), now_ns)
 
     def _append(self, record: Record, now_ns: int) -> None:
+        self._make_room(now_ns)
         seq = self._writer.next_seq
         position = self._writer.append(record)
         self._core.apply(seq, now_ns, position, record)

@@ -50,7 +50,10 @@ class EngineLoop:
         self._meters = Meters()
         self._table = TableReader.open(Path(settings.table_path))
         self._records = RecordReader(Path(settings.journal_dir))
-        parts = Parts(settings, self._core, self._writer, self._records, self._table, self._meters, self._alarm)
+        self._frames: list[bytes] = []  # synced in this turn, not yet published
+        parts = Parts(
+            settings, self._core, self._writer, self._records, self._table, self._meters, self._alarm, self._make_room
+        )
         self._context = Context()
         hwm = settings.credits + settings.reserved_credits + 64
         self._control_router = Router(self._context, settings.control_endpoint, 64)
@@ -133,27 +136,32 @@ class EngineLoop:
 
     def _finish(self, now_ns: int) -> None:
         """Sync the batch, then let out what it holds (DESIGN 6.1)."""
-        writer = self._writer
-        frame = b""
-        if writer.buffered_records:
-            self._core.state.last_ns = now_ns
-            before_sync_ns = time.monotonic_ns()
-            frame = writer.commit(now_ns)
-            durable_ns = time.monotonic_ns()
-            failpoints.hit("engine.after_sync")
-            self._meters.sync.record(durable_ns - before_sync_ns)
-            if self.sidecars.items:
-                self._meters.receive_to_durable.record(durable_ns - self._received_ns, self.sidecars.items)
-        else:
-            durable_ns = self._received_ns
+        durable_ns = self._commit(now_ns) if self._writer.buffered_records else self._received_ns
+        if self.sidecars.items:
+            self._meters.receive_to_durable.record(durable_ns - self._received_ns, self.sidecars.items)
         if self.gateways.send(now_ns, self._received_ns):
             failpoints.hit("engine.after_venue_send")
         if self.sidecars.items:
             self.sidecars.answer(durable_ns - self._received_ns)
             failpoints.hit("engine.after_outcome")
-        if frame:
+        for frame in self._frames:
             self._events.send(frame)
+        self._frames.clear()
         self._control.answer()
+
+    def _commit(self, now_ns: int) -> int:
+        """Make the batch durable; return when, monotonic ns."""
+        self._core.state.last_ns = now_ns
+        before_ns = time.monotonic_ns()
+        self._frames.append(self._writer.commit(now_ns))
+        durable_ns = time.monotonic_ns()
+        failpoints.hit("engine.after_sync")
+        self._meters.sync.record(durable_ns - before_ns)
+        return durable_ns
+
+    def _make_room(self, now_ns: int) -> None:
+        if self._writer.full:
+            self._commit(now_ns)
 
     def _keep_house(self, now_ns: int) -> None:
         """Do what is due ten times a second, whatever the load."""

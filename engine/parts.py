@@ -14,7 +14,13 @@ from market.table import TableReader
 
 
 class Parts(NamedTuple):
-    """Shared by the sessions of sidecars, gateways and operators; ``alarm`` tells a person."""
+    """Shared by the sessions of sidecars, gateways and operators.
+
+    Attributes:
+        alarm: Tells a person.
+        make_room: Syncs the batch under ``now_ns`` if it is so full that the next message might not fit. Nothing leaves
+            by that: answers wait for the end of the turn as ever.
+    """
 
     settings: EngineSettings
     core: Core
@@ -23,3 +29,4 @@ class Parts(NamedTuple):
     table: TableReader
     meters: Meters
     alarm: Callable[[str], None]
+    make_room: Callable[[int], None]
