@@ -20,7 +20,7 @@ from msgspec import Struct
 from protocol.channels import Channel, Context
 from protocol.codes import Code, GatewayKind, OrderType, TimeInForce
 from protocol.params import InstrumentParams
-from protocol.ticks import BookSnapshot, Tick
+from protocol.ticks import BookClear, BookSnapshot, Tick
 from protocol.venue import Capabilities, Report, SendCancel, SendNew, VenueCommand
 from sandbox.exchange import CLOSED_MAX, Closed, Exchange, OpenOrder
 from venues.core.errors import LogInstrumentError
@@ -44,6 +44,7 @@ class FeedMarkKind(IntEnum):
     STALE = 1  # lost after (feed_epoch, feed_seq)
     RESYNC = 2  # taken from the feed's snapshot as of (feed_epoch, feed_seq)
     FILLED = 3  # the tick (feed_epoch, feed_seq) filled resting orders: how far the book had come at least
+    CLEARED = 4  # the BookClear (feed_epoch, feed_seq) was applied: an epoch followed from its beginning
 
 
 class FeedMark(Struct, array_like=True, frozen=True, gc=False):
@@ -251,6 +252,8 @@ class SandboxVenue:
         self.exchange.on_tick(instrument, tick, self._reports)
         if len(self._reports) > before:
             self._marks.append(FeedMark(FeedMarkKind.FILLED, instrument, tick.feed_epoch, tick.feed_seq))
+        elif type(tick) is BookClear:
+            self._marks.append(FeedMark(FeedMarkKind.CLEARED, instrument, tick.feed_epoch, tick.feed_seq))
 
     def _mark_stale(self, instrument: str) -> None:
         matcher = self.exchange.listings[instrument].matcher

@@ -228,7 +228,7 @@ class Prudent:
 
 
 Action = tuple[str, object]
-"""("new", SendNew) · ("cancel", order_id) · ("stale", None) · ("resync", None)."""
+"""("new", SendNew) · ("cancel", order_id) · ("stale", None) · ("resync", None) · ("cleared", None)."""
 
 
 def actions_of(folder: Path, instrument: str) -> dict[Place, list[Action]]:
@@ -249,8 +249,7 @@ def actions_of(folder: Path, instrument: str) -> dict[Place, list[Action]]:
         for mark in marks:
             last = max(last, (mark.feed_epoch, mark.feed_seq))
             if mark.kind is not FeedMarkKind.FILLED:
-                kind = "stale" if mark.kind is FeedMarkKind.STALE else "resync"
-                actions[mark.feed_epoch, mark.feed_seq].append((kind, None))
+                actions[mark.feed_epoch, mark.feed_seq].append((mark.kind.name.lower(), None))
         places = zip(note.acted[::3], note.acted[1::3], strict=True)
         done = by_itself(record, symbols)
         if isinstance(record, Batch):
@@ -290,7 +289,7 @@ def fills_of(events: Iterable[Tick], folder: Path, instrument: str, price_step_e
     actions = actions_of(folder, instrument)
     venue = Prudent()
     feed: dict[Side, dict[int, int]] = {Side.BUY: {}, Side.SELL: {}}
-    is_following = True
+    is_following = False
     seen: set[str] = set()
 
     def act(kind: str, what: object) -> None:
@@ -310,10 +309,11 @@ def fills_of(events: Iterable[Tick], folder: Path, instrument: str, price_step_e
         act(kind, what)
     for event in events:
         follow(feed, event)
-        is_following = is_following or isinstance(event, BookClear)
+        here = actions.pop((event.feed_epoch, event.feed_seq), [])
+        is_following = is_following or ("cleared", None) in here
         if is_following:
             venue.on_event(event)
-        for kind, what in actions.pop((event.feed_epoch, event.feed_seq), []):
+        for kind, what in here:
             if kind == "stale":
                 is_following = False
                 venue.lose_book()

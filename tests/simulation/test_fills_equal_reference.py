@@ -129,7 +129,7 @@ class Desk:
     def marks(self) -> list[FeedMarkKind]:
         """What happened to the book beside the stream."""
         marks = [m.kind for batch in self.batches() for m in note_decoder.decode(batch.note).feed]
-        return [kind for kind in marks if kind is not FeedMarkKind.FILLED]
+        return [kind for kind in marks if kind in {FeedMarkKind.STALE, FeedMarkKind.RESYNC}]
 
 
 class TouchMatcher(Matcher):
