@@ -63,7 +63,6 @@ def engine_settings(loaded: Loaded) -> EngineSettings:
         disk_reserve_bytes=engine.disk_reserve_bytes,
         lease_ms=engine.lease_ms,
         venue_window=engine.venue_window,
-        venue_wait_ms=engine.venue_wait_ms,
         drain_ms=engine.drain_ms,
     )
 

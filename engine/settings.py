@@ -47,7 +47,6 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         disk_reserve_bytes: Free space below which new risk gets RETRY while cancels and exits go on.
         lease_ms: A venue whose gateway has not confirmed the epoch for this long takes no new order.
         venue_window: Commands to one gateway that may be unacknowledged.
-        venue_wait_ms: How long a new order gets RETRY for a venue that is down before it is REJECTED(VENUE_DOWN).
         spin_us: Busy-wait this long before blocking; 0 on few cores (MEASURED finding 6).
         drain_ms: Time to leave in after SIGTERM.
     """
@@ -72,6 +71,5 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     disk_reserve_bytes: NotNegative = 256 << 20
     lease_ms: Positive = 1000
     venue_window: Positive = 8192
-    venue_wait_ms: NotNegative = 5000
     spin_us: NotNegative = 0
     drain_ms: Positive = 10_000

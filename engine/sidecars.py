@@ -131,7 +131,7 @@ class Sidecars:
             if type(message) is Submit:
                 session = sessions.get(identity)
                 if session is None:
-                    self._refuse(identity, ByeReason.FENCED, "no session; say Hello")
+                    self._refuse(identity, ByeReason.UNIT_NOT_CLAIMED, "no session; say Hello")
                 else:
                     self._submit(session, message, now_ns, defer)
                     if self._since_room >= ITEMS_BETWEEN_ROOM:
@@ -271,7 +271,7 @@ class Sidecars:
             return
         session = self._sessions.get(identity)
         if session is None:
-            self._refuse(identity, ByeReason.FENCED, "no session; say Hello")
+            self._refuse(identity, ByeReason.UNIT_NOT_CLAIMED, "no session; say Hello")
             return
         match message:
             case Claim():
