@@ -104,11 +104,6 @@ class BookSide:
             if key in own:
                 self._requeue(key, size)
 
-    def drop_better_than(self, key: int, exch_ns: int) -> None:
-        """Remove levels beyond ``key``: the other side has been shown there since, so they are stale."""
-        start = bisect_left(self.keys, key + 1)
-        self.update([(self.sign * stale, 0) for stale in self.keys[start:]], exch_ns)
-
     def is_known(self, key: int) -> bool:
         """Whether an absent size at ``key`` means empty: inside the known depth, or better than the best."""
         if key in self.sizes:

@@ -10,7 +10,8 @@ slow reference in tests/reference reads it the same way from the text alone:
 - A price is inside the known depth if it is at or better than the last snapshot's worst level, or better than the
   best one.
 - A trade is skipped as seed only when the book is newer than it; at the same nanosecond it seeds.
-- A crossed message: the side that the message did not name at its best is stale (asks, if both were named).
+- A crossed message: of two best prices that cross, the one that the message did not name is stale (the ask, if it
+  named both or none), until nothing crosses.
 - One passive fill of a book cross covers all levels crossed: its price is our limit whatever they were.
 
 Rule: own orders never match each other; the sum of own fills at a trade is at most its quantity; what is taken at
@@ -173,13 +174,15 @@ class Matcher:
         return fills
 
     def _uncross(self, tick: BookDelta | BookSnapshot) -> None:
-        best_bid, best_ask = self.bids.keys[-1], -self.asks.keys[-1]
-        names_bid = any(price == best_bid for price, _ in tick.bids)
-        names_ask = any(price == best_ask for price, _ in tick.asks)
-        if names_ask and not names_bid:
-            self.bids.drop_better_than(best_ask, tick.exch_ns)
-        else:
-            self.asks.drop_better_than(-best_bid, tick.exch_ns)
+        bids, asks = self.bids, self.asks
+        named_bids = {price for price, _ in tick.bids}
+        named_asks = {price for price, _ in tick.asks}
+        while bids.keys and asks.keys and bids.keys[-1] + asks.keys[-1] > 0:
+            bid, ask = bids.keys[-1], -asks.keys[-1]
+            if ask in named_asks and bid not in named_bids:
+                bids.update([(bid, 0)], tick.exch_ns)
+            else:
+                asks.update([(ask, 0)], tick.exch_ns)
 
     @staticmethod
     def _cross(own: BookSide, opposite: BookSide, fills: list[Fill]) -> None:

@@ -85,15 +85,15 @@ class Prudent:
                 own.ahead = None
 
     def take_snapshot(self, bids: dict[int, int], asks: dict[int, int], event: BookDelta | BookSnapshot | None) -> None:
-        """Show every price of the snapshot, and 0 at those inside its depth that it leaves out."""
+        """The book is what the snapshot shows; inside its depth what it leaves out is empty."""
         self.is_live = True
         for side, sizes in ((Side.BUY, bids), (Side.SELL, asks)):
-            old, self.displayed[side] = self.displayed[side], {}
+            old, self.displayed[side] = self.displayed[side], dict(sizes)
             self.worst[side] = None if not sizes else min(sizes) if side is Side.BUY else max(sizes)
-            for price in set(sizes) | set(old):
-                self.show(side, price, sizes.get(price, 0))
+            for price in set(sizes) | set(old) | set(self.levels[side]):
+                self.relevel(side, price, sizes.get(price, 0))
             for own in self.by_priority(side):
-                if self.knows(side, own.price):
+                if self.knows(side, own.price):  # what lies deeper than the snapshot stays as it was believed to be
                     self.requeue(own, sizes.get(own.price, 0))
         self.match_book(event)
 
@@ -103,12 +103,16 @@ class Prudent:
             self.displayed[side][price] = size
         else:
             self.displayed[side].pop(price, None)
+        self.relevel(side, price, size)
+        for own in self.resting[side].get(price, []):
+            self.requeue(own, size)
+
+    def relevel(self, side: Side, price: int, size: int) -> None:
+        """What a shown size does to C and S."""
         if price in self.levels[side]:
             level = self.levels[side][price]
             level.taken = min(level.taken, size)
             level.seeds = [(ns, q) for ns, q in level.seeds if ns > self.now_ns]
-        for own in self.resting[side].get(price, []):
-            self.requeue(own, size)
 
     @staticmethod
     def requeue(own: Own, size: int) -> None:
