@@ -20,7 +20,7 @@ from runtime.clock import monotonic_ns, wall_ns
 LOG_BYTES_MAX: Final = 8 << 20
 STEADY_NS: Final = 10_000_000_000  # alive for this long: the next death is restarted at once again
 BACKOFF_FIRST_NS: Final = 100_000_000
-BACKOFF_MAX_NS: Final = 5_000_000_000
+BACKOFF_MAX_NS: Final = 1_000_000_000
 SHORT_LIVES_MAX: Final = 40
 START_LIVES_MAX: Final = 3  # before a deployment was ready for the first time
 EXIT_CONFIG: Final = 2
