@@ -2,8 +2,8 @@
 
 Limit orders near the touch, marketable ones, cancels of what rests, and some outside the collar or too large, so
 that refusals show. Rules: an order is in the synced send log before it is sent; it is sent again under the same id
-until it is answered; at most ``UNANSWERED_MAX`` are unanswered, then the flow slows down; sides alternate by the
-position it is told, so that it can run for hours.
+until it is answered; at most ``UNANSWERED_MAX`` are unanswered, then the flow slows down; what it
+cancels and which side it leans to follows the books, so that it can run for hours.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import contextlib
 import random
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import httpx
 
-from cli.flow_log import Entry, Kind, SendLog, client_order_id, read, unanswered
+from cli.flow_log import Entry, Kind, SendLog, client_order_id, number_of, read, unanswered
 from market.table import LastValue, TableReader
 from protocol.codes import Code, OrderType, Side, TimeInForce
-from protocol.errors import FieldError
 from protocol.params import InstrumentParams
 from protocol.units import E9, format_e9, parse_e9
 from runtime.clock import monotonic_ns
 from runtime.logs import configure
 
 SLOT_MS: Final = 50
+LEARN_SLOTS: Final = 10  # the books are asked so seldom
 ARRAY_MAX: Final = 100
 SINGLES: Final = 2  # of each slot go alone, the rest as one array
 UNANSWERED_MAX: Final = 2_000
@@ -45,6 +45,7 @@ class FlowSettings(NamedTuple):
     """What to send and where."""
 
     url: str
+    books_url: str
     account: str
     strategy: str
     instrument: InstrumentParams
@@ -70,10 +71,8 @@ class Mix:
         number = self.next_number
         self.next_number += 1
         draw = self._random.random()
-        if len(self.resting) >= RESTING_MAX:
+        if self.resting and (draw < 0.15 or len(self.resting) >= RESTING_MAX):
             return Entry(number, Kind.CANCEL, target=self.resting.popleft())
-        if self.resting and draw < 0.15:  # the newest, most likely still open
-            return Entry(number, Kind.CANCEL, target=self.resting.pop())
         side = self._side()
         if draw < 0.165:
             return self._order(number, side, self._touch(side, value) * (102 if side is Side.BUY else 98) // 100)
@@ -120,6 +119,7 @@ class Flow:
         self._mix = Mix(settings.instrument, settings.seed, first)
         self._table = TableReader.open(settings.table)
         self._slot = self._table.slot(settings.instrument.instrument)
+        self._instrument = settings.instrument.instrument
         self._unanswered = 0
         self._stop = asyncio.Event()
         self._left = asyncio.Event()
@@ -131,17 +131,17 @@ class Flow:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
-        async with httpx.AsyncClient(
-            base_url=self._settings.url,
-            headers=self._settings.headers,
-            timeout=REQUEST_TIMEOUT_S,
-            limits=limits,
-            trust_env=False,
-        ) as client:
+        async with (
+            httpx.AsyncClient(
+                base_url=self._settings.url, headers=self._settings.headers, timeout=REQUEST_TIMEOUT_S, limits=limits,
+                trust_env=False,
+            ) as client,
+            httpx.AsyncClient(base_url=self._settings.books_url, timeout=REQUEST_TIMEOUT_S, trust_env=False) as books,
+        ):  # fmt: skip
             tasks: set[asyncio.Task[None]] = set()
             self._logger.info("flow starts", next_number=self._mix.next_number, unanswered=len(self._pending))
             self._launch(tasks, client, [self._pending.popleft() for _ in range(len(self._pending))])
-            await self._send_at_rate(tasks, client)
+            await self._send_at_rate(tasks, client, books)
             if tasks:
                 await asyncio.wait(tasks, timeout=LEAVE_S)
             self._left.set()
@@ -150,10 +150,15 @@ class Flow:
         self._log.close()
         self._logger.info("flow ends", next_number=self._mix.next_number, unanswered=self._unanswered)
 
-    async def _send_at_rate(self, tasks: set[asyncio.Task[None]], client: httpx.AsyncClient) -> None:
+    async def _send_at_rate(
+        self, tasks: set[asyncio.Task[None]], client: httpx.AsyncClient, books: httpx.AsyncClient
+    ) -> None:
         started = monotonic_ns()
-        sent = 0
+        sent = slots = 0
         while not self._stop.is_set():
+            slots += 1
+            if slots % LEARN_SLOTS == 0:
+                self._spawn(tasks, self._learn(books))
             due = (monotonic_ns() - started) * self._settings.rate // NS_PER_S - sent
             room = UNANSWERED_MAX - self._unanswered
             count = max(0, min(due, room, 10 * ARRAY_MAX))
@@ -182,9 +187,12 @@ class Flow:
         coroutines += [self._cancel(client, e) for e in entries if e.kind is Kind.CANCEL]
         self._unanswered += len(entries)
         for coroutine in coroutines:
-            task = asyncio.create_task(coroutine)
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            self._spawn(tasks, coroutine)
+
+    def _spawn(self, tasks: set[asyncio.Task[None]], coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def _order(self, client: httpx.AsyncClient, entry: Entry) -> None:
         while True:
@@ -231,17 +239,17 @@ class Flow:
         name = body.get("code") or body.get("error", {}).get("code", "")
         code = Code[name] if name in Code.__members__ else Code.MSG_MALFORMED
         self._log.append([Entry(entry.number, Kind.ANSWER, code=code, status=status)], durable=False)
-        if entry.kind is Kind.ORDER and status == 201:
-            if entry.time_in_force != TimeInForce.IOC:
-                self._mix.resting.append(entry.number)
-            self._learn_position(body.get("position_after"))
 
-    def _learn_position(self, text: str | None) -> None:
-        try:
-            if text is not None:  # worst case of the order's side: moving halfway smooths what only rests
-                self._mix.position_e9 = (self._mix.position_e9 + parse_e9(text, "position_after")) // 2
-        except FieldError:
-            return
+    async def _learn(self, books: httpx.AsyncClient) -> None:
+        """Ask the books what still works and what is held; what they don't say is not cancelled and not leaned on."""
+        account = {"account": self._settings.account}
+        orders = await _try(books.get("/v1/orders", params={**account, "open": "true", "limit": RESTING_MAX}))
+        if orders is not None and orders.status_code == 200:
+            ids = [o["client_order_id"] for o in orders.json()["orders"]]
+            self._mix.resting = deque(n for i in ids if (n := number_of(i)))
+        held = await _try(books.get("/v1/positions", params={**account, "instrument": self._instrument}))
+        if held is not None and held.status_code == 200 and (rows := held.json()["positions"]):
+            self._mix.position_e9 = parse_e9(rows[0]["quantity"], "quantity")
 
     def _body(self, entry: Entry) -> dict[str, str]:
         return {

@@ -25,6 +25,7 @@ _CRC: Final = struct.Struct("<I")
 ENTRY_BYTES: Final = _BODY.size + _CRC.size
 SEGMENT_BYTES: Final = ENTRY_BYTES * 1_000_000
 SEGMENTS_MAX: Final = 6
+ID_PREFIX: Final = "flow-"
 
 
 class Kind(IntEnum):
@@ -52,7 +53,13 @@ class Entry(NamedTuple):
 
 def client_order_id(number: int) -> str:
     """Return the id of the flow's order ``number``."""
-    return f"flow-{number}"
+    return f"{ID_PREFIX}{number}"
+
+
+def number_of(identifier: str) -> int:
+    """Return the number in one of the flow's ids; 0 for anybody else's."""
+    digits = identifier.removeprefix(ID_PREFIX)
+    return int(digits) if identifier.startswith(ID_PREFIX) and digits.isdigit() else 0
 
 
 def encode(entry: Entry) -> bytes:

@@ -19,6 +19,7 @@ from journal.reader import read_batches
 from journal.watermark import WatermarkReader
 from protocol.events import events_of
 from protocol.records import record_decoder
+from protocol.units import format_e9
 
 app = App(name="journal", help="Read the journal: what was decided, in order, durably.")
 NS_PER_S = 1_000_000_000
@@ -121,6 +122,7 @@ def decide_again(folder: Path, dedup_keys_max: int) -> tuple[Counter[str], list[
 
 
 def _fields(event: msgspec.Struct) -> dict[str, object]:
+    """Return a Struct's fields as people read them: names for numbers, decimals for amounts in 1e-9."""
     fields: dict[str, object] = {}
     for name in event.__struct_fields__:
         value = getattr(event, name)
@@ -128,7 +130,11 @@ def _fields(event: msgspec.Struct) -> dict[str, object]:
             value = value.hex()
         elif isinstance(value, IntEnum):
             value = value.name
-        fields[name] = value
+        elif isinstance(value, msgspec.Struct):
+            value = _fields(value)
+        elif isinstance(value, int) and name.endswith("_e9"):
+            value = format_e9(value)
+        fields[name.removesuffix("_e9")] = value
     return fields
 
 
@@ -137,5 +143,11 @@ def _line(kind: str, fields: dict[str, object]) -> str:
     at = dt.datetime.fromtimestamp(at_ns // NS_PER_S, dt.UTC)
     when = f"{at:%Y-%m-%d %H:%M:%S}.{at_ns % NS_PER_S:09d}"
     seq, n = fields.pop("seq"), fields.pop("n")
-    shown = " ".join(f"{k}={v}" for k, v in fields.items() if v not in ("", None, 0, -1))
+    shown = " ".join(f"{k}={_shown(v)}" for k, v in fields.items() if v not in ("", None, 0, "0"))
     return f"{seq}.{n} {when} {kind.removesuffix('Event')} {shown}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "(" + " ".join(f"{k}={v}" for k, v in value.items() if v not in ("", None)) + ")"
+    return str(value)

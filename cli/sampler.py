@@ -30,6 +30,7 @@ class Sampler(threading.Thread):
     def __init__(self, loaded: Loaded, names: Sequence[str], *, flow_rate: int, on_ready: Callable[[], None]) -> None:
         super().__init__(name="sampler", daemon=True)
         self.latest: Snapshot | None = None
+        self.failed: Exception | None = None
         self.waiting_for: dict[str, str] = dict.fromkeys(names, "starting")
         self._loaded = loaded
         self._names = [n for n in names if n != FLOW]
@@ -39,8 +40,15 @@ class Sampler(threading.Thread):
         self._orders_before: tuple[int, int] | None = None
 
     def run(self) -> None:
-        """Look until ``end``."""
+        """Look until ``end``; what goes wrong here stands in ``failed``, for the one who can act on it."""
+        try:
+            self._run()
+        except Exception as e:  # noqa: BLE001 -- a thread has nobody above it to tell
+            self.failed = e
+
+    def _run(self) -> None:
         readiness = Readiness(self._loaded)
+        books = BooksClient(books_url(self._loaded))
         try:
             while self.waiting_for and not self._ended.is_set():
                 self.waiting_for = {n: why for n in self._names if (why := readiness.why_not(n))}
@@ -49,9 +57,10 @@ class Sampler(threading.Thread):
             if not self._ended.is_set():
                 self._on_ready()
             while not self._ended.is_set():
-                self.latest = self._look(readiness)
+                self.latest = self._look(readiness, books)
                 self._ended.wait(PERIOD_S)
         finally:
+            books.close()
             readiness.close()
 
     def end(self) -> None:
@@ -60,14 +69,14 @@ class Sampler(threading.Thread):
         if self.is_alive():
             self.join(timeout=5.0)
 
-    def _look(self, readiness: Readiness) -> Snapshot:
+    def _look(self, readiness: Readiness, books: BooksClient) -> Snapshot:
         try:
             status = readiness.status()
         except RefusedError:
             status = None
         down = tuple(Down(n, why) for n in self._names if (why := readiness.why_not(n)))
         rate = self._orders_per_s(status)
-        price, lag_ms = look_at_price(self._loaded), books_lag_ms(self._loaded)
+        price, lag_ms = look_at_price(self._loaded), books_lag_ms(books)
         return Snapshot(status, price, self._flow_rate, rate, lag_ms, down)
 
     def _orders_per_s(self, status: EngineStatus | None) -> int | None:
@@ -80,15 +89,12 @@ class Sampler(threading.Thread):
         return (orders - before[1]) * NS_PER_S // max(now - before[0], 1)
 
 
-def books_lag_ms(loaded: Loaded) -> int | None:
+def books_lag_ms(books: BooksClient) -> int | None:
     """Return how far the books are behind the engine; None if they do not answer."""
-    client = BooksClient(books_url(loaded))
     try:
-        return int(client.get("/v1/status")["lag_ms"])
+        return int(books.get("/v1/status")["lag_ms"])
     except WojakError:
         return None
-    finally:
-        client.close()
 
 
 def look_at_price(loaded: Loaded) -> Price | None:

@@ -10,9 +10,11 @@ import msgspec
 from cyclopts import Parameter
 
 from cli.engine_client import EngineClient
+from cli.http_client import BooksClient
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.sampler import books_lag_ms, look_at_price
 from cli.view import Snapshot, grouped, lines, milliseconds
+from cli.wiring import books_url
 
 WIDTH_PLAIN = 100
 
@@ -36,7 +38,9 @@ def status(
         say(msgspec.json.format(msgspec.json.encode(engine), indent=2).decode())
         return 0
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_PLAIN
-    snapshot = Snapshot(engine, look_at_price(loaded), 0, None, books_lag_ms(loaded))
+    books = BooksClient(books_url(loaded))
+    snapshot = Snapshot(engine, look_at_price(loaded), 0, None, books_lag_ms(books))
+    books.close()
     for line in lines(snapshot, width):
         say(line)
     recovered = f"{grouped(engine.recovered_records)} events in {milliseconds(engine.recovery_ns)}"

@@ -31,6 +31,9 @@ LIVE_EVERY_MS: Final = 1_000
 WIDTH_PLAIN: Final = 100
 PAGE_BYTES: Final = os.sysconf("SC_PAGESIZE")
 ARROW: Final = " ▸ "
+ORDER: Final = (
+    '{"account":"demo","strategy":"manual","instrument":"BTCUSDT","side":"BUY","quantity":"0.01","price":"61800"}'
+)
 
 
 def up(
@@ -92,9 +95,14 @@ class _Up:
     def _on_ready(self) -> None:
         self._ready = self._supervisor.was_ready = True
 
+    def _step(self, timeout_ms: int) -> None:
+        if self._sampler.failed is not None:
+            raise self._sampler.failed
+        self._supervisor.step(timeout_ms)
+
     def _wait_until_ready(self, started_ns: int) -> bool:
         while not self._ready and not self._supervisor.stopping:
-            self._supervisor.step(20)
+            self._step(20)
             if monotonic_ns() - started_ns > READY_WITHIN_MS * MS_NS:
                 name, why = next(iter(self._sampler.waiting_for.items()))
                 life = self._supervisor.lives[name]
@@ -125,7 +133,7 @@ class _Up:
     def _watch_plain(self) -> None:
         due_ns = monotonic_ns() + LIVE_EVERY_MS * MS_NS
         while not self._supervisor.stopping:
-            self._supervisor.step(STEP_MS)
+            self._step(STEP_MS)
             snapshot = self._sampler.latest
             if monotonic_ns() >= due_ns and snapshot is not None:
                 due_ns = monotonic_ns() + PLAIN_EVERY_MS * MS_NS
@@ -141,7 +149,7 @@ class _Up:
         with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
             shown = None
             while not self._supervisor.stopping:
-                self._supervisor.step(STEP_MS)
+                self._step(STEP_MS)
                 snapshot = self._sampler.latest
                 if snapshot is not None and snapshot is not shown:
                     shown = snapshot
@@ -170,16 +178,15 @@ def _require_ports(loaded: Loaded) -> None:
 
 
 def _next_steps(loaded: Loaded) -> list[str]:
-    body = (
-        '{"account":"demo","strategy":"manual","instrument":"BTCUSDT","side":"BUY","quantity":"0.01","price":"61800"}'
-    )
+    body = "@examples/order.json" if Path("examples/order.json").exists() else f"'{ORDER}'"
     return [
         "Next, in another terminal (. .venv/bin/activate first):",
         "  wojak order buy BTCUSDT 0.01",
         "  wojak order buy BTCUSDT 900",
-        f"  curl -s {http_url(loaded)}/v1/orders -H 'content-type: application/json' -H 'Idempotency-Key: a1' \\",
-        f"    -d '{body}'",
-        "  wojak chaos kill engine    wojak verify    wojak --help",
+        "  curl -s -H 'content-type: application/json' -H 'Idempotency-Key: a1' \\",
+        f"    -d {body} {http_url(loaded)}/v1/orders",
+        "  wojak chaos kill engine",
+        "  wojak verify",
     ]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.evidence import AtVenue, Journaled, Sent, at_venue, journaled, sent_by_flow, unanswered_now
+from cli.flow_log import client_order_id
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.view import grouped
 from runtime.clock import monotonic_ns
@@ -45,7 +46,7 @@ def _settled(folder: Path) -> Sent:
     sent = sent_by_flow(folder)
     asked = set(sent.orders)
     deadline = monotonic_ns() + SETTLE_NS
-    while monotonic_ns() < deadline and any(f"flow-{e.number}" in asked for e in unanswered_now(folder)):
+    while monotonic_ns() < deadline and any(client_order_id(e.number) in asked for e in unanswered_now(folder)):
         time.sleep(LOOK_S)  # the flow appends to a file; bounded by SETTLE_NS
     now = sent_by_flow(folder)
     return Sent({i: code for i, code in now.orders.items() if i in asked}, sent.cancels, now.first_number)

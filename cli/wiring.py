@@ -197,6 +197,7 @@ def run_flow(loaded: Loaded) -> int:
     flow = loaded.config.flow
     settings = FlowSettings(
         url=http_url(loaded),
+        books_url=books_url(loaded),
         account=flow.account,
         strategy=flow.strategy,
         instrument=next(i for i in instruments(loaded) if i.instrument == flow.instrument),
