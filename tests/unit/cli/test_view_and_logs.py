@@ -99,7 +99,7 @@ def test_the_mix_is_seeded_and_holds_every_kind() -> None:
     instrument = to_params(
         InstrumentRow("BTCUSDT", "sandbox", "USDT", price_step="0.1", quantity_step="0.001", quantity_max="1000")
     )
-    value = LastValue(61_800_000_000_000, 61_800_100_000_000, 1, 1, 61_800_000_000_000, 1, 1, 1, 1, 1)
+    value = LastValue(1, 61_800_000_000_000, 61_800_100_000_000, 1, 1, 61_800_000_000_000, 1, 1, 1, 1)
     first, second = Mix(instrument, 7, 1), Mix(instrument, 7, 1)
     first.resting.extend(range(1000))
     second.resting.extend(range(1000))
