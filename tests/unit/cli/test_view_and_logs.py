@@ -101,8 +101,8 @@ def test_the_mix_is_seeded_and_holds_every_kind() -> None:
     )
     value = LastValue(1, 61_800_000_000_000, 61_800_100_000_000, 1, 1, 61_800_000_000_000, 1, 1, 1, 1)
     first, second = Mix(instrument, 7, 1), Mix(instrument, 7, 1)
-    first.resting.extend(range(1000))
-    second.resting.extend(range(1000))
+    first.resting.extend(range(1, 120))
+    second.resting.extend(range(1, 120))
     sent = [first.next(value) for _ in range(600)]
     assert sent == [second.next(value) for _ in range(600)]
     assert {e.kind for e in sent} == {Kind.ORDER, Kind.CANCEL}
