@@ -12,7 +12,7 @@ from typing import Final
 from engine.dedup import payload_hash, value_of
 from engine.orders import Orders
 from engine.reports import Reports
-from engine.state import Halt, Order, State
+from engine.state import CLOCK_JUMPED, Halt, Order, State
 from protocol.codes import TERMINAL, Code, OrderStatus, Scope, Side, TradingState
 from protocol.orders import NewOrder, command_decoder
 from protocol.records import (
@@ -25,6 +25,7 @@ from protocol.records import (
     ReportDecision,
     ReportEffect,
 )
+from protocol.units import INT64_MAX
 
 CANCELS_MAX: Final = 4096
 """Cancels in one record; a larger kill is several records of one batch, the first of which sets the state."""
@@ -92,7 +93,8 @@ class Controls:
         for order in reversed(self._state.orders.values()):
             if not _is_in(order, scope, key):
                 continue
-            ledger = order.route.ledger
+            # As the gate judges: a strategy that reduces has its own ledger (RISK.md A1).
+            ledger = order.route.own if scope is Scope.STRATEGY else order.route.ledger
             where = (order.account, order.route.instrument.name, order.side)
             pending = left.setdefault(where, ledger.buy if order.side is Side.BUY else ledger.sell)
             room = max(0, -ledger.position if order.side is Side.BUY else ledger.position)
@@ -111,13 +113,19 @@ class Controls:
             return f"order {order_id} expected UNKNOWN, was {was}; see: wojak orders --unknown"
         instrument = order.route.instrument
         cum, off = divmod(cum_quantity_e9, instrument.quantity_step_e9)
-        if status not in TERMINAL or off or not order.cum <= cum <= order.quantity:
+        price = avg_price_e9 // instrument.price_step_e9
+        is_all = cum == order.quantity
+        if (
+            status not in TERMINAL or off or not order.cum <= cum <= order.quantity
+            or (status is OrderStatus.FILLED) != is_all or (cum > order.cum and price < 1)
+        ):  # fmt: skip
             return (
-                f"resolve expected a final status and {order.cum} to {order.quantity} filled steps of "
-                f"{instrument.quantity_step_e9} e9, was {status.name} and {cum_quantity_e9} e9"
+                f"resolve expected a final status, {order.cum} to {order.quantity} filled steps of "
+                f"{instrument.quantity_step_e9} e9 (all of them if FILLED, and only then) and a price of what filled, "
+                f"was {status.name}, {cum_quantity_e9} e9 at {avg_price_e9} e9"
             )
         filled = cum - order.cum
-        value_e9 = order.value_e9 + instrument.value_e9(filled, avg_price_e9 // instrument.price_step_e9)
+        value_e9 = min(order.value_e9 + (instrument.value_e9(filled, price) if filled else 0), INT64_MAX)
         position = order.route.ledger.position + (filled if order.side is Side.BUY else -filled)
         step = instrument.quantity_step_e9
         resolved = ReportDecision(
@@ -137,7 +145,9 @@ class Controls:
             return
         if record.action is ControlAction.CONFIRM_CLOCK:
             state.unconfirmed_jump = False
-            self._set(Scope.GLOBAL, "", Halt(TradingState.ACTIVE, record.reason, record.operator))
+            halt = state.halts.get((Scope.GLOBAL, ""))
+            if halt is not None and halt.is_clocks:  # what somebody halted for another reason stays
+                self._set(Scope.GLOBAL, "", Halt(TradingState.ACTIVE, record.reason, record.operator))
             return
         trading_state = _STATES.get(record.action)
         if trading_state is not None:
@@ -158,7 +168,7 @@ class Controls:
     def apply_clocked(self, record: Clocked) -> None:
         """Write a clock jump: reduce-only until an operator confirms (DESIGN 6.16)."""
         self._state.unconfirmed_jump = True
-        self._state.raise_state(Scope.GLOBAL, "", TradingState.REDUCING, f"clock jumped {record.jump_ns} ns")
+        self._state.raise_state(Scope.GLOBAL, "", TradingState.REDUCING, f"{CLOCK_JUMPED} {record.jump_ns} ns")
 
     def apply_failed(self, record: Failed, position: int) -> None:
         """Write a poison input: its key is answered, its account is in reduce-only (DESIGN 6.12)."""

@@ -85,6 +85,8 @@ class Core:
                 self.controls.apply_adjusted(record)
             case ParamsSet():
                 self.state.set_params(params_decoder.decode(record.content), record.content_hash)
+                for venue in self.state.venues.values():
+                    venue.changed_ns = venue.changed_ns or now_ns  # a new venue's wait begins here
                 self.orders.take_params()
             case Started():
                 self._apply_started(now_ns, record)

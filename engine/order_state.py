@@ -90,6 +90,10 @@ TRANSITIONS: Final[dict[tuple[OrderStatus, Happening], OrderStatus]] = {
     (CANCELED, H.CANCEL_REJECTED): CANCELED,  # cancelled twice
     (FILLED, H.ACK): FILLED,
     (FILLED, H.CANCEL_REJECTED): FILLED,  # too late to cancel
+    (NEW, H.CANCEL_REJECTED): NEW,  # its cancel was sent while it was UNKNOWN
+    (PARTIALLY_FILLED, H.CANCEL_REJECTED): PARTIALLY_FILLED,  # likewise
+    (REJECTED, H.PARTIAL_FILL): REJECTED,  # whatever was said before, what traded is position
+    (REJECTED, H.FILL): FILLED,
     (REJECTED, H.CANCEL_REJECTED): REJECTED,
     (EXPIRED, H.PARTIAL_FILL): EXPIRED,
     (EXPIRED, H.FILL): FILLED,

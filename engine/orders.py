@@ -78,13 +78,18 @@ class Orders:
     def order_id(self, key: bytes, trading_date: int, leg: int = 0, attempt: int = 0) -> str:
         """Return the id of (account, client_order_id, leg, trading date, attempt) (DESIGN 6.7).
 
-        ``key`` is 12 bytes of the keyed hash of the first two; the others stand behind it in hexadecimal.
+        ``key`` is 12 bytes of the keyed hash of the first two; the others stand behind it in hexadecimal: leg below
+        16 and attempt below 256 in three digits, so that the id has at most 36 characters (Binance's bound).
         """
         if trading_date != self._suffix_date:
             self._suffix_date = trading_date
             self._suffix = f"{trading_date:07x}"
         order_id = self._prefix + key.hex() + self._suffix
-        return f"{order_id}{leg:02x}{attempt:02x}" if leg or attempt else order_id
+        if not leg and not attempt:
+            return order_id
+        assert 0 <= leg < 16
+        assert 0 <= attempt < 256
+        return f"{order_id}{leg:x}{attempt:02x}"
 
     def find_route(self, permit: Permit | None, order: NewOrder) -> Route | Code:
         """Return where the order goes, or why it goes nowhere.
@@ -260,13 +265,15 @@ class Orders:
             state.dedup.set_state(order.slot, order.status)
         state.venues[order.route.instrument.venue].add(venue_seq, OutgoingKind.CANCEL, order, now_ns)
 
-    def _refuse_unrouted(self, order: NewOrder, item: Item, code: Code) -> NewDecision | Replay:
+    def _refuse_unrouted(self, order: NewOrder, item: Item, code: Code) -> NewDecision | Replay | Defer:
         if code is Code.AUTH_NOT_PERMITTED:
             return NewDecision(REJECTED, code, checks_passed=1, takes_key=False)
         low, high, _ = self._state.keys.key(order.account, order.client_order_id)
         slot = self._state.dedup.find(low, high)
         if slot >= 0:
             return self._decide_known(slot, item)
+        if self._state.dedup.is_full:  # the reserve is for cancels and exits, not for refusals
+            return Defer(RetryReason.DEDUP_FULL)
         keys = {
             Code.ACCOUNT_UNKNOWN: (2, Scope.ACCOUNT, order.account),
             Code.STRATEGY_UNKNOWN: (3, Scope.STRATEGY, order.strategy),
@@ -301,14 +308,14 @@ class Orders:
         return view
 
     def _defer(self, view: View, venue: VenueState, defer: RetryReason | None) -> Defer | NewDecision | None:
+        if self._state.dedup.is_full and (not view.is_exit or self._state.dedup.is_exhausted):
+            return Defer(RetryReason.DEDUP_FULL)  # first: a refusal takes a key too
         if not venue.ready:
             params = self._state.params
             assert params is not None
             if view.now_ns - venue.changed_ns >= params.venue_wait_ns:
                 return NewDecision(REJECTED, Code.VENUE_DOWN, checks_passed=ENVELOPE_CHECKS)
             return Defer(RetryReason.VENUE_NOT_READY)
-        if self._state.dedup.is_full and (not view.is_exit or self._state.dedup.is_exhausted):
-            return Defer(RetryReason.DEDUP_FULL)
         if defer is not None and not view.is_exit:
             return Defer(defer)
         return None

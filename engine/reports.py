@@ -113,8 +113,13 @@ class Reports:
             state.raise_state(Scope.INSTRUMENT, name, TradingState.HALTED_AUTO, f"overfill of {order.order_id}")
         if report.exec_type is ExecType.NOT_FOUND:
             venue.not_found[order.order_id] = order
-        elif report.exec_type is ExecType.CANCEL_REJECT and order.status not in TERMINAL:
+            return
+        if venue.not_found:
+            venue.not_found.pop(order.order_id, None)  # the venue has it after all: never sent again
+        if report.exec_type is ExecType.CANCEL_REJECT and order.status not in TERMINAL:
             order.cancel_seq = 0  # a later cancel is sent again
+        elif report.exec_type is ExecType.ORDER_STATUS and order.cancel_seq not in awaiting:
+            order.cancel_seq = 0  # it works, so the cancel sent before the query got lost: likewise
 
     def _set(self, venue: VenueState, order: Order, decision: ReportDecision) -> None:
         state = self._state

@@ -107,9 +107,6 @@ def _journal_start(
     content_hash = params_hash(content)
     if core.state.params_hash != content_hash:
         _append(core, writer, now_ns, ParamsSet(content, content_hash))
-        for venue in core.state.venues.values():
-            if not venue.changed_ns:
-                venue.changed_ns = now_ns
     if is_new:
         _journal_opening(core, writer, settings, now_ns)
 
@@ -137,6 +134,11 @@ def _check_params(core: Core, settings: EngineSettings) -> None:
         known = core.state.instruments.get(row.instrument)
         if known is None:
             continue
+        if known.venue != row.venue:
+            problems.append(
+                f"instrument {row.instrument}: venue expected {known.venue}, as journaled for ever, was {row.venue}; "
+                "give the instrument at another venue another name"
+            )
         for name, ours, theirs in (
             ("price_step", known.price_step_e9, row.price_step_e9),
             ("quantity_step", known.quantity_step_e9, row.quantity_step_e9),

@@ -24,6 +24,8 @@ from risk.gate.limits import LimitTable, tightest
 CLOSED_MAX: Final = 4096
 TRADE_IDS_MAX: Final = 50_000
 ANY: Final = "*"
+ENGINE: Final = "engine"  # an operator's name may not be this: engine.control
+CLOCK_JUMPED: Final = "clock jumped"
 
 
 class OutgoingKind(IntEnum):
@@ -114,6 +116,11 @@ class Halt(NamedTuple):
     state: TradingState
     reason: str
     operator: str
+
+    @property
+    def is_clocks(self) -> bool:
+        """Whether a clock jump alone is why."""
+        return self.operator == ENGINE and self.reason.startswith(CLOCK_JUMPED)
 
 
 class Permit:
@@ -274,10 +281,13 @@ class State:
                 self.instruments[key].state = state
 
     def raise_state(self, scope: Scope, key: str, trading_state: TradingState, reason: str) -> None:
-        """Raise the severity of a scope by the engine itself; it never lowers one (RISK.md A6)."""
+        """Raise the severity of a scope by the engine itself; it never lowers one (RISK.md A6).
+
+        Of two reasons of one severity the clock's gives way: confirming the clock must not lift the other.
+        """
         known = self.halts.get((scope, key))
-        if known is None or known.state < trading_state:
-            self.halts[scope, key] = Halt(trading_state, reason, "engine")
+        if known is None or known.state < trading_state or (known.state is trading_state and known.is_clocks):
+            self.halts[scope, key] = Halt(trading_state, reason, ENGINE)
             self.set_trading_state(scope, key, trading_state)
 
     def knows(self, scope: Scope, key: str) -> bool:

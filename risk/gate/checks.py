@@ -142,8 +142,11 @@ def check_halted(v: View) -> Code:
 
 
 def check_reducing(v: View) -> Code:
-    """STATE_REDUCING: only exits, judged in the ledger of the scope that is reducing. P=-65: BUY 65 A, BUY 130 R."""
-    return Code.STATE_REDUCING if v.state is REDUCING and not _is_exit_where_reducing(v) else OK
+    """STATE_REDUCING: only exits, judged in the ledger of the scope that is reducing. P=-65: BUY 65 A, BUY 130 R.
+
+    At any severity that check_halted lets through: a scope in HALTED_AUTO does not free one that is REDUCING.
+    """
+    return Code.STATE_REDUCING if v.state is not ACTIVE and not _is_exit_where_reducing(v) else OK
 
 
 def check_type(v: View) -> Code:
@@ -249,7 +252,7 @@ def check_rate_strategy(v: View) -> Code:
 
 def _is_exit_where_reducing(v: View) -> bool:
     """Whether the order is an exit in the ledger of each scope that is reducing (RISK.md A1)."""
-    return v.is_exit and (v.route.strategy.state is not REDUCING or v.route.own.is_exit(v.side, v.quantity))
+    return v.is_exit and (v.route.strategy.state is ACTIVE or v.route.own.is_exit(v.side, v.quantity))
 
 
 def _is_exit_of_all(v: View) -> bool:

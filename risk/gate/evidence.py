@@ -32,9 +32,8 @@ def _age_ns(v: View) -> int:
 
 def _quantity_max(v: View) -> Facts:
     instrument = v.route.instrument
-    if (
-        v.quantity > instrument.quantity_max
-        and instrument.quantity_max * instrument.quantity_step_e9 <= v.route.quantity.value
+    if v.quantity > instrument.quantity_max and (
+        v.is_exit or instrument.quantity_max * instrument.quantity_step_e9 <= v.route.quantity.value
     ):
         return _instrument(instrument.quantity_max * instrument.quantity_step_e9, v.quantity_e9, v)
     return _bound(v.route.quantity, v.quantity_e9)
@@ -49,7 +48,8 @@ def _rate(v: View, scope: Scope) -> Facts:
     owner = v.route.account if scope is Scope.ACCOUNT else v.route.strategy
     rate = owner.rate
     assert rate is not None
-    return Facts(rate.count, rate.in_window(v.now_ns) + 1, scope, owner.name)
+    most = rate.count + rate.reserve_exit if v.is_exit else rate.count
+    return Facts(most, rate.in_window(v.now_ns) + 1, scope, owner.name)
 
 
 def _collar(v: View) -> Facts:
