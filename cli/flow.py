@@ -71,14 +71,15 @@ class Mix:
         number = self.next_number
         self.next_number += 1
         draw = self._random.random()
-        if self.resting and (draw < 0.15 or len(self.resting) >= RESTING_MAX):
+        crowded = len(self.resting) / (2 * RESTING_MAX)  # the more rests, the more is cancelled: open orders stay few
+        if self.resting and self._random.random() < 0.15 + crowded:
             return Entry(number, Kind.CANCEL, target=self.resting.popleft())
         side = self._side()
-        if draw < 0.165:
+        if draw < 0.02:
             return self._order(number, side, self._touch(side, value) * (102 if side is Side.BUY else 98) // 100)
-        if draw < 0.175:
+        if draw < 0.03:
             return self._order(number, side, self._touch(side, value), quantity_e9=6 * E9)
-        if draw < 0.35:
+        if draw < 0.25:
             far = value.ask_e9 if side is Side.BUY else value.bid_e9
             return self._order(number, side, far, time_in_force=TimeInForce.IOC)
         behind = self._random.randint(0, 40) * self._instrument.tick_e9
