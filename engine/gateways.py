@@ -91,34 +91,37 @@ class Gateways:
         self._reference_of = reference_of
         self._sessions: dict[bytes, GatewaySession] = {}
         self._heartbeat_at_ns = 0
+        self._lost: list[VenueChanged] = []  # not yet journaled
 
     # Before the sync: what came in, what is decided
 
     def receive(self, frames: list[tuple[bytes, bytes]], now_ns: int, monotonic_ns: int) -> None:
         """Take everything gateways sent in this turn."""
+        self._journal_lost(now_ns)
         for identity, body in frames:
             try:
                 message = _decode(body)
             except msgspec.DecodeError as e:
-                self._bye(identity, ByeReason.MALFORMED, str(e), now_ns)
+                self._bye(identity, ByeReason.MALFORMED, str(e))
                 continue
             if isinstance(message, GatewayHello):
                 self._hello(identity, message, now_ns, monotonic_ns)
                 continue
             session = self._sessions.get(identity)
             if session is None:
-                self._bye(identity, ByeReason.FENCED, "no session; say GatewayHello", now_ns)
+                self._bye(identity, ByeReason.FENCED, "no session; say GatewayHello")
                 continue
             self._receive(session, message, now_ns, monotonic_ns)
             self._make_room(now_ns)
+        self._journal_lost(now_ns)
 
     def _receive(self, session: GatewaySession, message: GatewayMessage, now_ns: int, monotonic_ns: int) -> None:
         if isinstance(message, GatewayLeave):
-            self._lose(session, now_ns)
+            self._lose(session)
             return
         if isinstance(message, GatewayHello) or message.epoch != self._state.epoch:
             text = f"epoch expected {self._state.epoch}, was another"
-            self._bye(session.identity, ByeReason.FENCED, text, now_ns)
+            self._bye(session.identity, ByeReason.FENCED, text)
             return
         if message.received_seq > session.venue.last_seq:
             self._fenced(session.venue, message.received_seq)
@@ -138,21 +141,21 @@ class Gateways:
         if hello.protocol_version != PROTOCOL_VERSION or venue is None:
             reason = ByeReason.VENUE_UNKNOWN if venue is None else ByeReason.VERSION
             text = f"venue {hello.venue}, protocol version {hello.protocol_version}: expected {PROTOCOL_VERSION}"
-            self._bye(identity, reason, text, now_ns)
+            self._bye(identity, reason, text)
             return
         if state.mode is Mode.PAPER and hello.kind is GatewayKind.LIVE:
-            self._bye(identity, ByeReason.MODE, "a paper engine takes no live gateway", now_ns)
+            self._bye(identity, ByeReason.MODE, "a paper engine takes no live gateway")
             return
         if hello.epoch > state.epoch or hello.received_seq > venue.last_seq:
             self._fenced(venue, hello.received_seq, hello.epoch)
         if hello.report_seq < venue.report_seq:
             text = f"gateway log is older than the journal: reports {hello.report_seq} < {venue.report_seq}; restore it"
             self._alarm(text)
-            self._bye(identity, ByeReason.FENCED, text, now_ns)
+            self._bye(identity, ByeReason.FENCED, text)
             return
         for known in list(self._sessions.values()):
             if known.venue is venue:
-                self._bye(known.identity, ByeReason.FENCED, "another gateway said Hello for this venue", now_ns)
+                self._bye(known.identity, ByeReason.FENCED, "another gateway said Hello for this venue")
         session = GatewaySession(identity, hello.instance, venue, hello.received_seq, monotonic_ns)
         self._sessions[identity] = session
         self._send(
@@ -161,7 +164,6 @@ class Gateways:
                 PROTOCOL_VERSION, state.shard, state.epoch, state.instance, Mode(state.mode),
                 self._settings.lease_ms, venue.report_seq,
             ),
-            now_ns,
         )  # fmt: skip
 
     def _fenced(self, venue: VenueState, received_seq: int, epoch: int = 0) -> None:
@@ -173,6 +175,7 @@ class Gateways:
 
     def _ready(self, session: GatewaySession, message: GatewayReady, now_ns: int) -> None:
         venue = session.venue
+        self._journal_lost(now_ns)
         self._append(VenueChanged(venue.name, True, session.instance, message.received_seq), now_ns)
         queried = self._core.reports.decide_unknown(venue, message.received_seq)
         if queried is not None:
@@ -192,14 +195,14 @@ class Gateways:
             try:
                 report = _decode_report(raw)
             except msgspec.DecodeError as e:
-                self._bye(session.identity, ByeReason.MALFORMED, str(e), now_ns)
+                self._bye(session.identity, ByeReason.MALFORMED, str(e))
                 return
             if report.report_seq <= venue.report_seq:
                 session.reports_seen = True
                 continue
             if report.report_seq != venue.report_seq + 1:
                 text = f"report_seq expected {venue.report_seq + 1}, was {report.report_seq}"
-                self._bye(session.identity, ByeReason.MALFORMED, text, now_ns)
+                self._bye(session.identity, ByeReason.MALFORMED, text)
                 return
             decision = reports.decide_report(venue, report)
             writer.append(Reported(venue.name, raw, decision))
@@ -252,7 +255,8 @@ class Gateways:
         for session in list(self._sessions.values()):
             if monotonic_ns - session.confirmed_at_ns > lease_ns:
                 self._alarm(f"venue {session.venue.name}: no confirmation for {self._settings.lease_ms} ms")
-                self._bye(session.identity, ByeReason.SLOW, "lease ran out", now_ns)
+                self._bye(session.identity, ByeReason.SLOW, "lease ran out")
+        self._journal_lost(now_ns)
 
     # After the sync: what goes out
 
@@ -268,12 +272,12 @@ class Gateways:
                     sent = self._send_queue(session, now_ns) or sent
             if session.reports_seen:
                 session.reports_seen = False
-                self._send(session, ReportsDurable(session.venue.report_seq), now_ns)
+                self._send(session, ReportsDurable(session.venue.report_seq))
         heartbeat_ns = self._settings.lease_ms * NS_PER_MS // 3
         if monotonic_ns - self._heartbeat_at_ns >= heartbeat_ns:
             self._heartbeat_at_ns = monotonic_ns
             for session in list(self._sessions.values()):
-                self._send(session, Heartbeat(self._state.epoch), now_ns)
+                self._send(session, Heartbeat(self._state.epoch))
         return sent
 
     def _send_queue(self, session: GatewaySession, now_ns: int) -> bool:
@@ -284,7 +288,7 @@ class Gateways:
             batch: list[VenueCommand] = []
             while queue and len(batch) < COMMANDS_MAX and queue[0].seq <= window_end:
                 batch.append(_command(queue.popleft()))
-            if not self._send(session, Commands(self._state.epoch, batch), now_ns):
+            if not self._send(session, Commands(self._state.epoch, batch)):
                 return sent
             sent = True
         return sent
@@ -300,25 +304,35 @@ class Gateways:
             self._router.send(session.identity, _encode(VenueBye(ByeReason.STOPPING, "the engine stops")))
         self._sessions.clear()
 
-    def _send(self, session: GatewaySession, message: EngineVenueMessage, now_ns: int) -> bool:
+    def _send(self, session: GatewaySession, message: EngineVenueMessage) -> bool:
         if self._router.send(session.identity, _encode(message)):
             return True
-        self._lose(session, now_ns)
+        self._lose(session)
         return False
 
-    def _bye(self, identity: bytes, reason: ByeReason, text: str, now_ns: int) -> None:
+    def _bye(self, identity: bytes, reason: ByeReason, text: str) -> None:
         self._router.send(identity, _encode(VenueBye(reason, text)))
         session = self._sessions.get(identity)
         if session is not None:
-            self._lose(session, now_ns)
+            self._lose(session)
 
-    def _lose(self, session: GatewaySession, now_ns: int) -> None:
-        """Forget a session; a READY one is journaled as lost in this batch or the next."""
+    def _lose(self, session: GatewaySession) -> None:
+        """Forget a session; that a READY one is lost is journaled by the next ``_journal_lost``.
+
+        Not here: a send fails after the sync, and a record applied then would get the clock read of another batch.
+        """
         with contextlib.suppress(KeyError):
             del self._sessions[session.identity]
         if session.ready:
             session.ready = False
-            self._append(VenueChanged(session.venue.name, False, session.instance, session.acked_seq), now_ns)
+            self._lost.append(VenueChanged(session.venue.name, False, session.instance, session.acked_seq))
+
+    def _journal_lost(self, now_ns: int) -> None:
+        """Append what was lost, before anything that comes after it."""
+        if self._lost:
+            for record in self._lost:
+                self._append(record, now_ns)
+            self._lost.clear()
 
 
 def _command(outgoing: Outgoing) -> VenueCommand:
