@@ -109,6 +109,7 @@ class Engine:
         self.got: list[GatewayMessage] = []
         self.reports: list[Report] = []
         self.hellos = 0
+        self.instance = b""
 
     def send(self, *messages: EngineVenueMessage) -> None:
         for message in messages:
@@ -116,10 +117,12 @@ class Engine:
 
     def receive(self) -> None:
         for identity, body in self.router.receive(1000):
-            self.identity = identity
             message = gateway_decoder.decode(body)
             self.got.append(message)
-            self.hellos += isinstance(message, GatewayHello)
+            if isinstance(message, GatewayHello):
+                # A session is its hello's: what a dead one still had on the way is not.
+                self.identity, self.instance = identity, message.instance
+                self.hellos += 1
             if isinstance(message, Reports):
                 self.reports += [report_decoder.decode(raw) for raw in message.items]
 
@@ -198,7 +201,9 @@ class Stage:
         self, *, epoch: int = 1, instance: bytes = INSTANCE, durable: int = 0, lease_ms: int = 60_000, shard: int = 0
     ) -> GatewayHello:
         """Wait for a hello and welcome it."""
-        self.until(lambda: self.engine.hellos > self.greeted)
+        assert self.loop is not None
+        alive = self.loop.gateway.instance
+        self.until(lambda: self.engine.hellos > self.greeted and self.engine.instance == alive)
         self.greeted = self.engine.hellos
         self.welcome(epoch, instance, durable, lease_ms, shard)
         hello = self.engine.all_of(GatewayHello)[-1]
