@@ -21,7 +21,7 @@ import msgspec
 
 from engine.parts import Parts
 from engine.state import Outgoing, OutgoingKind, VenueState
-from protocol.channels import Router
+from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, GatewayKind, Mode
 from protocol.errors import FencedError
 from protocol.records import Record, Reference, Reported, ReportEffect, VenueChanged
@@ -138,6 +138,10 @@ class Gateways:
     def _hello(self, identity: bytes, hello: GatewayHello, now_ns: int, monotonic_ns: int) -> None:
         state = self._state
         venue = state.venues.get(hello.venue)
+        if len(identity) < IDENTITY_BYTES_MIN:
+            text = f"identity expected at least {IDENTITY_BYTES_MIN} random bytes, was {len(identity)}"
+            self._bye(identity, ByeReason.MALFORMED, text)
+            return
         if hello.protocol_version != PROTOCOL_VERSION or venue is None:
             reason = ByeReason.VENUE_UNKNOWN if venue is None else ByeReason.VERSION
             text = f"venue {hello.venue}, protocol version {hello.protocol_version}: expected {PROTOCOL_VERSION}"

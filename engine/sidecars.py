@@ -17,7 +17,7 @@ from engine.orders import CHECKS_ALL, Defer, Replay
 from engine.parts import Parts
 from engine.state import Permit
 from market.table import reference
-from protocol.channels import Router
+from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
 from protocol.orders import CancelOrder, NewOrder, command_decoder
 from protocol.records import CancelRequested, Failed, NewDecision, Ordered, Record, Reference
@@ -295,6 +295,10 @@ class Sidecars:
         if hello.source not in self._state.channels:
             text = f"source {hello.source} is not configured; add it to [[sources]]"
             self._refuse(identity, ByeReason.SOURCE_UNKNOWN, text)
+            return
+        if len(identity) < IDENTITY_BYTES_MIN:
+            text = f"identity expected at least {IDENTITY_BYTES_MIN} random bytes, was {len(identity)}"
+            self._refuse(identity, ByeReason.MALFORMED, text)
             return
         known = self._sessions.get(identity)
         if known is not None:

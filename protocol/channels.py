@@ -20,6 +20,8 @@ SNDMORE: Final = zmq.SNDMORE
 RCVMORE: Final = zmq.RCVMORE
 IPC_PATH_BYTES_MAX: Final = 107  # sun_path of Linux, less the closing NUL
 MESSAGE_BYTES_MAX: Final = 8 << 20
+IDENTITY_BYTES_MIN: Final = 16
+"""A peer chooses its identity at random and this long, so that no other can send a frame that looks like it."""
 
 
 class Context:
@@ -94,22 +96,22 @@ class Router(Channel):
         bind(self.socket, endpoint)
 
     def receive(self, most: int) -> list[tuple[bytes, bytes]]:
-        """Return up to ``most`` (identity, body) that are there now."""
+        """Return up to ``most`` (identity, body) that are there now.
+
+        A message of another number of frames is none of ours and shifts the pairs behind it until the end of this call,
+        where the place in the stream is checked, once: asking after each frame costs 0.5 µs a message. What was
+        shifted comes from identities nobody has (``IDENTITY_BYTES_MIN``), is refused, and its senders ask again.
+        """
         recv = self.socket.recv
-        getsockopt = self.socket.getsockopt
         received: list[tuple[bytes, bytes]] = []
         append = received.append
         try:
             for _ in range(most):
-                identity = recv(NOBLOCK)
-                body = recv()
-                # More frames than two is no message of ours; the body is dropped with them.
-                while getsockopt(RCVMORE):
-                    recv()
-                    body = b""
-                append((identity, body))
+                append((recv(NOBLOCK), recv(NOBLOCK)))
         except zmq.Again:
             pass
+        while self.socket.getsockopt(RCVMORE):
+            self.socket.recv(NOBLOCK)
         return received
 
     def send(self, identity: bytes, body: bytes) -> bool:
@@ -126,12 +128,14 @@ class Router(Channel):
 
 
 class Dealer(Channel):
-    """One session's client side. Keeps nothing for an engine that is not connected."""
+    """One session's client side. Keeps nothing for an engine that is not connected.
+
+    ``identity``: at least 16 random bytes; made here if empty.
+    """
 
     def __init__(self, context: Context, endpoint: str, hwm: int, identity: bytes = b"") -> None:
         super().__init__(context.socket(zmq.DEALER, hwm))
-        if identity:
-            self.socket.identity = identity
+        self.socket.identity = identity or b"d" + os.urandom(IDENTITY_BYTES_MIN)  # a leading zero is the library's own
         self.socket.immediate = 1
         self.socket.reconnect_ivl = 20
         self.socket.reconnect_ivl_max = 500
