@@ -90,6 +90,7 @@ class Gateways:
         self._router = router
         self._reference_of = reference_of
         self._sessions: dict[bytes, GatewaySession] = {}
+        self._greeted: list[GatewaySession] = []
         self._heartbeat_at_ns = 0
         self._lost: list[VenueChanged] = []  # not yet journaled
 
@@ -162,11 +163,15 @@ class Gateways:
                 self._bye(known.identity, ByeReason.FENCED, "another gateway said Hello for this venue")
         session = GatewaySession(identity, hello.instance, venue, hello.received_seq, monotonic_ns)
         self._sessions[identity] = session
+        self._greeted.append(session)
+
+    def _welcome(self, session: GatewaySession, now_ns: int) -> None:
+        state = self._state
         self._send(
             session,
             VenueWelcome(
                 PROTOCOL_VERSION, state.shard, state.epoch, state.instance, Mode(state.mode),
-                self._settings.lease_ms, venue.report_seq,
+                self._settings.lease_ms, session.venue.report_seq,
             ),
         )  # fmt: skip
 
@@ -267,6 +272,9 @@ class Gateways:
     def send(self, now_ns: int, monotonic_ns: int) -> bool:
         """Send what is durable and fits the window; whether anything went out."""
         sent = False
+        for session in self._greeted:  # only now is what the welcome says of reports durable
+            self._welcome(session, now_ns)
+        self._greeted.clear()
         for session in list(self._sessions.values()):
             if session.ready:
                 if session.venue.fresh:
