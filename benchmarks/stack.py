@@ -1,51 +1,69 @@
-"""Starts the processes under load in a folder of their own and stops them again."""
+"""Starts the processes under load in folders of their own and stops them again."""
 
 from __future__ import annotations
 
+import os
 import secrets
+import shutil
 import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import msgspec
+from msgspec import Struct
 
 from benchmarks import workload
-from benchmarks.servers import AcknowledgerSettings, FloorSettings
-from engine.core import Core
+from benchmarks.acknowledger import AcknowledgerSettings
+from benchmarks.floors import FloorSettings
 from engine.settings import EngineSettings
-from engine.state import state_hash
-from journal.format import JournalSettings
-from journal.recovery import recover
 from protocol.channels import Context, Dealer, Waiter
 from protocol.codes import Mode
 from protocol.control import ControlBody, ControlReply, ControlRequest, EngineStatus, Status, reply_decoder
 from protocol.errors import WojakError
+from runtime.clock import monotonic_ns, wall_ns
+from venues.core.settings import GatewaySettings, StaticBook
 
-READY_S = 60.0
-DEDUP_KEYS_MAX = 600_000
+ROOT: Final = Path(__file__).resolve().parents[1]
+READY_NS: Final = 60_000_000_000
+STOP_S: Final = 20
+LOG_CHARS: Final = 2_000
+DEDUP_KEYS_MIN: Final = 600_000
+CREDITS: Final = 50_000
 
 
 class ServerDiedError(WojakError):
-    """A process under load ended by itself."""
+    """A process under load ended by itself, or never became ready."""
 
     code = "BENCH_SERVER"
 
 
 class Stack:
-    """Processes of one run in ``folder``; leaving the context ends them."""
+    """Processes of one run, on the disk that holds ``folder``; leaving the context ends them and removes it all.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: Where journals and logs are written; the run gets a folder of its own in it.
+        commands: How many commands the run sends: sizes the dedup table.
+    """
+
+    def __init__(self, folder: Path, commands: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.sidecars = f"ipc://{folder}/sidecars"
-        self.venues = f"ipc://{folder}/venues"
-        self.control = f"ipc://{folder}/control"
-        self.table = folder / "table"
-        self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
+        self.folder = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+        # A socket's path has at most 107 bytes, so sockets live where paths are short.
+        self._sockets = Path(tempfile.mkdtemp(prefix="wojak-"))
+        self.journal = self.folder / "journal"
+        self.table = self.folder / "table"
+        self.gateway_log = self.folder / "gateway"
+        self.sidecars = self.endpoint("sidecars")
+        self._commands = commands
         self._token = secrets.token_hex(32)
+        self._token_file = self.folder / "token"
+        self._token_file.write_text(self._token)
+        self._token_file.chmod(0o600)
+        self._context = Context()
+        self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -54,101 +72,155 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        self._context.close()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def stop(self) -> None:
-        """End every process, the newest first."""
-        while self._processes:
-            _, process = self._processes.pop()
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    def endpoint(self, name: str) -> str:
+        """Return the address of a socket of this stack."""
+        return f"ipc://{self._sockets}/{name}"
 
-    def start_floor(self, record_bytes: int) -> str:
-        """Start the floor and return its endpoint."""
-        endpoint = f"ipc://{self.folder}/floor"
-        settings = FloorSettings(endpoint, str(self.folder / "floor.dat"), record_bytes)
-        self.spawn("floor", msgspec.json.encode(settings))
-        return endpoint
+    # Processes
 
-    def engine_settings(self) -> EngineSettings:
-        """Return the settings of the engine of this stack, with the gate of workload W."""
-        token_file = self.folder / "token"
-        token_file.write_text(self._token)
-        token_file.chmod(0o600)
-        return EngineSettings(
-            mode=Mode.PAPER,
-            shard=0,
-            journal_dir=str(self.folder / "journal"),
-            sidecars_endpoint=self.sidecars,
-            venues_endpoint=self.venues,
-            events_endpoint=f"ipc://{self.folder}/events",
-            control_endpoint=self.control,
-            token_file=str(token_file),
-            table_path=str(self.table),
-            params=workload.params(),
-            credits=50_000,
-            venue_window=50_000,
-            dedup_keys_max=DEDUP_KEYS_MAX,
-        )
-
-    def start_engine(self) -> int:
-        """Start the engine and return its pid."""
-        workload.write_table(str(self.table), time.time_ns())
-        return self.spawn("engine", msgspec.msgpack.encode(self.engine_settings()))
-
-    def start_acknowledger(self) -> None:
-        """Start the gateway peer that reports nothing, and wait until the venue is READY."""
-        settings = AcknowledgerSettings(self.venues, workload.VENUE)
-        self.spawn("acknowledger", msgspec.json.encode(settings))
-        self.wait_ready()
-
-    def spawn(self, name: str, content: bytes) -> int:
-        """Start one server process; its errors go to the terminal."""
+    def spawn(self, name: str, settings: Struct, env: dict[str, str] | None = None) -> int:
+        """Start one server process and return its pid; what it says goes to ``<name>.log``."""
         path = self.folder / f"{name}.settings"
-        path.write_bytes(content)
-        log = (self.folder / f"{name}.log").open("wb")
-        process = subprocess.Popen([sys.executable, "-m", "benchmarks.servers", name, str(path)], stderr=log)
-        log.close()
+        path.write_bytes(msgspec.msgpack.encode(settings))
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        with self._log(name).open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.servers", name, str(path)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": paths, **(env or {})},
+            )  # fmt: skip
         self._processes.append((name, process))
         return process.pid
 
+    def stop(self, name: str = "") -> None:
+        """End every process, the newest first; or those of one name."""
+        for entry in reversed(self._processes[:]):
+            if not name or entry[0] == name:
+                self._processes.remove(entry)
+                _end(entry[1])
+
+    def pid(self, name: str) -> int:
+        """Return the pid of a process that was started."""
+        return next(process.pid for known, process in self._processes if known == name)
+
+    def require_alive(self) -> None:
+        """Raise ServerDiedError if a process ended by itself."""
+        for name, process in self._processes:
+            if process.poll() is not None:
+                said = self._log(name).read_text("utf-8", "replace")[-LOG_CHARS:]
+                raise ServerDiedError(f"{name} ended with {process.returncode}: {said}")
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    # Ours
+
+    def engine_settings(self) -> EngineSettings:
+        """Return the settings of the engine of this stack, with the gate of workload W."""
+        return EngineSettings(
+            mode=Mode.PAPER,
+            shard=0,
+            journal_dir=str(self.journal),
+            sidecars_endpoint=self.sidecars,
+            venues_endpoint=self.endpoint("venues"),
+            events_endpoint=self.endpoint("events"),
+            control_endpoint=self.endpoint("control"),
+            token_file=str(self._token_file),
+            table_path=str(self.table),
+            params=workload.params(),
+            credits=CREDITS,
+            venue_window=CREDITS,
+            dedup_keys_max=max(DEDUP_KEYS_MIN, 2 * self._commands),
+        )
+
+    def start_engine(self) -> int:
+        """Start the engine on a table that holds a price for every instrument; return its pid."""
+        workload.write_table(self.table, wall_ns())
+        return self.spawn("engine", self.engine_settings())
+
+    def start_acknowledger(self) -> None:
+        """Start the gateway peer that reports nothing, and wait until the venue is READY."""
+        self.spawn("acknowledger", AcknowledgerSettings(self.endpoint("venues"), workload.VENUE))
+        self.wait_ready()
+
+    def start_gateway(self) -> int:
+        """Start the real gateway with the sandbox on static books, and wait until the venue is READY."""
+        settings = GatewaySettings(
+            venue=workload.VENUE,
+            gateway=f"{workload.VENUE}-1",
+            engine_endpoint=self.endpoint("venues"),
+            control_endpoint=self.endpoint("gateway-control"),
+            token_file=str(self._token_file),
+            log_dir=str(self.gateway_log),
+            instruments=workload.params().instruments,
+            static_book=StaticBook(mid_e9=workload.PRICE_E9),
+            closed_max=max(100_000, self._commands),
+        )
+        pid = self.spawn("gateway", settings)
+        self.wait_ready()
+        return pid
+
+    def start_floor(self, record_bytes: int) -> str:
+        """Start the bare loop and return its endpoint."""
+        endpoint = self.endpoint("floor")
+        self.spawn(
+            "floor", FloorSettings(endpoint=endpoint, path=str(self.folder / "floor.dat"), record_bytes=record_bytes)
+        )
+        return endpoint
+
+    # Control
+
     def wait_ready(self) -> EngineStatus:
-        """Wait until the engine's venue is READY and return its status."""
-        until = time.monotonic() + READY_S
-        while time.monotonic() < until:
-            status = self.ask(Status()).status
-            if status is not None and all(v.ready for v in status.venues):
+        """Wait until every venue of the engine is READY and return the engine's status."""
+        until_ns = monotonic_ns() + READY_NS
+        while monotonic_ns() < until_ns:
+            status = self.status()
+            if all(venue.ready for venue in status.venues):
                 return status
-        raise ServerDiedError(f"engine expected a READY venue within {READY_S} s; see {self.folder}/engine.log")
+        raise ServerDiedError(f"engine expected a READY venue within {READY_NS} ns; see {self._log('engine')}")
+
+    def status(self, *, with_hash: bool = False) -> EngineStatus:
+        """Return the engine's status; histograms in it begin anew."""
+        status = self.ask(Status(with_hash)).status
+        assert status is not None
+        return status
 
     def ask(self, body: ControlBody) -> ControlReply:
-        """Return the engine's answer to one control request."""
-        context = Context()
+        """Return the engine's answer to one control request.
+
+        Raises:
+            ServerDiedError: If a process ended, or the engine gave no answer.
+        """
+        dealer = Dealer(self._context, self.endpoint("control"), 16)
         try:
-            dealer = Dealer(context, self.control, 16)
             waiter = Waiter(dealer)
             request = msgspec.msgpack.encode(ControlRequest(self._token, "bench", body))
-            until = time.monotonic() + READY_S
+            until_ns = monotonic_ns() + READY_NS
             sent = False
-            while time.monotonic() < until:
+            while monotonic_ns() < until_ns:
                 sent = sent or dealer.send(request)
                 waiter.wait(20)
                 for reply in dealer.receive(1):
                     return reply_decoder.decode(reply)
-                for name, process in self._processes:
-                    if process.poll() is not None:
-                        log = (self.folder / f"{name}.log").read_text()[-2000:]
-                        raise ServerDiedError(f"{name} ended with {process.returncode}: {log}")
+                self.require_alive()
         finally:
-            context.close()
-        raise ServerDiedError(f"engine gave no answer within {READY_S} s; see {self.folder}/engine.log")
+            dealer.close()
+        raise ServerDiedError(f"engine gave no answer within {READY_NS} ns; see {self._log('engine')}")
 
 
-def replayed_hash(journal: Path) -> tuple[str, int]:
-    """Return (state hash, records) of a journal replayed from its first record."""
-    core = Core(DEDUP_KEYS_MAX)
-    recovered = recover(journal, core.apply, JournalSettings())
-    return state_hash(core.state), recovered.records
+def rss_bytes(pid: int) -> int:
+    """Return the resident memory of a process, from /proc."""
+    resident_pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+    return resident_pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

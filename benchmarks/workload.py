@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -43,9 +44,11 @@ HOUR_NS: Final = 3_600 * E9
 PRICE_E9: Final = 60_000 * E9
 TICK_E9: Final = E9 // 10
 LOT_E9: Final = E9 // 1_000
+SUBMIT_TAG: Final = 3
 
 instruments: Final = tuple(f"W{n:03d}USDT" for n in range(INSTRUMENTS))
 accounts: Final = tuple(f"account-{n:02d}" for n in range(ACCOUNTS))
+_account_numbers: Final = {name: n for n, name in enumerate(accounts)}
 
 
 def params() -> Params:
@@ -115,32 +118,35 @@ def commands(count: int, *, marketable: bool = False, seed: int = SEED) -> list[
     return made
 
 
+def lane_of(command: Command, lanes: int) -> int:
+    """Return which session sends the command: all of an account go through one, so a cancel follows its order."""
+    return _account_numbers[command.account] % lanes
+
+
 class ItemEncoder:
-    """Encodes Submit messages around commands that were encoded before."""
+    """Encodes Submit messages of one session, one command each."""
 
     def __init__(self, unit: str, unit_epoch: int) -> None:
         self._unit = unit
         self._unit_epoch = unit_epoch
+        self._next_seq = 0
         self._encode = msgspec.msgpack.Encoder().encode
 
-    def submit(self, first_seq: int, batch: list[Command], created_at_ns: int) -> bytes:
-        """Return one Submit of the batch."""
+    def submit(self, command: bytes, created_at_ns: int) -> bytes:
+        """Return the Submit of one encoded command, with the next number of the session."""
+        seq = self._next_seq
+        self._next_seq = seq + 1
         # The wire form of session.Submit, spelled out: structs of a million items would be slow to build.
-        items = [
-            (
-                first_seq + n, self._unit, self._unit_epoch, 0, "", PRINCIPAL, (first_seq + n).to_bytes(16, "big"),
-                created_at_ns, msgspec.Raw(self._encode(command)),
-            )
-            for n, command in enumerate(batch)
-        ]  # fmt: skip
-        return self._encode((3, items))
+        item = (
+            seq, self._unit, self._unit_epoch, 0, "", PRINCIPAL, seq.to_bytes(16, "big"), created_at_ns,
+            msgspec.Raw(command),
+        )  # fmt: skip
+        return self._encode((SUBMIT_TAG, (item,)))
 
 
-def write_table(path: str, now_ns: int) -> None:
+def write_table(path: Path, now_ns: int) -> None:
     """Make a last-value table in which every instrument of W has a trade and a quote."""
-    from pathlib import Path
-
-    table = TableWriter.create(Path(path), instruments)
+    table = TableWriter.create(path, instruments)
     for name in instruments:
         slot = table.slot(name)
         table.write_quote(slot, PRICE_E9 - TICK_E9, PRICE_E9 + TICK_E9, 100 * E9, 100 * E9, now_ns, now_ns)

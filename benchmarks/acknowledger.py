@@ -1,0 +1,78 @@
+"""A gateway peer that confirms the epoch and acknowledges numbers, and reports nothing (DECISIONS 49).
+
+With it an order ends where the engine's own work ends: decided, durable, handed to a venue.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+import msgspec
+
+from protocol.channels import Context, Dealer, Waiter
+from protocol.codes import GatewayKind, OrderType, TimeInForce
+from protocol.session import PROTOCOL_VERSION
+from protocol.venue import (
+    Capabilities,
+    Commands,
+    Confirm,
+    GatewayHello,
+    GatewayReady,
+    VenueBye,
+    VenueWelcome,
+    engine_venue_decoder,
+)
+from runtime.signals import StopSignal
+
+HWM: Final = 50_000
+RECEIVE_MAX: Final = 1_024
+CONFIRM_MS: Final = 200
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class AcknowledgerSettings(msgspec.Struct, frozen=True):
+    """Which engine, which venue."""
+
+    endpoint: str
+    venue: str
+
+
+def run(settings: AcknowledgerSettings) -> None:
+    """Confirm the epoch and every number until SIGTERM or the engine's goodbye."""
+    stop = StopSignal()
+    context = Context()
+    dealer = Dealer(context, settings.endpoint, HWM, secrets.token_bytes(16))
+    waiter = Waiter(dealer)
+    waiter.add_fd(stop.fd)
+    hello = _hello(settings.venue)
+    epoch = 0
+    received_seq = 0
+    greeted = False
+    while not stop.is_set:
+        ready = waiter.wait(CONFIRM_MS)
+        greeted = greeted or dealer.send(hello)
+        for body in dealer.receive(RECEIVE_MAX):
+            message = engine_venue_decoder.decode(body)
+            if isinstance(message, VenueWelcome):
+                epoch = message.epoch
+                dealer.send(_encode(GatewayReady(epoch, received_seq)))
+                continue
+            if isinstance(message, VenueBye):
+                return
+            if isinstance(message, Commands):
+                received_seq = message.items[-1].venue_seq
+            dealer.send(_encode(Confirm(epoch, received_seq)))
+        if epoch and not ready:
+            dealer.send(_encode(Confirm(epoch, received_seq)))
+    context.close()
+
+
+def _hello(venue: str) -> bytes:
+    capabilities = Capabilities((OrderType.LIMIT, OrderType.MARKET), tuple(TimeInForce), True, True)
+    return _encode(
+        GatewayHello(
+            PROTOCOL_VERSION, venue, "acknowledger", secrets.token_bytes(16), GatewayKind.SANDBOX, capabilities, 0, 0, 0
+        )
+    )

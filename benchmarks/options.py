@@ -1,0 +1,37 @@
+"""What every benchmark is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """Sizes of a benchmark.
+
+    Attributes:
+        runs: Interleaved pairs of runs.
+        seconds: How long a run takes at the bar, or at ``rate_per_s``: it fixes the number of orders.
+        rate_per_s: Of open loops.
+        poisson: Random arrivals instead of even ones.
+        quick: Just see that it works: no figure of such a run means anything.
+        folder: Where journals are written; its disk is what is measured.
+        recording: The recorded session, for ``ticks``.
+        ticks_per_s: How fast it is replayed, for ``ticks``.
+        connections: Of the HTTP client; orders of one account share one.
+    """
+
+    runs: int = 7
+    seconds: float = 10.0
+    rate_per_s: int = 5_000
+    poisson: bool = False
+    quick: bool = False
+    folder: Path = Path(".wojak/bench")
+    recording: Path = Path("../shared/data/btcusdt_20240808.gz")
+    ticks_per_s: int = 25_000
+    connections: int = 50
+
+    def orders(self, per_s: int) -> int:
+        """Return how many orders a run has."""
+        return max(100, int(per_s * self.seconds))
