@@ -35,6 +35,7 @@ class Journaled(NamedTuple):
     outcomes: dict[str, list[Code]]
     accepted: set[str]
     trades: Counter[str]
+    trade_reports: dict[str, int]
     report_seq: int
 
 
@@ -44,6 +45,7 @@ class AtVenue(NamedTuple):
     sent: Counter[str]
     made: Counter[str]
     trades: dict[str, int]
+    report_seq: int
     complete: bool
 
 
@@ -73,6 +75,7 @@ def journaled(folder: Path, account: str, ids: set[str]) -> Journaled:
     outcomes: dict[str, list[Code]] = {}
     accepted: set[str] = set()
     trades: Counter[str] = Counter()
+    trade_reports: dict[str, int] = {}
     records = last_seq = report_seq = 0
     for batch in read_batches(folder):
         for seq, _, data in batch.records:
@@ -91,7 +94,8 @@ def journaled(folder: Path, account: str, ids: set[str]) -> Journaled:
                     report_seq = max(report_seq, report.report_seq)
                     if report.last_quantity_e9 and record.decision.effect is ReportEffect.APPLIED:
                         trades[report.trade_id] += 1
-    return Journaled(records, last_seq, outcomes, accepted, trades, report_seq)
+                        trade_reports[report.trade_id] = report.report_seq
+    return Journaled(records, last_seq, outcomes, accepted, trades, trade_reports, report_seq)
 
 
 def at_venue(folder: Path) -> AtVenue:
@@ -122,4 +126,4 @@ def at_venue(folder: Path) -> AtVenue:
                 made[report.order_id] += report.exec_type is ExecType.NEW
                 if report.trade_id:
                     trades[report.trade_id] = report.report_seq
-    return AtVenue(sent, made, trades, complete)
+    return AtVenue(sent, made, trades, reported, complete)

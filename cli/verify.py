@@ -82,7 +82,9 @@ def _check_venue(venue: AtVenue, journal: Journaled) -> bool:
     twice = [i for i, count in venue.made.items() if count > 1]
     booked_twice = [t for t, count in journal.trades.items() if count > 1]
     missing = [t for t, seq in venue.trades.items() if seq <= journal.report_seq and t not in journal.trades]
-    invented = [t for t in journal.trades if t not in venue.trades] if venue.complete else []
+    # While everything runs, the journal is read after the venue's log and knows of newer fills.
+    seen = [t for t, seq in journal.trade_reports.items() if seq <= venue.report_seq]
+    invented = [t for t in seen if t not in venue.trades] if venue.complete else []
     kept = "" if venue.complete else " (of the log that is kept)"
     in_flight = sum(seq > journal.report_seq for seq in venue.trades.values())
     say(
