@@ -21,7 +21,7 @@ SEED: Final = 20_240_808
 class Percentiles(NamedTuple):
     """Latencies of one run in ns, read from an HDR histogram of three digits."""
 
-    count: int
+    samples: int
     p50: int
     p99: int
     p99_9: int

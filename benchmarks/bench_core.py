@@ -33,7 +33,7 @@ from journal.writer import JournalWriter
 from market.table import TableReader
 from protocol.channels import Router
 from protocol.codes import Mode
-from protocol.orders import command_decoder
+from protocol.orders import Command, command_decoder
 from protocol.params import encode_params, params_hash
 from protocol.records import (
     FORMAT_VERSION,
@@ -188,7 +188,7 @@ class _Engine:
             self.writer.commit(now_ns)
 
 
-def _work(folder: Path, commands: list[workload.Command]) -> Worked:
+def _work(folder: Path, commands: list[Command]) -> Worked:
     folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix="core-", dir=folder))
     try:

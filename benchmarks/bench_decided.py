@@ -116,5 +116,5 @@ def latency(options: Options) -> Report:
 def add_latencies(report: Report, of: str, latencies_ns: list[int], **more: float) -> None:
     """Keep one run's percentiles, in µs."""
     found = percentiles(latencies_ns)
-    us = {f"{name}_us": value / 1_000 for name, value in found._asdict().items() if name != "count"}
+    us = {f"{name}_us": value / 1_000 for name, value in found._asdict().items() if name != "samples"}
     report.add(of, **us, **more)

@@ -144,8 +144,8 @@ class _Runner:
             (replayed.bytes - replayed.report_bytes) // count, replayed.report_bytes // count, log_bytes // count
         )
         self.said = (
-            f"last run: {count:,} submits, one outcome each; {self._fills:,} filled, {replayed.reports:,} venue reports "
-            f"in the journal; {self._sizes.ordered} + {self._sizes.reported} bytes an order in the journal, "
+            f"last run: {count:,} submits, one outcome each; {self._fills:,} filled, {replayed.reports:,} venue "
+            f"reports in the journal; {self._sizes.ordered} + {self._sizes.reported} bytes an order in the journal, "
             f"{self._sizes.venue_log} in the venue's log; fills and positions agree with the journal's replay, state "
             f"{replayed.state_hash}"
         )

@@ -76,7 +76,9 @@ def digest(answers: list[tuple[int, bytes]]) -> tuple[dict[str, int], str]:
             raise RemoteProtocolError("HTTP source", "an outcome", f"{status} {body[:200]!r}") from None
         name = answer.outcome if answer.code == "OK" else answer.code
         kinds[name] = kinds.get(name, 0) + 1
-        hashed.update(f"{status} {answer.outcome} {answer.code} {answer.checks_passed} {answer.position_after}\n".encode())
+        hashed.update(
+            f"{status} {answer.outcome} {answer.code} {answer.checks_passed} {answer.position_after}\n".encode()
+        )
     return kinds, hashed.hexdigest()
 
 

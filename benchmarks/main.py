@@ -1,1 +1,156 @@
-"""x"""
+"""``wojak bench``: the benchmarks, each with its floor measured in the same run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from benchmarks.conditions import Conditions, conditions
+from benchmarks.options import Options
+from benchmarks.report import Report, Run, table
+from benchmarks.stack import ROOT
+from protocol.errors import WojakError
+
+RECORDING: Final = "btcusdt_20240808.gz"
+HTTP_RATE_PER_S: Final = 2_000
+ALL_RUNS: Final = 3
+ALL_SECONDS: Final = 3.0
+QUICK_SECONDS: Final = 0.2
+QUICK_RATE_PER_S: Final = 1_000
+
+EPILOG: Final = """\
+examples:
+  wojak bench                          everything in small, and a table of it
+  wojak bench latency                  seven interleaved runs of ten seconds at 5,000 orders/s
+  wojak bench decided --json out.json  raw figures of every run as well
+
+Every figure is a median of interleaved runs with the lowest and the highest, beside a floor measured between them:
+trust ratios of one run, never an absolute figure across runs. The last line is a hash of what was computed.
+Exit code 1 means that a result was wrong or a process died, not that a bar was missed.
+"""
+
+
+class Benchmark(NamedTuple):
+    """One subcommand."""
+
+    run: Callable[[Options], Report]
+    what: str
+    rate_per_s: int = 5_000
+
+
+class Written(Struct, frozen=True):
+    """What ``--json`` writes: all raw figures of one benchmark."""
+
+    benchmark: str
+    conditions: Conditions
+    options: dict[str, str]
+    runs: list[Run]
+    summary: list[tuple[str, str]]
+    results: str
+
+
+def benchmarks() -> dict[str, Benchmark]:
+    """Return every benchmark by name; imports what they need."""
+    from benchmarks.bench_core import core
+    from benchmarks.bench_decided import decided, latency
+    from benchmarks.bench_filled import filled
+    from benchmarks.bench_http import http_end_to_end
+    from benchmarks.bench_idle import idle
+    from benchmarks.bench_ticks import ticks
+
+    return {
+        "core": Benchmark(core, "engine alone, in process: decode, decide, apply, encode; no sockets, no syncs"),
+        "decided": Benchmark(decided, "through ZeroMQ, one order a message, saturated, durable before answered"),
+        "latency": Benchmark(
+            latency, "submit to durable outcome at a fixed rate, from the due time: p50 p99 p99.9 max"
+        ),
+        "filled": Benchmark(
+            filled, "new, acknowledged, filled: with a real gateway process, the sandbox, durable logs"
+        ),
+        "http": Benchmark(http_end_to_end, "HTTP client to answer through the sidecar and the engine", HTTP_RATE_PER_S),
+        "ticks": Benchmark(ticks, "whether ticks slow orders, and a table writer killed mid-write once a second"),
+        "idle": Benchmark(idle, "memory of an engine that does nothing"),
+    }
+
+
+def main(argv: list[str]) -> int:
+    """Run what the arguments ask for; return the exit code."""
+    known = benchmarks()
+    arguments = _parser(known).parse_args(argv)
+    names = list(known) if arguments.benchmark == "all" else [arguments.benchmark]
+    written: list[Written] = []
+    reports: list[Report] = []
+    try:
+        for name in names:
+            options = _options(arguments, known[name])
+            at = conditions(options.folder)
+            report = known[name].run(options)
+            reports.append(report)
+            told = {field: str(getattr(options, field)) for field in Options.__struct_fields__}
+            written.append(Written(name, at, told, report.runs, report.summary, report.digest))
+    except WojakError as e:
+        print(e, file=sys.stderr)
+        return 1
+    if len(reports) > 1:
+        table(reports)
+        print("results", " ".join(f"{report.name}:{report.digest[:12]}" for report in reports))
+    if arguments.json:
+        Path(arguments.json).write_bytes(msgspec.json.format(msgspec.json.encode(written)))
+    return 0
+
+
+def _parser(known: dict[str, Benchmark]) -> argparse.ArgumentParser:
+    lines = "\n".join(f"  {name:<8} {benchmark.what}" for name, benchmark in known.items())
+    parser = argparse.ArgumentParser(
+        prog="wojak bench",
+        description=f"Measure this machine with workload W.\n\n{lines}\n  all      all of these in small (default)",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("benchmark", nargs="?", default="all", choices=[*known, "all"], metavar="BENCHMARK", help="one of the above")
+    add("--runs", type=_positive, help="interleaved pairs of runs (7; all: 3)")
+    add("--seconds", type=float, help="length of a run: fixes the number of orders (10; all: 3)")
+    add("--rate", type=_positive, help="orders a second of an open loop (5,000; http: 2,000)")
+    add("--poisson", action="store_true", help="random arrivals instead of even ones")
+    add("--connections", type=_positive, default=50, help="of the HTTP client (%(default)s)")
+    add("--ticks-rate", type=_positive, default=25_000, help="messages a second of the recording (%(default)s)")
+    add("--recording", type=Path, default=_recording(), help="the recorded session (%(default)s)")
+    add("--folder", type=Path, default=Path(".wojak/bench"), help="on the disk to measure (%(default)s)")
+    add("--json", metavar="FILE", help="write the raw figures of every run")
+    add("--quick", action="store_true", help="see that it works, in seconds; the figures mean nothing")
+    return parser
+
+
+def _options(arguments: argparse.Namespace, benchmark: Benchmark) -> Options:
+    quick, small = arguments.quick, arguments.benchmark == "all"
+    return Options(
+        runs=arguments.runs or (1 if quick else ALL_RUNS if small else Options().runs),
+        seconds=arguments.seconds or (QUICK_SECONDS if quick else ALL_SECONDS if small else Options().seconds),
+        rate_per_s=arguments.rate or (QUICK_RATE_PER_S if quick else benchmark.rate_per_s),
+        poisson=arguments.poisson,
+        quick=quick,
+        folder=arguments.folder,
+        recording=arguments.recording,
+        ticks_per_s=arguments.ticks_rate,
+        connections=arguments.connections,
+    )
+
+
+def _recording() -> Path:
+    folder = os.environ.get("WOJAK_TEST_DATA")
+    return (Path(folder) if folder else ROOT.parent / "shared" / "data") / RECORDING
+
+
+def _positive(text: str) -> int:
+    value = int(text.replace(",", "").replace("_", ""))
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, was {value}")
+    return value

@@ -73,11 +73,12 @@ class Report:
         self._sum_up(what, text + (f", bar ≤ {bar:g}: {_met(found <= bar)}" if bar else ""))
         return found
 
-    def bar(self, what: str, value: Value, at_least: Value = 0, at_most: Value = 0) -> None:
-        """Say whether a median meets its bar."""
-        ok = value >= at_least and (not at_most or value <= at_most)
-        bound = f"≤ {_number(at_most)}" if at_most else f"≥ {_number(at_least)}"
-        self._sum_up(what, f"{_number(value)}, bar {bound}: {_met(ok)}")
+    def bar(self, what: str, value: Value, *, at_least: Value | None = None, at_most: Value | None = None) -> None:
+        """Say whether a figure meets its bar."""
+        ok = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
+        bounds = [f"≥ {_number(at_least)}"] if at_least is not None else []
+        bounds += [f"≤ {_number(at_most)}"] if at_most is not None else []
+        self._sum_up(what, f"{_number(value)}, bar {' and '.join(bounds)}: {_met(ok)}")
 
     def hold(self, result: str) -> None:
         """Take the hash of what a run computed."""

@@ -90,7 +90,8 @@ class Stack:
         with self._log(name).open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.servers", name, str(path)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": paths, **(env or {})},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**os.environ, "PYTHONPATH": paths, **(env or {})},
             )  # fmt: skip
         self._processes.append((name, process))
         return process.pid
