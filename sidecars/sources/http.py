@@ -224,7 +224,7 @@ def run(settings: HttpSettings) -> int:
             runner.run(serve())
     except ConfigError as e:
         print(f"http: {'; '.join(e.problems)}", file=sys.stderr)
-        return 1
+        return 2
     except WojakError as e:
         print(f"http: {e}", file=sys.stderr)
         return 1

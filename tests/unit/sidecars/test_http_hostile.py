@@ -257,7 +257,7 @@ def test_the_process_says_in_one_line_that_its_port_is_taken(running: Stage) -> 
     _, errors = process.communicate(timeout=10)
 
     last = errors.strip().splitlines()[-1]
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert "Traceback" not in errors
     assert last.startswith("http: ")
     assert "choose another port" in last
