@@ -155,7 +155,7 @@ class Orders:
         self._high = high
         self._slot = slot
         after = view.reach * route.instrument.quantity_step_e9
-        limit = route.position.value
+        limit = route.limits.position_e9
         return NewDecision(
             ACCEPTED,
             OK,

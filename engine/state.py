@@ -19,7 +19,7 @@ from engine.dedup import DedupTable, KeyHash
 from protocol.codes import Mode, OrderStatus, OrderType, Scope, TimeInForce, TradingState
 from protocol.params import ChannelParams, InstrumentParams, Params, PrincipalParams
 from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Ledger, Reservation, Route, StrategyState
-from risk.gate.limits import LimitTable, tightest
+from risk.gate.limits import LimitTable
 
 CLOSED_MAX: Final = 4096
 TRADE_IDS_MAX: Final = 50_000
@@ -165,6 +165,7 @@ class State:
         "instruments",
         "keys",
         "last_ns",
+        "limits",
         "mode",
         "order_id_key",
         "orders",
@@ -191,6 +192,7 @@ class State:
         self.last_ns = 0
         self.params: Params | None = None
         self.params_hash = b""
+        self.limits = LimitTable(())
         self.book = ExposureBook()
         self.instruments: dict[str, InstrumentState] = {}
         self.accounts: dict[str, AccountState] = {}
@@ -214,7 +216,7 @@ class State:
         """
         self.params = params
         self.params_hash = content_hash
-        limits = LimitTable(params.limits)
+        limits = self.limits = LimitTable(params.limits)
         for row in params.instruments:
             self._set_instrument(row)
         for name, instrument in self.instruments.items():
@@ -235,9 +237,7 @@ class State:
         self.principals = {p.principal: p for p in params.principals}
         self.permits.clear()
         for route in self.routes.values():
-            route.quantity, route.order_value, route.open_value, route.open_count, route.position = tightest(
-                route.account, route.strategy, route.instrument
-            )
+            route.limits = limits.limits(route.account, route.strategy, route.instrument)
 
     def _set_instrument(self, row: InstrumentParams) -> None:
         known = self.instruments.get(row.instrument)
@@ -264,7 +264,7 @@ class State:
         found = self.routes.get(key)
         if found is None:
             scopes = self.accounts[account], self.strategies[strategy], self.instruments[instrument]
-            found = Route(*scopes, self.book.ledger(account, instrument), Ledger(), *tightest(*scopes))
+            found = Route(*scopes, self.book.ledger(account, instrument), Ledger(), self.limits.limits(*scopes))
             self.routes[key] = found
         return found
 

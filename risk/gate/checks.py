@@ -191,7 +191,7 @@ def check_quantity_max(v: View) -> Code:
 
 def check_quantity_limit(v: View) -> Code:
     """QTY_MAX of the own limits: exits pass (DECISIONS 27)."""
-    return Code.QTY_MAX if v.quantity_e9 > v.route.quantity.value and not v.is_exit else OK
+    return Code.QTY_MAX if v.quantity_e9 > v.route.limits.quantity_e9 and not v.is_exit else OK
 
 
 def check_value_range(v: View) -> Code:
@@ -201,21 +201,21 @@ def check_value_range(v: View) -> Code:
 
 def check_order_value(v: View) -> Code:
     """VALUE_ORDER_MAX: value above the own limit; exits pass."""
-    return Code.VALUE_ORDER_MAX if v.value_e9 > v.route.order_value.value and not v.is_exit else OK
+    return Code.VALUE_ORDER_MAX if v.value_e9 > v.route.limits.order_value_e9 and not v.is_exit else OK
 
 
 def check_open_value(v: View) -> Code:
     """VALUE_OPEN_MAX: open value with this order. max 100: 60+40 A, 60+41 R. Exits pass, and are counted."""
     return (
         Code.VALUE_OPEN_MAX
-        if v.route.account.open_value_e9 + v.value_e9 > v.route.open_value.value and not v.is_exit
+        if v.route.account.open_value_e9 + v.value_e9 > v.route.limits.open_value_e9 and not v.is_exit
         else OK
     )
 
 
 def check_open_count(v: View) -> Code:
     """COUNT_OPEN_MAX: 49/50 A, 50/50 R. No bound for exits (DECISIONS 33)."""
-    return Code.COUNT_OPEN_MAX if v.route.account.open_count >= v.route.open_count.value and not v.is_exit else OK
+    return Code.COUNT_OPEN_MAX if v.route.account.open_count >= v.route.limits.open_count and not v.is_exit else OK
 
 
 def check_reduce_only(v: View) -> Code:
@@ -227,7 +227,7 @@ def check_position(v: View) -> Code:
     """POS_LIMIT: worst case with open orders. max 650: P=585 BUY 65 A; with B=65 R. Exits pass by algebra."""
     return (
         Code.POS_LIMIT
-        if v.reach * v.route.instrument.quantity_step_e9 > v.route.position.value and not v.is_exit
+        if v.reach * v.route.instrument.quantity_step_e9 > v.route.limits.position_e9 and not v.is_exit
         else OK
     )
 

@@ -9,7 +9,9 @@ from protocol.codes import Code, Scope
 from protocol.session import Facts
 from protocol.units import wide
 from risk.gate.checks import View
-from risk.gate.exposure import Bound
+
+# Places in ``Limits.bounds``.
+QUANTITY, ORDER_VALUE, OPEN_VALUE, OPEN_COUNT, POSITION = range(5)
 
 
 def facts_of(code: Code, view: View) -> Facts:
@@ -22,7 +24,8 @@ def _instrument(expected: int, actual: int, v: View) -> Facts:
     return Facts(expected, actual, Scope.INSTRUMENT, v.route.instrument.name)
 
 
-def _bound(bound: Bound, actual: int) -> Facts:
+def _bound(v: View, place: int, actual: int) -> Facts:
+    bound = v.route.limits.bounds[place]
     return Facts(wide(bound.value), wide(actual), bound.scope, bound.key)
 
 
@@ -33,15 +36,15 @@ def _age_ns(v: View) -> int:
 def _quantity_max(v: View) -> Facts:
     instrument = v.route.instrument
     if v.quantity > instrument.quantity_max and (
-        v.is_exit or instrument.quantity_max * instrument.quantity_step_e9 <= v.route.quantity.value
+        v.is_exit or instrument.quantity_max * instrument.quantity_step_e9 <= v.route.limits.quantity_e9
     ):
         return _instrument(instrument.quantity_max * instrument.quantity_step_e9, v.quantity_e9, v)
-    return _bound(v.route.quantity, v.quantity_e9)
+    return _bound(v, QUANTITY, v.quantity_e9)
 
 
 def _position(v: View) -> Facts:
     reach = (v.route.ledger.reach(v.side) + v.quantity) * v.route.instrument.quantity_step_e9
-    return _bound(v.route.position, reach)
+    return _bound(v, POSITION, reach)
 
 
 def _rate(v: View, scope: Scope) -> Facts:
@@ -93,9 +96,9 @@ _EVIDENCE: Final[dict[Code, Callable[[View], Facts]]] = {
         v.route.instrument.quantity_min * v.route.instrument.quantity_step_e9, v.quantity_e9, v
     ),
     Code.QTY_MAX: _quantity_max,
-    Code.VALUE_ORDER_MAX: lambda v: _bound(v.route.order_value, v.value_e9),
-    Code.VALUE_OPEN_MAX: lambda v: _bound(v.route.open_value, v.route.account.open_value_e9 + v.value_e9),
-    Code.COUNT_OPEN_MAX: lambda v: _bound(v.route.open_count, v.route.account.open_count + 1),
+    Code.VALUE_ORDER_MAX: lambda v: _bound(v, ORDER_VALUE, v.value_e9),
+    Code.VALUE_OPEN_MAX: lambda v: _bound(v, OPEN_VALUE, v.route.account.open_value_e9 + v.value_e9),
+    Code.COUNT_OPEN_MAX: lambda v: _bound(v, OPEN_COUNT, v.route.account.open_count + 1),
     Code.POS_LIMIT: _position,
     Code.RATE_ACCOUNT: lambda v: _rate(v, Scope.ACCOUNT),
     Code.RATE_STRATEGY: lambda v: _rate(v, Scope.STRATEGY),

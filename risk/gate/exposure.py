@@ -41,7 +41,7 @@ class Ledger(Struct, gc=False):
 
 
 class Bound:
-    """The tightest limit of one name over an order's scopes, and where it stands."""
+    """The tightest limit of one name over some scopes, and where it stands."""
 
     __slots__ = ("key", "scope", "value")
 
@@ -51,7 +51,18 @@ class Bound:
         self.key = key
 
 
-NO_BOUNDS: Final[tuple[Bound, ...]] = (Bound(), Bound(), Bound(), Bound(), Bound())
+class Limits(Struct, frozen=True, gc=False):
+    """The values that bind an order over all its scopes; shared by all routes they are the same for.
+
+    ``bounds`` says where each stands, in the order of the fields before it.
+    """
+
+    quantity_e9: int
+    order_value_e9: int
+    open_value_e9: int
+    open_count: int
+    position_e9: int
+    bounds: tuple[Bound, ...]
 
 
 class InstrumentState:
@@ -88,7 +99,7 @@ class InstrumentState:
         self.quantity_step_e9 = params.quantity_step_e9
         self.state = TradingState.ACTIVE
         self.index = -1  # of the last-value table; found by the loop
-        self.bounds = NO_BOUNDS
+        self.bounds: tuple[Bound, ...] = ()  # of limits.LimitTable
         self.update(params)
 
     def update(self, params: InstrumentParams) -> None:
@@ -140,7 +151,7 @@ class AccountState:
         self.name = name
         self.currency = currency
         self.state = TradingState.ACTIVE
-        self.bounds = NO_BOUNDS
+        self.bounds: tuple[Bound, ...] = ()  # of limits.LimitTable
         self.open_count = 0
         self.open_value_e9 = 0
         self.rate: RateLog | None = None
@@ -155,7 +166,7 @@ class StrategyState:
     def __init__(self, name: str, ttl_ns: int) -> None:
         self.name = name
         self.ttl_ns = ttl_ns
-        self.bounds = NO_BOUNDS
+        self.bounds: tuple[Bound, ...] = ()  # of limits.LimitTable
         self.state = TradingState.ACTIVE
         self.rate: RateLog | None = None
 
@@ -172,11 +183,7 @@ class Route(Struct, gc=False):
     instrument: InstrumentState
     ledger: Ledger
     own: Ledger
-    quantity: Bound
-    order_value: Bound
-    open_value: Bound
-    open_count: Bound
-    position: Bound
+    limits: Limits
 
 
 class Reservation(Struct, gc=False):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from protocol.codes import Scope
 from protocol.params import LimitName, LimitRow
 from protocol.units import INT64_MAX
-from risk.gate.exposure import UNLIMITED, AccountState, Bound, InstrumentState, StrategyState
+from risk.gate.exposure import UNLIMITED, AccountState, Bound, InstrumentState, Limits, StrategyState
 from risk.gate.rate import RateLog
 
-# In the order of Route's fields.
+# In the order of the fields of Limits.
 _NAMES = (
     LimitName.QUANTITY_MAX,
     LimitName.ORDER_VALUE_MAX,
@@ -20,16 +20,8 @@ _CEILINGS = {LimitName.POSITION_MAX: INT64_MAX}
 """Where no row binds: a worst-case position stays inside int64 in 1e-9, so every answer can carry it."""
 
 
-def tightest(account: AccountState, strategy: StrategyState, instrument: InstrumentState) -> list[Bound]:
-    """Return the tightest bound of each limit over an order's scopes, in the order of Route's fields."""
-    return [
-        a if a.value <= s.value and a.value <= i.value else (s if s.value <= i.value else i)
-        for a, s, i in zip(account.bounds, strategy.bounds, instrument.bounds, strict=True)
-    ]
-
-
 class LimitTable:
-    """All limit rows, looked up by (name, scope, key). Bounds are shared: a route is made of three of them a name."""
+    """All limit rows, looked up by (name, scope, key)."""
 
     def __init__(self, rows: tuple[LimitRow, ...]) -> None:
         self._rows: dict[tuple[LimitName, Scope, str], LimitRow] = {}
@@ -38,9 +30,30 @@ class LimitTable:
             known = self._rows.get(key)
             if known is None or int(row.value) < int(known.value):
                 self._rows[key] = row
+        self._scoped = {(row.scope, row.key) for row in rows}
+        self._global = self._bounds_of(Scope.GLOBAL, "")
+        self._limits: dict[tuple[int, int, int], Limits] = {}
 
     def bounds(self, scope: Scope, key: str) -> tuple[Bound, ...]:
-        """Return the tighter of the scope's own row and the global one, for each limit of a Route, in its order."""
+        """Return the tighter of the scope's own row and the global one, for each name of ``_NAMES``.
+
+        A scope without rows has the global bounds themselves, so that ``limits`` finds what it made for another.
+        """
+        return self._bounds_of(scope, key) if (scope, key) in self._scoped else self._global
+
+    def limits(self, account: AccountState, strategy: StrategyState, instrument: InstrumentState) -> Limits:
+        """Return what binds an order of these three; the same object wherever the same rows bind."""
+        scopes = (account.bounds, strategy.bounds, instrument.bounds)
+        identity = (id(scopes[0]), id(scopes[1]), id(scopes[2]))  # the scopes keep them alive
+        found = self._limits.get(identity)
+        if found is None:
+            bounds = tuple(min(candidates, key=_value) for candidates in zip(*scopes, strict=True))
+            quantity, order_value, open_value, open_count, position = (b.value for b in bounds)
+            found = Limits(quantity, order_value, open_value, open_count, position, bounds)
+            self._limits[identity] = found
+        return found
+
+    def _bounds_of(self, scope: Scope, key: str) -> tuple[Bound, ...]:
         return tuple(self._tightest(name, scope, key) for name in _NAMES)
 
     def _tightest(self, name: LimitName, scope: Scope, key: str) -> Bound:
@@ -59,3 +72,7 @@ class LimitTable:
         if current is not None:
             return current.with_limit(int(row.value), row.window_ns, row.reserve_exit)
         return RateLog(int(row.value), row.window_ns, row.reserve_exit)
+
+
+def _value(bound: Bound) -> int:
+    return bound.value
