@@ -69,7 +69,7 @@ def ticks(options: Options) -> Report:
     for of in (FEED, KILLED):
         for key in ("reads_verified", "reads_retried", "reads_stale"):
             report.say(f"{of} table {key.replace('_', ' ')}, all runs: {sum(report.values(of, key)):,}")
-    for key in ("kills", "rows_audited", "rows_stale", "torn_accepted"):
+    for key in ("kills", "rows_audited", "rows_half_written", "rows_stale", "torn_accepted"):
         report.say(f"{KILLED} {key.replace('_', ' ')}, all runs: {sum(report.values(KILLED, key)):,}")
     report.bar("ticks replayed, messages/s", rate, at_least=options.ticks_per_s)
     report.ratio("p99 with ÷ without ticks", (FEED, "p99_us"), (QUIET, "p99_us"), P99_BAR)
@@ -166,6 +166,7 @@ def _crash_figures(counts: Path, references: _References) -> dict[str, float]:
     return {
         "kills": found.kills,
         "rows_audited": found.rows,
+        "rows_half_written": found.half_written,
         "rows_stale": found.stale,
         "torn_accepted": found.torn + references.torn,
     }

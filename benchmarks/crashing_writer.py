@@ -46,12 +46,14 @@ class CrashCounts(Struct):
     Attributes:
         kills: Deaths half-way through a write.
         rows: Rows read after each death, in all.
+        half_written: Rows whose newest side did not match its checksum; a death leaves one.
         stale: Rows that gave no value.
         torn: Rows whose value was made of two writes.
     """
 
     kills: int = 0
     rows: int = 0
+    half_written: int = 0
     stale: int = 0
     torn: int = 0
 
@@ -97,8 +99,10 @@ def _write_until_death(settings: CrashSettings) -> None:
 def _audit(path: str, counts: CrashCounts) -> None:
     reader = TableReader.open(path)
     for name in workload.instruments:
+        retried = reader.retried
         value = reader.read(reader.slot(name))
         counts.rows += 1
+        counts.half_written += reader.retried > retried
         if value is None:
             counts.stale += 1
         elif value.last_price_e9 * 2 != value.bid_e9 + value.ask_e9 or not is_price(value.last_price_e9):

@@ -6,6 +6,7 @@ highest run; the last line is a hash of what was computed, so that nobody gets f
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from statistics import median
 from typing import Final
@@ -81,7 +82,7 @@ class Report:
         self._sum_up(what, f"{_number(value)}, bar {' and '.join(bounds)}: {_met(ok)}")
 
     def hold(self, result: str) -> None:
-        """Take the hash of what a run computed."""
+        """Take what a run computed, in words or as a hash."""
         self._results.add(result)
 
     def end(self) -> None:
@@ -92,7 +93,7 @@ class Report:
         """
         if len(self._results) != 1:
             raise BenchError(f"{self.name}: expected one result of all runs, was {len(self._results)} different ones")
-        self.digest = self._results.pop()
+        self.digest = hashlib.sha256(self._results.pop().encode()).hexdigest()
         say(f"results {self.digest}")
 
     def _sum_up(self, what: str, figure: str) -> None:

@@ -48,6 +48,17 @@ def test_each_benchmark_runs_and_finds_its_results_right(
     assert list((tmp_path / "runs").iterdir()) == [], "a run leaves nothing behind"
 
 
+def test_a_writer_killed_mid_write_is_seen_and_never_believed(tmp_path: Path) -> None:
+    """Every death leaves a half-written row, the checksum finds it, and no value made of two writes is taken."""
+    raw = tmp_path / "raw.json"
+    assert main(["ticks", "--quick", "--folder", str(tmp_path), "--json", str(raw)]) == 0
+    (written,) = json.loads(raw.read_bytes())
+    (seen,) = [run["values"] for run in written["runs"] if run["of"] == "killed writer"]
+    assert seen["kills"] > 0
+    assert seen["rows_half_written"] == seen["kills"]
+    assert seen["torn_accepted"] == seen["rows_stale"] == seen["reads_stale"] == 0
+
+
 def test_the_help_names_every_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     """--help says what each measures, and shows an example."""
     with pytest.raises(SystemExit) as ended:
