@@ -23,6 +23,7 @@ NO_PAYLOAD: Final = 0
 KEY_BYTES: Final = 32
 ORDER_ID_BYTES: Final = 12  # 96 bits, so that the id fits what venues take (Binance: 36 characters)
 _KEY: Final = struct.Struct("<QQ12s4x")
+_pack_slot: Final = struct.Struct("=QQQQ").pack_into
 
 
 class Key(NamedTuple):
@@ -97,11 +98,7 @@ class DedupTable:
     def insert(self, slot: int, low: int, high: int, payload: int, value: int) -> None:
         """Take the free slot that ``find`` named; ``value`` is ``value_of(position, state)``."""
         assert self.keys < self.slots_max
-        words = self._words
-        words[slot] = low
-        words[slot + 1] = high
-        words[slot + 2] = payload
-        words[slot + 3] = value
+        _pack_slot(self._memory, slot << 3, low, high, payload, value)
         self.keys += 1
 
     def replace(self, slot: int, payload: int, value: int) -> None:

@@ -141,7 +141,8 @@ class Orders:
         slot = dedup.find(low, high)
         if slot >= 0:
             return self._decide_known(slot, item)
-        view = self._look(order, item.created_at_ns, route, now_ns, reference)
+        view = self._view
+        view.look(state.book, order, item.created_at_ns, route, now_ns, reference)
         venue = state.venues[route.instrument.venue]
         if defer is not None or dedup.keys >= dedup.keys_max or not venue.ready:
             deferred = self._defer(view, venue, defer)
@@ -184,7 +185,7 @@ class Orders:
             view = self._view
             if accepted:
                 route = state.route(order.account, order.strategy, order.instrument)
-                view = self._look(order, item.created_at_ns, route, now_ns, record.reference)
+                view.look(state.book, order, item.created_at_ns, route, now_ns, record.reference)
         self._prepared = None
         payload = payload_hash(item.command)
         if slot < 0:
@@ -193,23 +194,16 @@ class Orders:
         else:  # the tombstone of a cancel that came first
             dedup.replace(slot, payload, position | REJECTED_BITS)
         if accepted:
-            self._open(order, record, view, slot, now_ns)
-
-    def _open(self, command: NewOrder, record: Ordered, view: View, slot: int, now_ns: int) -> None:
-        state = self._state
-        decision = record.decision
-        route = view.route
-        price = view.price
-        order = Order(
-            route, view.side, price, view.quantity, view.value_e9, route.account.name, command.client_order_id,
-            decision.order_id, view.order_type, view.time_in_force, PENDING_NEW, view.quantity,
-            price if view.order_type is not MARKET else 0, command.reduce_only, decision.venue_seq, now_ns,
-            view.created_at_ns, record.item.trace_id, slot,
-        )  # fmt: skip
-        state.orders[order.order_id] = order
-        state.by_slot[slot] = order
-        state.book.open(order, now_ns)
-        state.venues[route.instrument.venue].add(decision.venue_seq, NEW, order, now_ns)
+            route, price = view.route, view.price
+            opened = Order(
+                route, view.side, price, view.quantity, view.value_e9, route.account.name, order.client_order_id,
+                decision.order_id, view.order_type, order.time_in_force, PENDING_NEW, view.quantity,
+                price if view.order_type is not MARKET else 0, order.reduce_only, decision.venue_seq, now_ns,
+                item.created_at_ns, item.trace_id, slot,
+            )  # fmt: skip
+            state.orders[decision.order_id] = opened
+            state.book.open(opened, now_ns)
+            state.venues[route.instrument.venue].add(decision.venue_seq, NEW, opened, now_ns)
 
     def decide_cancel(self, command: CancelOrder, permit: Permit | None) -> CancelDecision | Defer:
         """Say what happens to a cancel: idempotent by state, never refused by a limit (DECISIONS 10, RISK.md A7.3)."""
@@ -218,11 +212,12 @@ class Orders:
         state = self._state
         if command.account not in state.accounts:
             return CancelDecision(REJECTED, Code.ACCOUNT_UNKNOWN)
-        low, high, _ = state.keys.key(command.account, command.orig_client_order_id)
-        slot = state.dedup.find(low, high)
-        order = state.by_slot.get(slot)
+        low, high, id_key = state.keys.key(command.account, command.orig_client_order_id)
+        # An open order is found by its id, which holds its trading date; that changes only at a SESSION_ROLL.
+        order = state.orders.get(self.order_id(id_key, state.trading_date))
         if order is not None:
             return self._decide_live_cancel(order)
+        slot = state.dedup.find(low, high)
         if slot < 0:
             if state.dedup.is_exhausted:
                 return Defer(RetryReason.DEDUP_FULL)
@@ -289,23 +284,6 @@ class Orders:
         if payload != payload_hash(item.command):
             return NewDecision(REJECTED, Code.ID_CONFLICT, checks_passed=ENVELOPE_CHECKS - 1, takes_key=False)
         return Replay(position, status)
-
-    def _look(
-        self, order: NewOrder, created_at_ns: int, route: Route, now_ns: int, reference: Reference | None
-    ) -> View:
-        view = self._view
-        view.route = route
-        view.reference = reference
-        view.side = order.side
-        view.order_type = order.order_type
-        view.time_in_force = order.time_in_force
-        view.quantity_e9 = order.quantity_e9
-        view.price_e9 = order.price_e9
-        view.reduce_only = order.reduce_only
-        view.now_ns = now_ns
-        view.created_at_ns = created_at_ns
-        view.look(self._state.book)
-        return view
 
     def _defer(self, view: View, venue: VenueState, defer: RetryReason | None) -> Defer | NewDecision | None:
         if self._state.dedup.is_full and (not view.is_exit or self._state.dedup.is_exhausted):

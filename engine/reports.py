@@ -12,6 +12,7 @@ from engine.order_state import Happening, happening_of, next_status
 from engine.orders import Orders
 from engine.state import Order, Outgoing, OutgoingKind, State, VenueState
 from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Scope, TradingState
+from protocol.orders import NewOrder
 from protocol.records import (
     EngineCancel,
     Queried,
@@ -167,20 +168,16 @@ class Reports:
         params = self._state.params
         assert params is not None
         view = View()
-        route = order.route
-        view.route = route
-        view.reference = reference
-        view.side = order.side
-        view.order_type = order.order_type
-        view.time_in_force = order.time_in_force
-        view.quantity_e9 = 0  # its own leaves are in B or S already
-        view.price_e9 = order.limit_price * route.instrument.price_step_e9
-        view.reduce_only = order.reduce_only
-        view.now_ns = now_ns
-        view.created_at_ns = order.created_at_ns
         view.order_age_max_ns = params.order_age_max_ns
         view.skew_max_ns = params.skew_max_ns
-        view.look(self._state.book)
+        route = order.route
+        # Quantity 0: its own leaves are in B or S already.
+        again = NewOrder(
+            order.account, order.client_order_id, route.strategy.name, route.instrument.name, order.side,
+            order.order_type, order.time_in_force, 0, order.limit_price * route.instrument.price_step_e9,
+            order.reduce_only,
+        )  # fmt: skip
+        view.look(self._state.book, again, order.created_at_ns, route, now_ns, reference)
         return first_late_refusal(view)
 
     def apply_send(self, record: SendDecided, now_ns: int) -> None:

@@ -155,7 +155,6 @@ class State:
     __slots__ = (
         "accounts",
         "book",
-        "by_slot",
         "channels",
         "closed",
         "dedup",
@@ -203,7 +202,6 @@ class State:
         self.routes: dict[tuple[str, str, str], Route] = {}
         self.venues: dict[str, VenueState] = {}
         self.orders: dict[str, Order] = {}
-        self.by_slot: dict[int, Order] = {}
         self.closed: dict[str, Order] = {}
         self.halts: dict[tuple[Scope, str], Halt] = {}
         self.dedup = DedupTable(dedup_keys_max)
@@ -304,7 +302,6 @@ class State:
         """Move a terminal order out of the open set; a few stay findable for late fills."""
         if self.orders.pop(order.order_id, None) is None:
             return
-        del self.by_slot[order.slot]
         self.closed[order.order_id] = order
         if len(self.closed) > CLOSED_MAX:
             del self.closed[next(iter(self.closed))]

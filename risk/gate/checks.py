@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from protocol.codes import Code, OrderType, Side, TimeInForce, TradingState
+from protocol.orders import NewOrder
 from protocol.records import Reference
 from risk.gate.exposure import ExposureBook, Route
 from risk.gate.fuse import fuse
@@ -80,28 +81,44 @@ class View:
     skew_max_ns: int
     state: TradingState
 
-    def look(self, book: ExposureBook) -> None:
-        """Derive steps, class, value and state from what was set; O(1)."""
-        route = self.route
+    def look(
+        self,
+        book: ExposureBook,
+        order: NewOrder,
+        created_at_ns: int,
+        route: Route,
+        now_ns: int,
+        reference: Reference | None,
+    ) -> None:
+        """Take one order and derive steps, class, value and state; O(1)."""
         instrument = route.instrument
         ledger = route.ledger
-        quantity, self.off_quantity = divmod(self.quantity_e9, instrument.quantity_step_e9)
+        self.route = route
+        self.reference = reference
+        self.side = side = order.side
+        self.order_type = order_type = order.order_type
+        self.time_in_force = order.time_in_force
+        self.quantity_e9 = quantity_e9 = order.quantity_e9
+        self.price_e9 = price_e9 = order.price_e9
+        self.reduce_only = order.reduce_only
+        self.now_ns = now_ns
+        self.created_at_ns = created_at_ns
+        quantity, self.off_quantity = divmod(quantity_e9, instrument.quantity_step_e9)
         self.quantity = quantity
         # EXIT by RISK.md A1: with all pending orders of its side and this one filled it still can't cross zero.
         position = ledger.position
-        if self.side is BUY:
+        if side is BUY:
             self.reach = reach = position + ledger.buy + quantity
             self.is_exit = position < 0 and reach <= 0
         else:
             self.reach = reach = ledger.sell - position + quantity
             self.is_exit = position > 0 and reach <= 0
-        reference = self.reference
-        self.worst = worst = 0 if reference is None else instrument.collar(self.side, reference.price_e9)
-        if self.order_type is MARKET:
+        self.worst = worst = 0 if reference is None else instrument.collar(side, reference.price_e9)
+        if order_type is MARKET:
             price = worst
             self.off_price = 0
         else:
-            price, self.off_price = divmod(self.price_e9, instrument.price_step_e9)
+            price, self.off_price = divmod(price_e9, instrument.price_step_e9)
         self.price = price
         unit_e9 = instrument.unit_value_e9
         self.value_e9 = quantity * price * unit_e9 if unit_e9 else instrument.value_e9(quantity, price)
