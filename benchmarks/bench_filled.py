@@ -15,10 +15,11 @@ from typing import Final, NamedTuple
 
 from benchmarks import workload
 from benchmarks.conditions import conditions
+from benchmarks.errors import BenchError
 from benchmarks.floors import FloorSettings
 from benchmarks.generator import Generator, count_outcomes
 from benchmarks.options import Options
-from benchmarks.replay import BenchError, Replayed, replay
+from benchmarks.replay import Replayed, replay
 from benchmarks.report import ENGINE, FLOOR, Report, interleaved
 from benchmarks.stack import Stack
 from cli.evidence import at_venue

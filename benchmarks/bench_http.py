@@ -14,12 +14,13 @@ from benchmarks import workload
 from benchmarks.arrivals import due_offsets_ns
 from benchmarks.bench_decided import add_latencies
 from benchmarks.conditions import conditions
+from benchmarks.errors import BenchError
 from benchmarks.http_floor import HttpFloorSettings
 from benchmarks.http_load import HttpAnswered, build, digest, drive
 from benchmarks.options import Options
 from benchmarks.replay import replay
 from benchmarks.report import ENGINE, FLOOR, Report, interleaved
-from benchmarks.stack import READY_NS, ServerDiedError, Stack
+from benchmarks.stack import READY_NS, Stack
 from protocol.errors import RemoteProtocolError
 from protocol.orders import Command
 from runtime.clock import monotonic_ns
@@ -139,7 +140,7 @@ def _wait_http(stack: Stack, port: int, path: str) -> None:
         finally:
             connection.close()
         time.sleep(LOOK_S)  # a port that is not bound yet gives no event
-    raise ServerDiedError(f"port {port} expected an HTTP server within {READY_NS} ns, was none; see {stack.folder}")
+    raise BenchError(f"port {port} expected an HTTP server within {READY_NS} ns, was none; see {stack.folder}")
 
 
 def _require_good(both: tuple[HttpAnswered, HttpAnswered]) -> None:

@@ -19,9 +19,10 @@ from benchmarks.bench_decided import add_latencies
 from benchmarks.conditions import conditions
 from benchmarks.counted_feed import CountedFeedSettings, FeedCounts
 from benchmarks.crashing_writer import POINT, CrashCounts, CrashSettings, is_price
+from benchmarks.errors import BenchError
 from benchmarks.generator import Generator, count_outcomes
 from benchmarks.options import Options
-from benchmarks.replay import BenchError, replay
+from benchmarks.replay import replay
 from benchmarks.report import Report, interleaved
 from benchmarks.stack import READY_NS, Stack
 from market.feed import FeedSettings

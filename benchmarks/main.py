@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks.conditions import Conditions, conditions
+from benchmarks.errors import BenchError
 from benchmarks.options import Options
 from benchmarks.report import Report, Run, table
 from benchmarks.stack import ROOT
@@ -95,7 +96,7 @@ def main(argv: list[str]) -> int:
             reports.append(report)
             told = {field: str(getattr(options, field)) for field in Options.__struct_fields__}
             written.append(Written(name, at, told, report.runs, report.summary, report.digest))
-    except WojakError as e:
+    except (WojakError, BenchError) as e:
         print(e, file=sys.stderr)
         return 1
     if len(reports) > 1:

@@ -6,18 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.errors import BenchError
 from engine.core import Core
 from engine.state import state_hash
 from journal.reader import read_batches
 from protocol.control import EngineStatus
-from protocol.errors import WojakError
 from protocol.records import FRAME_BYTES, Record, Reported, record_decoder
-
-
-class BenchError(WojakError):
-    """A run gave a wrong result, so its figure means nothing."""
-
-    code = "BENCH_WRONG"
 
 
 class Replayed(NamedTuple):

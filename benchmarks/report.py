@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from benchmarks.replay import BenchError
+from benchmarks.errors import BenchError
 from cli.options import say
 
 Value = int | float

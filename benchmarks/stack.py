@@ -17,12 +17,12 @@ from msgspec import Struct
 
 from benchmarks import workload
 from benchmarks.acknowledger import AcknowledgerSettings
+from benchmarks.errors import BenchError
 from benchmarks.floors import FloorSettings
 from engine.settings import EngineSettings
 from protocol.channels import Context, Dealer, Waiter
 from protocol.codes import Mode
 from protocol.control import ControlBody, ControlReply, ControlRequest, EngineStatus, Status, reply_decoder
-from protocol.errors import WojakError
 from runtime.clock import monotonic_ns, wall_ns
 from venues.core.settings import GatewaySettings, StaticBook
 
@@ -32,12 +32,6 @@ STOP_S: Final = 20
 LOG_CHARS: Final = 2_000
 DEDUP_KEYS_MIN: Final = 600_000
 CREDITS: Final = 50_000
-
-
-class ServerDiedError(WojakError):
-    """A process under load ended by itself, or never became ready."""
-
-    code = "BENCH_SERVER"
 
 
 class Stack:
@@ -108,11 +102,11 @@ class Stack:
         return next(process.pid for known, process in self._processes if known == name)
 
     def require_alive(self) -> None:
-        """Raise ServerDiedError if a process ended by itself."""
+        """Raise BenchError if a process ended by itself."""
         for name, process in self._processes:
             if process.poll() is not None:
                 said = self._log(name).read_text("utf-8", "replace")[-LOG_CHARS:]
-                raise ServerDiedError(f"{name} ended with {process.returncode}: {said}")
+                raise BenchError(f"{name} ended with {process.returncode}: {said}")
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
@@ -181,7 +175,7 @@ class Stack:
             status = self.status()
             if all(venue.ready for venue in status.venues):
                 return status
-        raise ServerDiedError(f"engine expected a READY venue within {READY_NS} ns; see {self._log('engine')}")
+        raise BenchError(f"engine expected a READY venue within {READY_NS} ns; see {self._log('engine')}")
 
     def status(self, *, with_hash: bool = False) -> EngineStatus:
         """Return the engine's status; histograms in it begin anew."""
@@ -193,7 +187,7 @@ class Stack:
         """Return the engine's answer to one control request.
 
         Raises:
-            ServerDiedError: If a process ended, or the engine gave no answer.
+            BenchError: If a process ended, or the engine gave no answer.
         """
         dealer = Dealer(self._context, self.endpoint("control"), 16)
         try:
@@ -209,7 +203,7 @@ class Stack:
                 self.require_alive()
         finally:
             dealer.close()
-        raise ServerDiedError(f"engine gave no answer within {READY_NS} ns; see {self._log('engine')}")
+        raise BenchError(f"engine gave no answer within {READY_NS} ns; see {self._log('engine')}")
 
 
 def rss_bytes(pid: int) -> int:

@@ -12,10 +12,10 @@ import pytest
 from benchmarks import workload
 from benchmarks.arrivals import due_offsets_ns, percentiles
 from benchmarks.bench_filled import expected_positions
+from benchmarks.errors import BenchError
 from benchmarks.generator import count_outcomes
 from benchmarks.http_load import build
 from benchmarks.main import benchmarks, main
-from benchmarks.replay import BenchError
 from benchmarks.report import ENGINE, FLOOR, Report, interleaved
 from protocol.codes import Code, OrderStatus, OutcomeKind
 from protocol.edge import decode_new_order, to_new_order
