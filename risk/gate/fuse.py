@@ -47,7 +47,10 @@ def _expression(check: Callable[..., object]) -> ast.expr:
     definition = ast.parse(textwrap.dedent(inspect.getsource(check))).body[0]
     assert isinstance(definition, ast.FunctionDef)
     body = definition.body[1:] if ast.get_docstring(definition) else definition.body
-    if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None or len(definition.args.args) != 1:
+    arguments = definition.args
+    extra = [*arguments.posonlyargs, *arguments.kwonlyargs, *arguments.args[1:], arguments.vararg, arguments.kwarg]
+    has_shape = len(body) == 1 and len(arguments.args) == 1 and not any(extra)
+    if not has_shape or not isinstance(body[0], ast.Return) or body[0].value is None:
         raise TypeError(f"check {check.__qualname__} expected one return of one expression of one argument")
     return body[0].value
 

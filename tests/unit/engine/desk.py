@@ -1,0 +1,250 @@
+"""A core without a journal: commands, reports and controls in, decisions out, each applied as the loop would."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw
+
+from engine.core import Core
+from engine.dedup import DedupTable
+from engine.orders import Defer, Replay
+from engine.state import Order, State, state_hash
+from protocol.codes import (
+    ExecType,
+    Mode,
+    OrderStatus,
+    OrderType,
+    OutcomeKind,
+    ReferenceSource,
+    RetryReason,
+    Scope,
+    Side,
+    TimeInForce,
+)
+from protocol.orders import CancelOrder, Command, NewOrder
+from protocol.params import (
+    AccountParams,
+    ChannelParams,
+    InstrumentParams,
+    LimitName,
+    LimitRow,
+    Params,
+    PrincipalParams,
+    StrategyParams,
+    encode_params,
+    params_hash,
+)
+from protocol.records import (
+    Adjusted,
+    CancelDecision,
+    CancelRequested,
+    ControlAction,
+    Controlled,
+    NewDecision,
+    Ordered,
+    ParamsSet,
+    Record,
+    Reference,
+    ReportDecision,
+    Reported,
+    Started,
+    VenueChanged,
+)
+from protocol.session import Item
+from protocol.venue import Report
+from tests.unit.venues.stage import XY
+
+E9 = 10**9
+NOW = 1_780_000_000 * E9
+REFERENCE = Reference(100 * E9, 0, ReferenceSource.LAST_TRADE)
+SECRET = b"k" * 32
+_encode = msgspec.msgpack.encode
+
+
+def limit(name: LimitName, value: int, scope: Scope = Scope.GLOBAL, key: str = "", **rest: int) -> LimitRow:
+    """Return a row; money and quantities in whole units, counts as they are."""
+    plain = name in {LimitName.OPEN_COUNT_MAX, LimitName.RATE_COUNT}
+    return LimitRow(name, scope, key, value if plain else value * E9, **rest)
+
+
+def params(
+    *limits: LimitRow,
+    instruments: tuple[InstrumentParams, ...] = (XY,),
+    ttl_ns: int = 0,
+    order_age_max_ns: int = 60 * E9,
+) -> Params:
+    return Params(
+        instruments, (AccountParams("a1", "USDT"), AccountParams("a2", "USDT")),
+        (StrategyParams("s1", ttl_ns), StrategyParams("s2")),
+        (PrincipalParams("all", ("*",), ("*",)), PrincipalParams("one", ("a1",), ("s1",))),
+        (ChannelParams("src", ("all", "one")),), limits, order_age_max_ns, E9, E9 // 2,
+    )  # fmt: skip
+
+
+class Desk:
+    """One core and the venue's side of it."""
+
+    def __init__(
+        self,
+        *limits: LimitRow,
+        given: Params | None = None,
+        keys_max: int = 256,
+        position: int = 0,
+        trading_date: int = 20260530,
+        secret: bytes = SECRET,
+        mode: Mode = Mode.PAPER,
+    ) -> None:
+        self.core = Core(keys_max)
+        self.now = NOW
+        self.seq = 0
+        self.reports = 0
+        self.trades = 0
+        self.records: list[tuple[int, int, int, Record]] = []
+        self.apply(Started(1, b"i" * 16, mode, 0, trading_date, 1, "0", secret))
+        self.set_params(given or params(*limits))
+        self.apply(VenueChanged("sandbox", True, b"g" * 16, 0))
+        if position:
+            self.apply(Adjusted("a1", "XY", position * E9, 100 * E9, "", "", "opening"))
+
+    @property
+    def state(self) -> State:
+        return self.core.state
+
+    @property
+    def position(self) -> int:
+        return self.state.book.ledger("a1", "XY").position
+
+    def apply(self, record: Record) -> None:
+        self.seq += 1
+        self.records.append((self.seq, self.now, self.seq, record))
+        self.core.apply(self.seq, self.now, self.seq, record)
+
+    def set_params(self, given: Params) -> None:
+        content = encode_params(given)
+        self.apply(ParamsSet(content, params_hash(content)))
+
+    def item(self, command: Command, created_at_ns: int | None = None, principal: str = "all") -> Item:
+        created = self.now if created_at_ns is None else created_at_ns
+        return Item(1, "u", 1, 0, "lane", principal, b"t" * 16, created, Raw(_encode(command)))
+
+    def order(
+        self,
+        client_order_id: str,
+        side: Side = Side.BUY,
+        quantity: int = 1,
+        price: int = 100,
+        *,
+        account: str = "a1",
+        strategy: str = "s1",
+        instrument: str = "XY",
+        order_type: OrderType = OrderType.LIMIT,
+        time_in_force: TimeInForce = TimeInForce.DAY,
+        reduce_only: bool = False,
+    ) -> NewOrder:
+        price_e9 = 0 if order_type is OrderType.MARKET else price * E9
+        return NewOrder(
+            account, client_order_id, strategy, instrument, side, order_type, time_in_force, quantity * E9, price_e9,
+            reduce_only,
+        )  # fmt: skip
+
+    def decide(
+        self,
+        order: NewOrder,
+        *,
+        reference: Reference | None = REFERENCE,
+        created_at_ns: int | None = None,
+        principal: str = "all",
+        defer: RetryReason | None = None,
+    ) -> NewDecision | Replay | Defer:
+        item = self.item(order, created_at_ns, principal)
+        route = self.core.orders.find_route(self.state.permit("src", principal), order)
+        return self.core.orders.decide_new(order, item, route, self.now, reference, defer)
+
+    def submit(
+        self,
+        order: NewOrder,
+        *,
+        reference: Reference | None = REFERENCE,
+        created_at_ns: int | None = None,
+        principal: str = "all",
+        defer: RetryReason | None = None,
+    ) -> NewDecision | Replay | Defer:
+        """Decide and apply, as the loop does: the very command object."""
+        decided = self.decide(order, reference=reference, created_at_ns=created_at_ns, principal=principal, defer=defer)
+        if isinstance(decided, NewDecision):
+            item = self.item(order, created_at_ns, principal)
+            record = Ordered("src", item, reference, decided, self.seq + 1)
+            self.seq += 1
+            self.records.append((self.seq, self.now, self.seq, record))
+            self.state.last_ns = self.now
+            self.core.orders.apply_ordered(record, order, self.seq, self.now)
+        return decided
+
+    def accept(self, order: NewOrder) -> Order:
+        decided = self.submit(order)
+        assert isinstance(decided, NewDecision)
+        assert decided.kind is OutcomeKind.ACCEPTED, decided
+        return self.state.orders[decided.order_id]
+
+    def cancel(self, client_order_id: str, account: str = "a1", principal: str = "all") -> CancelDecision | Defer:
+        command = CancelOrder(account, client_order_id)
+        decided = self.core.orders.decide_cancel(command, self.state.permit("src", principal))
+        if isinstance(decided, CancelDecision):
+            self.apply(CancelRequested("src", self.item(command, principal=principal), decided))
+        return decided
+
+    def report(
+        self,
+        exec_type: ExecType,
+        order_id: str,
+        *,
+        quantity: int = 0,
+        price: int = 100,
+        trade_id: str = "",
+        venue_seq: int = 0,
+        status: OrderStatus = OrderStatus.NONE,
+        cum: int = 0,
+    ) -> ReportDecision:
+        """Let the venue say something, numbered as the gateway would."""
+        venue = self.state.venues["sandbox"]
+        if quantity and not trade_id:
+            self.trades += 1
+            trade_id = f"T{self.trades}"
+        report = Report(
+            venue.report_seq + 1, exec_type, order_id, "v", venue_seq, status, 0, cum * E9, self.now, trade_id,
+            quantity * E9, price * E9,
+        )  # fmt: skip
+        decided = self.core.reports.decide_report(venue, report)
+        self.apply(Reported("sandbox", Raw(_encode(report)), decided))
+        return decided
+
+    def fill(self, order: Order, quantity: int, price: int = 100) -> ReportDecision:
+        return self.report(ExecType.TRADE, order.order_id, quantity=quantity, price=price)
+
+    def control(
+        self, action: ControlAction, scope: Scope = Scope.GLOBAL, key: str = "", unsent_from: int = 1 << 62
+    ) -> list[Controlled]:
+        records = []
+        for record in self.core.controls.decide_control(action, scope, key, "op", "why", {"sandbox": unsent_from}):
+            self.apply(record)
+            records.append(record)
+        return records
+
+    def hash(self) -> str:
+        return state_hash(self.state)
+
+    def hash_without_keys(self) -> str:
+        """The hash of all but the dedup map."""
+        state, table = self.state, self.state.dedup
+        state.dedup = DedupTable(1, 1)
+        try:
+            return state_hash(state)
+        finally:
+            state.dedup = table
+
+    def replayed_hash(self) -> str:
+        """The hash of a fresh core that applied the same records."""
+        core = Core(self.state.dedup.keys_max)
+        for record in self.records:
+            core.apply(*record)
+        return state_hash(core.state)

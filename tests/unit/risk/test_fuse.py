@@ -1,0 +1,142 @@
+"""One function made of many checks answers as the many do, for any view; and takes no check of another shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol.codes import Code, OrderType, ReferenceSource, Scope, Side, TimeInForce, TradingState
+from protocol.records import Reference
+from risk.gate.checks import CHECKS, OK, SEND_CHECKS, View, first_late_refusal, first_refusal
+from risk.gate.exposure import AccountState, Bound, InstrumentState, Ledger, Limits, Route, StrategyState
+from risk.gate.fuse import fuse
+from risk.gate.rate import RateLog
+from tests.unit.venues.stage import XY
+
+small = st.integers(-3, 12)
+states = st.sampled_from((TradingState.ACTIVE, TradingState.ACTIVE, *TradingState))
+
+
+@st.composite
+def rates(draw: st.DrawFn) -> RateLog | None:
+    if draw(st.booleans()):
+        return None
+    rate = RateLog(draw(st.integers(0, 3)), draw(st.integers(1, 5)), draw(st.integers(0, 2)))
+    for at in sorted(draw(st.lists(st.integers(0, 10), max_size=5))):
+        rate.charge(at)
+    return rate
+
+
+@st.composite
+def routes(draw: st.DrawFn) -> Route:
+    account, strategy, instrument = AccountState("a", "USDT"), StrategyState("s", draw(small)), InstrumentState(XY)
+    account.state, strategy.state, instrument.state = draw(states), draw(states), draw(states)
+    account.open_count, account.open_value_e9 = draw(small), draw(small)
+    account.rate, strategy.rate = draw(rates()), draw(rates())
+    instrument.tradable, instrument.expiry_ns = draw(st.integers(0, 9)) > 0, draw(st.sampled_from((0, 0, 0, 5, 50)))
+    instrument.tick, instrument.lot = draw(st.sampled_from((1, 1, 5))), draw(st.sampled_from((1, 1, 3)))
+    instrument.quantity_min, instrument.quantity_max = draw(st.integers(0, 3)), draw(st.integers(3, 20))
+    ledgers = [Ledger(draw(small), draw(st.integers(0, 9)), draw(st.integers(0, 9))) for _ in range(2)]
+    bounds = tuple(Bound(draw(st.sampled_from((5, 10**10, 10**30))), Scope.GLOBAL) for _ in range(5))
+    return Route(account, strategy, instrument, *ledgers, Limits(*(b.value for b in bounds), bounds))
+
+
+@st.composite
+def views(draw: st.DrawFn) -> View:
+    """Any value in any field: also those that no order could have."""
+    v = View()
+    v.route = draw(routes())
+    v.reference = draw(
+        st.sampled_from((None, Reference(5, 0, ReferenceSource.MID), Reference(5, 0, ReferenceSource.MID)))
+    )
+    v.side, v.order_type = draw(st.sampled_from(Side)), draw(st.sampled_from(OrderType))
+    v.time_in_force = draw(st.sampled_from(TimeInForce))
+    v.quantity, v.price, v.worst = draw(st.integers(0, 12)), draw(small), draw(small)
+    v.quantity_e9, v.price_e9, v.value_e9 = (
+        v.quantity * 10**9,
+        v.price * 10**9,
+        draw(st.sampled_from((1, 10**10, 2**70))),
+    )
+    v.off_quantity, v.off_price = (draw(st.sampled_from((0, 0, 0, 1))) for _ in range(2))
+    v.reach, v.reduce_only, v.is_exit = draw(small), draw(st.booleans()), draw(st.booleans())
+    v.now_ns, v.created_at_ns = draw(st.integers(0, 12)), draw(st.integers(0, 12))
+    v.order_age_max_ns, v.skew_max_ns = draw(st.integers(3, 12)), draw(st.integers(3, 12))
+    v.state = draw(states)
+    return v
+
+
+@settings(max_examples=400, deadline=None)
+@given(v=views())
+def test_the_fused_gate_equals_its_checks_one_by_one(v: View) -> None:
+    """The same first refusal, for the gate and for the send gate."""
+    for checks, fused in ((CHECKS, first_refusal), (SEND_CHECKS, first_late_refusal)):
+        one_by_one = next((code for check in checks if (code := check(v)) is not OK), OK)
+        assert fused(v) is one_by_one
+
+
+def test_every_check_refuses_some_view() -> None:
+    """The views above reach every check alone; otherwise the property would say nothing of it."""
+    reached: set[str] = set()
+
+    @settings(max_examples=500, deadline=None, database=None)
+    @given(v=views())
+    def look(v: View) -> None:
+        reached.update(check.__name__ for check in CHECKS if check(v) is not OK)
+
+    look()
+    assert reached == {check.__name__ for check in CHECKS}
+
+
+@dataclass
+class Thing:
+    """What the planted checks look at."""
+
+    a: int
+    route: object = None
+
+
+def _two_statements(v: Thing) -> int:
+    b = v.a
+    return b + 0
+
+
+def _two_arguments(v: Thing, w: int) -> int:
+    return v.a + w
+
+
+def _a_keyword(v: Thing, *, w: int = 1) -> int:
+    return v.a + w
+
+
+def _nothing(v: Thing) -> None:
+    return
+
+
+@pytest.mark.parametrize("check", [_two_statements, _two_arguments, _a_keyword, _nothing])
+def test_fuse_takes_no_check_of_another_shape(check: object) -> None:
+    """It would be fused into something else than what it says."""
+    with pytest.raises(TypeError, match="one return of one expression"):
+        fuse([check], 0)  # type: ignore[list-item]
+
+
+def _is_big(v: Thing) -> int:
+    """One sentence is no statement."""
+    return 7 if v.a > 10 else 0
+
+
+def _is_negative(w: Thing) -> int:
+    return 8 if _below(w, 0) else 0
+
+
+def _below(v: Thing, bound: int) -> bool:
+    return v.a < bound
+
+
+def test_fuse_keeps_order_names_and_helpers() -> None:
+    """The first answer wins, an argument may have any name, a helper gets the whole view."""
+    fused = fuse([_is_big, _is_negative], 0)
+    assert [fused(Thing(a)) for a in (11, 10, -1)] == [7, 0, 8]
+    assert Code.OK == 0
