@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.codes import Code, OrderType, ReferenceSource, Scope, Side, TimeInForce, TradingState
+from protocol.codes import OrderType, ReferenceSource, Scope, Side, TimeInForce, TradingState
 from protocol.records import Reference
 from risk.gate.checks import CHECKS, OK, SEND_CHECKS, View, first_late_refusal, first_refusal
 from risk.gate.exposure import AccountState, Bound, InstrumentState, Ledger, Limits, Route, StrategyState
@@ -39,7 +39,7 @@ def routes(draw: st.DrawFn) -> Route:
     instrument.tradable, instrument.expiry_ns = draw(st.integers(0, 9)) > 0, draw(st.sampled_from((0, 0, 0, 5, 50)))
     instrument.tick, instrument.lot = draw(st.sampled_from((1, 1, 5))), draw(st.sampled_from((1, 1, 3)))
     instrument.quantity_min, instrument.quantity_max = draw(st.integers(0, 3)), draw(st.integers(3, 20))
-    ledgers = [Ledger(draw(small), draw(st.integers(0, 9)), draw(st.integers(0, 9))) for _ in range(2)]
+    ledgers = [Ledger(draw(small), draw(st.integers(0, 9)), draw(st.integers(0, 9))) for _ in "ab"]
     bounds = tuple(Bound(draw(st.sampled_from((5, 10**10, 10**30))), Scope.GLOBAL) for _ in range(5))
     return Route(account, strategy, instrument, *ledgers, Limits(*(b.value for b in bounds), bounds))
 
@@ -119,7 +119,7 @@ def _nothing(v: Thing) -> None:
 def test_fuse_takes_no_check_of_another_shape(check: object) -> None:
     """It would be fused into something else than what it says."""
     with pytest.raises(TypeError, match="one return of one expression"):
-        fuse([check], 0)  # type: ignore[list-item]
+        fuse([check], 0)  # type: ignore[list-item, arg-type]
 
 
 def _is_big(v: Thing) -> int:
@@ -139,4 +139,3 @@ def test_fuse_keeps_order_names_and_helpers() -> None:
     """The first answer wins, an argument may have any name, a helper gets the whole view."""
     fused = fuse([_is_big, _is_negative], 0)
     assert [fused(Thing(a)) for a in (11, 10, -1)] == [7, 0, 8]
-    assert Code.OK == 0
