@@ -23,11 +23,14 @@ from protocol.venue import (
     VenueWelcome,
     engine_venue_decoder,
 )
+from runtime.clock import monotonic_ns
 from runtime.signals import StopSignal
 
 HWM: Final = 50_000
 RECEIVE_MAX: Final = 1_024
 CONFIRM_MS: Final = 200
+CONFIRM_EVERY_NS: Final = 5_000_000
+CONFIRM_AT_LEAST: Final = 4096
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -50,6 +53,7 @@ def run(settings: AcknowledgerSettings) -> None:
     epoch = 0
     received_seq = 0
     greeted = False
+    confirmed_at_ns = confirmed_seq = 0
     while not stop.is_set:
         ready = waiter.wait(CONFIRM_MS)
         greeted = greeted or dealer.send(hello)
@@ -63,9 +67,11 @@ def run(settings: AcknowledgerSettings) -> None:
                 return
             if isinstance(message, Commands):
                 received_seq = message.items[-1].venue_seq
+        # A watermark speaks for all below it: one word every few milliseconds, not one for each batch.
+        due = monotonic_ns() - confirmed_at_ns >= CONFIRM_EVERY_NS or received_seq - confirmed_seq >= CONFIRM_AT_LEAST
+        if epoch and (due or not ready):
             dealer.send(_encode(Confirm(epoch, received_seq)))
-        if epoch and not ready:
-            dealer.send(_encode(Confirm(epoch, received_seq)))
+            confirmed_at_ns, confirmed_seq = monotonic_ns(), received_seq
     context.close()
 
 

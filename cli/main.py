@@ -37,7 +37,7 @@ app.command("cli.journal:app", name="journal", group=LOOK)
 app.command("cli.init:schema", group=LOOK)
 app.command("cli.verify:verify", group=PROVE)
 app.command("cli.chaos:app", name="chaos", group=PROVE)
-app.command("cli.bench:bench", group=PROVE)
+app.command("cli.bench:bench", group=PROVE, help_flags=[])
 app.command("cli.docs:docs", group=PROVE)
 
 

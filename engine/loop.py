@@ -34,6 +34,7 @@ NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
 HOUSEKEEPING_NS: Final = 100 * NS_PER_MS
 EVENTS_HWM: Final = 100_000
+CONTROLS_MAX: Final = 16
 GATEWAY_BATCH_MAX: Final = 64  # messages; each carries up to 1,024 reports
 
 
@@ -85,14 +86,15 @@ class EngineLoop:
 
     def turn(self) -> None:
         """Take, decide, sync and answer what is there now; wait for it at most until the next duty."""
-        if not self._wait():
+        ready = self._wait()
+        if not ready:
             self._idle()
             return
         self._received_ns = time.monotonic_ns()
-        batch_max = self._settings.batch_max
-        controls = self._control_router.receive(16)
-        reports = self._venue_router.receive(GATEWAY_BATCH_MAX)
-        submits = self._sidecar_router.receive(batch_max)
+        control, venues, sidecars = self._control_router, self._venue_router, self._sidecar_router
+        controls = control.receive(CONTROLS_MAX) if control.socket in ready else []
+        reports = venues.receive(GATEWAY_BATCH_MAX) if venues.socket in ready else []
+        submits = sidecars.receive(self._settings.batch_max) if sidecars.socket in ready else []
         if submits:
             failpoints.hit("engine.after_receive")
         now_ns = self._read_clock()
@@ -108,14 +110,16 @@ class EngineLoop:
             self._keep_house(now_ns)
         self._finish(now_ns)
 
-    def _wait(self) -> bool:
+    def _wait(self) -> list[object]:
+        """Return the sockets that can be read, waiting at most until the next duty."""
         spin_us = self._settings.spin_us
         if spin_us:
             until = time.monotonic_ns() + spin_us * 1_000
             while time.monotonic_ns() < until:
-                if self._sidecar_router.readable or self._venue_router.readable:
-                    return True
-        return self._waiter.wait(max(1, min(100, self._settings.lease_ms // 4)))
+                ready: list[object] = [r.socket for r in (self._sidecar_router, self._venue_router) if r.readable]
+                if ready:
+                    return ready
+        return self._waiter.wait_for(max(1, min(100, self._settings.lease_ms // 4)))
 
     def _idle(self) -> None:
         """Do what is due when nothing came."""
