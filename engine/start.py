@@ -57,12 +57,20 @@ def start(settings: EngineSettings) -> StartedEngine:
         JournalDamagedError, JournalGapError: If the journal can't be trusted; nothing was changed.
         ConfigError: If mode, shard or parameters do not fit what the journal holds.
     """
+    disk = FailpointDisk() if os.environ.get(failpoints.ENV_POINT) else Disk()
+    lock = FolderLock(Path(settings.journal_dir), disk)
+    try:
+        return _start(settings, disk, lock)
+    except BaseException:
+        lock.close()  # a start that stops leaves the folder to the next one
+        raise
+
+
+def _start(settings: EngineSettings, disk: Disk, lock: FolderLock) -> StartedEngine:
     folder = Path(settings.journal_dir)
     sizes = JournalSettings(
         segment_bytes=settings.segment_bytes, batch_bytes_max=min(8 << 20, settings.segment_bytes // 2)
     )
-    disk = FailpointDisk() if os.environ.get(failpoints.ENV_POINT) else Disk()
-    lock = FolderLock(folder, disk)
     core = Core(settings.dedup_keys_max)
     began_ns = time.monotonic_ns()
     recovered = recover(folder, core.apply, sizes, shard=settings.shard, disk=disk)

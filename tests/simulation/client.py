@@ -101,6 +101,10 @@ class Client:
         self.waiting.append(Delivery(self._seq, command, self._clock.wall))
 
     @property
+    def is_open(self) -> bool:
+        return self._phase == "open"
+
+    @property
     def is_settled(self) -> bool:
         return not self.waiting and not self.in_flight
 

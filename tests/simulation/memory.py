@@ -65,6 +65,11 @@ class Channel:
     def readable(self) -> bool:
         return bool(self.inbox)
 
+    @property
+    def socket(self) -> Channel:
+        """What a Waiter names it by."""
+        return self
+
     def close(self) -> None:
         """Nothing to let go of."""
 
@@ -169,4 +174,7 @@ class MemoryWaiter:
         """No descriptor ever becomes ready here."""
 
     def wait(self, timeout_ms: int) -> bool:
-        return any(channel.readable for channel in self._channels)
+        return bool(self.wait_for(timeout_ms))
+
+    def wait_for(self, timeout_ms: int) -> list[Channel]:
+        return [channel for channel in self._channels if channel.readable]
