@@ -33,14 +33,26 @@ def fuse(checks: Sequence[Callable[[V], C]], passed: C) -> Callable[[V], C]:
         expression = _expression(check)
         argument = next(iter(inspect.signature(check).parameters))
         hoist = _Hoist(argument, names)
-        lines.append(f"    answer = {ast.unparse(hoist.visit(expression))}")
-        lines.append("    if answer is not _passed:")
-        lines.append("        return answer")
+        lines += _statements(hoist.visit(expression), vars(module), passed)
     head = ["def fused(v):", *(_load(name) for name in sorted(names, key=lambda n: (n.count("__"), n)))]
     source = "\n".join([*head, *lines, "    return _passed"])
     scope: dict[str, Any] = {**vars(module), "_passed": passed}
     exec(compile(source, f"<{module.__name__} fused>", "exec"), scope)  # noqa: S102 - our own source, at import
     return cast("Callable[[V], C]", scope["fused"])
+
+
+def _statements(expression: ast.expr, names: dict[str, Any], passed: object) -> list[str]:
+    """Return the lines that leave with the check's answer unless it passed.
+
+    ``X if condition else OK``, which most checks are, needs no answer to compare: one test and a return.
+    """
+    if isinstance(expression, ast.IfExp):
+        answer, condition, other = (ast.unparse(e) for e in (expression.body, expression.test, expression.orelse))
+        if isinstance(expression.orelse, ast.Name) and names.get(other) is passed:
+            return [f"    if {condition}:", f"        return {answer}"]
+        if isinstance(expression.body, ast.Name) and names.get(answer) is passed:
+            return [f"    if not ({condition}):", f"        return {other}"]
+    return [f"    answer = {ast.unparse(expression)}", "    if answer is not _passed:", "        return answer"]
 
 
 def _expression(check: Callable[..., object]) -> ast.expr:
