@@ -21,7 +21,7 @@ from engine.state import Order
 from protocol.records import Reference, SendDecided
 from tests.simulation.world import World, simulate
 
-SEEDS_DEFAULT = 160
+SEEDS_DEFAULT = 400
 SEEDS_PLANTED = 60
 
 
@@ -145,8 +145,8 @@ def trust_the_direction(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     rightly = View.look
 
-    def wrong(self: View, book: Any) -> None:
-        rightly(self, book)
+    def wrong(self: View, *given: Any) -> None:
+        rightly(self, *given)
         position = self.route.ledger.position
         self.is_exit = position < 0 if self.side == 1 else position > 0
 

@@ -33,7 +33,7 @@ from engine.state import state_hash
 from journal.errors import JournalFailedError
 from journal.format import JournalSettings
 from market.table import TableWriter
-from protocol.codes import Mode, OrderStatus, Scope, Side
+from protocol.codes import Code, Mode, OrderStatus, Scope, Side
 from protocol.control import ConfirmClock, ControlBody, ControlReply, ControlRequest, SetState, reply_decoder
 from protocol.session import Outcome
 from protocol.ticks import BookClear, BookSnapshot, Tick, Trade
@@ -378,6 +378,7 @@ class World:
         assert self.engine is not None
         self.watch.read()
         self.answers.verify()
+        assert Code.INTERNAL not in self.answers.codes, f"decide raised: {self.log.lines[-3:]}"
         venue = VenueSide(self.folder / "gateway")
         venue.verify(self.watch)
         state = self.engine._core.state
