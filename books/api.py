@@ -18,6 +18,7 @@ from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Operation, Parameter, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import FromPath
@@ -34,6 +35,7 @@ from books.store import FILTERS, LIMIT_MAX
 from books.views import BreachView, OrderView, PositionView, TradeView, View, view
 from protocol.errors import ConfigError, StoreError, WojakError
 from runtime import clock, logs
+from runtime.openapi_page import PlainPage
 from runtime.signals import StopSignal
 
 API_VERSION: Final = "1"
@@ -342,7 +344,8 @@ def create_app(settings: ApiSettings) -> Litestar:
         before_send=[count],
         state=State({"metrics": metrics, "lag_seq_max": settings.lag_seq_max, "log": logs.configure("books-api")}),
         openapi_config=OpenAPIConfig(
-            title="Wojak books", version=API_VERSION, description="Orders, trades, positions and breaches, read-only."
+            title="Wojak books", version=API_VERSION, description="Orders, trades, positions and breaches, read-only.",
+            render_plugins=[PlainPage(), JsonRenderPlugin(path="/openapi.json")],
         ),
         exception_handlers={
             QueryError: _on_query,

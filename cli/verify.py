@@ -16,7 +16,7 @@ from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.view import grouped
 from runtime.clock import monotonic_ns
 
-SETTLE_NS: Final = 10_000_000_000
+SETTLE_NS: Final = 30_000_000_000
 LOOK_S: Final = 0.1
 EXAMPLES_MAX: Final = 5
 

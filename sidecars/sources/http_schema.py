@@ -12,9 +12,11 @@ import msgspec
 from litestar import Litestar, Request, Response, get
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import PathItem, Schema, SecurityScheme
 
 from protocol.edge import ErrorResponse, NewOrderRequest, OrderResponse
+from runtime.openapi_page import PlainPage
 from sidecars.core.metrics import Metrics
 from sidecars.sources.http_models import Health, ItemError, Readiness, encode_error
 
@@ -68,6 +70,7 @@ def make_app(readiness: Callable[[], Readiness], metrics: Metrics) -> Litestar:
         openapi_config=OpenAPIConfig(
             title="Wojak orders", version="1", description="Orders in, outcomes out. Every price and quantity is a "
             "decimal string. A repeat of a client_order_id gets the first answer again.", path="/schema",
+            render_plugins=[PlainPage(), JsonRenderPlugin(path="/openapi.json")],
         ),
         exception_handlers={HTTPException: _http_error, Exception: _failure},
         logging_config=None,
