@@ -53,7 +53,7 @@ class Reports:
         step = order.route.instrument.quantity_step_e9
         filled, off_step = divmod(quantity_e9, step)
         cum = order.cum + filled
-        if off_step or (report.exec_type is ExecType.ORDER_STATUS and report.cum_quantity_e9 != order.cum * step):
+        if off_step or (report.exec_type is ExecType.ORDER_STATUS and not _agrees(report, order, step)):
             return self._described(order, ReportEffect.REFUSED, order.status, order.leaves, order.cum, 0)
         if cum > order.quantity:
             return self._described(order, ReportEffect.OVERFILL, OrderStatus.FILLED, 0, cum, filled, report)
@@ -117,10 +117,15 @@ class Reports:
             return
         if venue.not_found:
             venue.not_found.pop(order.order_id, None)  # the venue has it after all: never sent again
-        if report.exec_type is ExecType.CANCEL_REJECT and order.status not in TERMINAL:
-            order.cancel_seq = 0  # a later cancel is sent again
-        elif report.exec_type is ExecType.ORDER_STATUS and order.cancel_seq not in awaiting:
-            order.cancel_seq = 0  # it works, so the cancel sent before the query got lost: likewise
+        # It works, and its cancel was refused or got lost: a later cancel is sent again. Not while UNKNOWN: if the
+        # venue never saw the order, whoever cancelled or killed it must not find it sent again.
+        if (
+            order.cancel_seq
+            and order.status is not OrderStatus.UNKNOWN
+            and order.status not in TERMINAL
+            and (report.exec_type is ExecType.CANCEL_REJECT or order.cancel_seq not in awaiting)
+        ):
+            order.cancel_seq = 0
 
     def _set(self, venue: VenueState, order: Order, decision: ReportDecision) -> None:
         state = self._state
@@ -256,6 +261,12 @@ def _void(venue: VenueState, order: Order) -> None:
         outgoing = venue.awaiting.get(seq)
         if outgoing is not None:
             outgoing.kind = VOID
+
+
+def _agrees(report: Report, order: Order, step: int) -> bool:
+    """Whether a status tells of the fills that were reported: none is missing, and FILLED means all."""
+    is_short = report.status is OrderStatus.FILLED and order.cum < order.quantity
+    return report.cum_quantity_e9 == order.cum * step and not is_short
 
 
 def _is_settled(outgoing: Outgoing) -> bool:

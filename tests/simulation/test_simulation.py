@@ -63,6 +63,12 @@ def test_the_default_run_reaches_every_kind_of_fault_and_answer(worlds: list[Wor
     assert sum(len(world.watch.unsent) for world in worlds) > 50
 
 
+@pytest.mark.parametrize("seed", [1707])
+def test_a_seed_that_once_failed_holds(seed: int, tmp_path: Path) -> None:
+    """1707: killed in doubt, its cancel refused by a venue that never saw it, then sent again."""
+    simulate(tmp_path, seed)
+
+
 def test_one_seed_is_one_run(tmp_path: Path) -> None:
     """The same seed gives the same records, whatever else the machine does."""
     first, again = simulate(tmp_path / "a", 5), simulate(tmp_path / "b", 5)

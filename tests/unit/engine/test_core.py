@@ -347,6 +347,17 @@ def test_a_cancel_that_got_lost_can_be_sent_again() -> None:
     assert order.status is S.NEW
 
 
+def test_what_was_cancelled_in_doubt_is_not_sent_again() -> None:
+    """The venue refuses the cancel of an order that it never saw: found by seed 1707."""
+    desk, order = in_doubt()
+    desk.control(ControlAction.KILL)
+    desk.report(ExecType.CANCEL_REJECT, order.order_id, venue_seq=3)
+    desk.report(ExecType.NOT_FOUND, order.order_id, venue_seq=2)
+    decided = desk.core.reports.decide_send(order, 4, desk.now, REFERENCE)
+    assert decided.cancel is not None
+    assert decided.cancel.code is Code.UNSENT_KILLED
+
+
 def test_an_operator_resolves_what_nobody_answers() -> None:
     """Final state, fills and price as the operator says; wrong words are refused with what was expected."""
     desk, order = in_doubt()
