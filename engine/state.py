@@ -358,12 +358,12 @@ def _hash_scopes(state: State, digest: blake2b) -> None:
     encode = msgspec.msgpack.encode
     for name in sorted(state.accounts):
         account = state.accounts[name]
-        times = list(account.rate.times) if account.rate else None
+        times = account.rate.charges() if account.rate else None
         cash = sorted((c, str(v)) for c, v in account.cash_e9.items())
         digest.update(encode((name, int(account.state), account.open_count, str(account.open_value_e9), times, cash)))
     for name in sorted(state.strategies):
         strategy = state.strategies[name]
-        times = list(strategy.rate.times) if strategy.rate else None
+        times = strategy.rate.charges() if strategy.rate else None
         digest.update(encode((name, int(strategy.state), times)))
     for name in sorted(state.instruments):
         digest.update(encode((name, int(state.instruments[name].state))))

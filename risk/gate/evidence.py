@@ -49,8 +49,8 @@ def _position(v: View) -> Facts:
 
 def _rate(v: View, scope: Scope) -> Facts:
     owner = v.route.account if scope is Scope.ACCOUNT else v.route.strategy
-    rate = owner.rate
-    assert rate is not None
+    assert owner.rate is not None
+    rate = owner.rate.refusing(v.now_ns, v.is_exit)
     most = rate.count + rate.reserve_exit if v.is_exit else rate.count
     return Facts(most, rate.in_window(v.now_ns) + 1, scope, owner.name)
 

@@ -254,10 +254,10 @@ class ExposureBook:
         account.open_count += 1
         rate = account.rate
         if rate is not None:
-            rate.times.append(now_ns)
+            rate.charge(now_ns)
         rate = route.strategy.rate
         if rate is not None:
-            rate.times.append(now_ns)
+            rate.charge(now_ns)
 
     def fill(self, order: Reservation, quantity: int) -> None:
         """Book a fill; the leaves are set apart."""

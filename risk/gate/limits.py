@@ -64,14 +64,16 @@ class LimitTable:
         return bound
 
     def rate(self, scope: Scope, key: str, current: RateLog | None) -> RateLog | None:
-        """Return the rate log of a scope: its own row or the global one, whichever is tighter in count."""
-        rows = [r for k in (key, "") if (r := self._rows.get((LimitName.RATE_COUNT, scope if k else Scope.GLOBAL, k)))]
-        if not rows:
-            return None
-        row = min(rows, key=lambda r: int(r.value))
-        if current is not None:
-            return current.with_limit(int(row.value), row.window_ns, row.reserve_exit)
-        return RateLog(int(row.value), row.window_ns, row.reserve_exit)
+        """Return the rate log of a scope: its own row and the global one, which holds for each scope, both bind.
+
+        ``current`` is what the scope has now; its charges are remembered.
+        """
+        made: RateLog | None = None
+        for where in ((Scope.GLOBAL, ""), (scope, key)):
+            row = self._rows.get((LimitName.RATE_COUNT, *where))
+            if row is not None:
+                made = RateLog(int(row.value), row.window_ns, row.reserve_exit, made)
+        return made.remember(current) if made is not None and current is not None else made
 
 
 def _value(bound: Bound) -> int:

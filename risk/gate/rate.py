@@ -10,11 +10,15 @@ from collections import deque
 
 
 class RateLog:
-    """At most ``count`` charges in any interval of ``window_ns``, and ``reserve_exit`` more for exits."""
+    """At most ``count`` charges in any interval of ``window_ns``, and ``reserve_exit`` more for exits.
 
-    __slots__ = ("count", "reserve_exit", "times", "window_ns")
+    ``wider``: the log of another scope's row that binds too; of two windows neither need be the tighter one.
+    """
 
-    def __init__(self, count: int, window_ns: int, reserve_exit: int) -> None:
+    __slots__ = ("count", "reserve_exit", "times", "wider", "window_ns")
+
+    def __init__(self, count: int, window_ns: int, reserve_exit: int, wider: RateLog | None = None) -> None:
+        self.wider = wider
         self.count = count
         self.window_ns = window_ns
         self.reserve_exit = reserve_exit
@@ -26,18 +30,35 @@ class RateLog:
         if most <= 0:
             return False
         times = self.times
-        return len(times) < most or now_ns - times[-most] >= self.window_ns
+        if len(times) >= most and now_ns - times[-most] < self.window_ns:
+            return False
+        return self.wider is None or self.wider.allows(now_ns, is_exit)
 
     def charge(self, now_ns: int) -> None:
         """Count one."""
         self.times.append(now_ns)
+        if self.wider is not None:
+            self.wider.charge(now_ns)
+
+    def refusing(self, now_ns: int, is_exit: bool) -> RateLog:
+        """Return which of the logs refuses one more at ``now_ns``; the last one if none does."""
+        if self.wider is None:
+            return self
+        alone = RateLog(self.count, self.window_ns, self.reserve_exit)
+        alone.times = self.times
+        return self.wider.refusing(now_ns, is_exit) if alone.allows(now_ns, is_exit) else self
 
     def in_window(self, now_ns: int) -> int:
         """Return how many were charged within the window that ends now."""
         return sum(now_ns - t < self.window_ns for t in self.times)
 
-    def with_limit(self, count: int, window_ns: int, reserve_exit: int) -> RateLog:
-        """Return a log under other parameters that remembers the same charges."""
-        changed = RateLog(count, window_ns, reserve_exit)
-        changed.times.extend(self.times)
-        return changed
+    def charges(self) -> list[list[int]]:
+        """Return the times of each log; part of the state hash."""
+        return [list(self.times), *(self.wider.charges() if self.wider is not None else [])]
+
+    def remember(self, charges: RateLog) -> RateLog:
+        """Take over what another log was charged, under this one's limits; returns this one."""
+        self.times.extend(charges.times)
+        if self.wider is not None:
+            self.wider.remember(charges.wider or charges)
+        return self

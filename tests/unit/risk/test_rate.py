@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.codes import Scope
-from protocol.params import LimitName
+from protocol.params import LimitName, LimitRow
 from risk.gate.limits import LimitTable
 from risk.gate.rate import RateLog
 from tests.unit.engine.desk import E9, limit
@@ -70,8 +70,8 @@ def test_a_new_limit_remembers_what_was_charged() -> None:
     rate = RateLog(3, 100, 0)
     for at in (1, 2, 3):
         rate.charge(at)
-    assert not rate.with_limit(2, 100, 0).allows(50, is_exit=False)
-    loose = rate.with_limit(4, 100, 0)
+    assert not RateLog(2, 100, 0).remember(rate).allows(50, is_exit=False)
+    loose = RateLog(4, 100, 0).remember(rate)
     assert loose.allows(50, is_exit=False)
     loose.charge(50)
     assert not loose.allows(60, is_exit=False)
@@ -85,5 +85,27 @@ def test_the_tighter_row_binds_the_rate() -> None:
     )
     tight = LimitTable((glob, own)).rate(Scope.ACCOUNT, "a1", None)
     assert tight is not None
-    assert tight.count == 5
+    for _ in range(5):
+        assert tight.allows(0, is_exit=False)
+        tight.charge(0)
+    assert not tight.allows(1, is_exit=False)
+    assert tight.refusing(1, is_exit=False).count == 5
     assert LimitTable(()).rate(Scope.ACCOUNT, "a1", None) is None
+
+
+def test_of_two_rows_with_other_windows_both_bind() -> None:
+    """DECISIONS 34: 10 in 1 s of the account never loosens 20 in 10 s for all."""
+    rows = (
+        LimitRow(LimitName.RATE_COUNT, Scope.GLOBAL, "", 20, 10 * E9),
+        LimitRow(LimitName.RATE_COUNT, Scope.ACCOUNT, "a", 10, E9),
+    )
+    log = LimitTable(rows).rate(Scope.ACCOUNT, "a", None)
+    assert log is not None
+    taken = 0
+    for second in range(3):
+        while log.allows(second * E9, False):
+            log.charge(second * E9)
+            taken += 1
+
+    assert taken == 20
+    assert log.refusing(2 * E9, False).count == 20
