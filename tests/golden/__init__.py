@@ -1,0 +1,1 @@
+"""Journals written by releases, which every later release must read (DESIGN section 4)."""
