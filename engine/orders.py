@@ -101,9 +101,10 @@ class Orders:
         if permit is None or not permit.may_trade(order.account, order.strategy):
             return Code.AUTH_NOT_PERMITTED
         state = self._state
-        if order.account not in state.accounts:
+        accounts, strategies = state.listed
+        if order.account not in accounts:
             return Code.ACCOUNT_UNKNOWN
-        if order.strategy not in state.strategies:
+        if order.strategy not in strategies:
             return Code.STRATEGY_UNKNOWN
         if order.instrument not in state.instruments:
             return Code.INSTR_UNKNOWN

@@ -165,6 +165,7 @@ class State:
         "keys",
         "last_ns",
         "limits",
+        "listed",
         "mode",
         "order_id_key",
         "orders",
@@ -195,6 +196,8 @@ class State:
         self.book = ExposureBook()
         self.instruments: dict[str, InstrumentState] = {}
         self.accounts: dict[str, AccountState] = {}
+        # (accounts, strategies) of the parameters now; one that left them keeps its positions and takes cancels only.
+        self.listed: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
         self.strategies: dict[str, StrategyState] = {}
         self.channels: dict[str, ChannelParams] = {}
         self.principals: dict[str, PrincipalParams] = {}
@@ -231,6 +234,7 @@ class State:
             known.ttl_ns = strategy.ttl_ns
             known.bounds = limits.bounds(Scope.STRATEGY, strategy.strategy)
             known.rate = limits.rate(Scope.STRATEGY, strategy.strategy, known.rate)
+        self.listed = frozenset(a.account for a in params.accounts), frozenset(s.strategy for s in params.strategies)
         self.channels = {c.source: c for c in params.channels}
         self.principals = {p.principal: p for p in params.principals}
         self.permits.clear()

@@ -19,7 +19,7 @@ from protocol.params import ContractKind, InstrumentParams, InstrumentStatus
 from protocol.units import format_e9, parse_e9
 
 MS_NS: Final = 1_000_000
-COLLAR_BP_MAX: Final = 10_000
+COLLAR_BP_MAX: Final = 9_999  # below 100 %: a bound of 0 would let a MARKET order count for nothing
 DECIMALS_KEPT_MAX: Final = 200_000  # texts a converter remembers; then it starts anew
 
 _KINDS: Final = {"linear": ContractKind.LINEAR, "inverse": ContractKind.INVERSE, "spot": ContractKind.SPOT}

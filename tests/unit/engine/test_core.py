@@ -402,3 +402,14 @@ def test_a_step_of_an_instrument_is_for_ever() -> None:
     desk = Desk()
     with pytest.raises(AssertionError):
         desk.set_params(params(instruments=(msgspec.structs.replace(XY, price_step_e9=E9 // 10),)))
+
+
+def test_an_account_that_left_the_parameters_takes_cancels_only() -> None:
+    """What it holds stays, what is open can be cancelled, nothing new is taken."""
+    desk = Desk()
+    desk.accept(desk.order("1"))
+    left = msgspec.structs.replace(params(), accounts=tuple(a for a in params().accounts if a.account != "a1"))
+    desk.set_params(left)
+
+    assert desk.submit(desk.order("2")).code is Code.ACCOUNT_UNKNOWN  # type: ignore[union-attr]
+    assert desk.cancel("1").kind is OutcomeKind.ACCEPTED  # type: ignore[union-attr]
