@@ -36,6 +36,7 @@ from books.views import BreachView, OrderView, PositionView, TradeView, View, vi
 from protocol.errors import ConfigError, StoreError, WojakError
 from runtime import clock, logs
 from runtime.openapi_page import PlainPage
+from runtime.priority import stand_behind_orders
 from runtime.signals import StopSignal
 
 API_VERSION: Final = "1"
@@ -368,6 +369,7 @@ def run(settings: ApiSettings) -> None:
         ConfigError: If the address can't be taken.
     """
     stop = StopSignal()
+    stand_behind_orders()
     with _listen(settings) as listener:
         config = uvicorn.Config(
             create_app(settings),

@@ -19,6 +19,7 @@ from books.sqlite import SqliteStore
 from books.store import Progress, Store
 from protocol.channels import Context, Publisher, Subscriber, Waiter
 from runtime import clock, logs
+from runtime.priority import stand_behind_orders
 from runtime.signals import StopSignal
 
 RETRY_MS_MIN: Final = 50
@@ -37,6 +38,7 @@ def run(settings: WriterSettings) -> None:
         WojakError: If going on could only make the books wrong: fenced, or a damaged or other journal.
     """
     stop = StopSignal()
+    stand_behind_orders()
     context = Context()
     try:
         Writer(settings, context, stop, Random(os.urandom(8))).run()  # noqa: S311  # spreads retries, guards nothing

@@ -297,9 +297,10 @@ class Gateways:
         window_end = session.acked_seq + self._settings.venue_window
         sent = False
         while queue and queue[0].seq <= window_end:
-            batch: list[VenueCommand] = []
-            while queue and len(batch) < COMMANDS_MAX and queue[0].seq <= window_end:
-                batch.append(_command(queue.popleft()))
+            # Numbers are contiguous, so the window says how many; one pass over them, no test an order.
+            count = min(len(queue), COMMANDS_MAX, window_end - queue[0].seq + 1)
+            take = queue.popleft
+            batch = [_command(take()) for _ in range(count)]
             if not self._send(session, Commands(self._state.epoch, batch)):
                 return sent
             sent = True

@@ -51,15 +51,13 @@ class Defer(NamedTuple):
 class Orders:
     """Decides and applies commands over one State."""
 
-    __slots__ = ("_high", "_low", "_prefix", "_prepared", "_slot", "_state", "_suffix", "_suffix_date", "_view")
+    __slots__ = ("_prefix", "_prepared", "_state", "_suffix", "_suffix_date", "_view")
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._view = View()
-        self._prepared: NewOrder | None = None
-        self._low = 0
-        self._high = 0
-        self._slot = 0
+        # What decide_new looked up for the order it just accepted: (order, key low, key high, slot, venue).
+        self._prepared: tuple[NewOrder, int, int, int, VenueState] | None = None
         self._prefix = "P-"
         self._suffix = ""
         self._suffix_date = 0
@@ -137,7 +135,6 @@ class Orders:
             return self._refuse_unrouted(order, item, route)
         state = self._state
         dedup = state.dedup
-        self._prepared = None
         low, high, id_key = state.keys.key(order.account, order.client_order_id)
         slot = dedup.find(low, high)
         if slot >= 0:
@@ -152,10 +149,7 @@ class Orders:
         code = first_refusal(view)
         if code is not OK:
             return NewDecision(REJECTED, code, checks_passed=_passed(code, view), facts=facts_of(code, view))
-        self._prepared = order
-        self._low = low
-        self._high = high
-        self._slot = slot
+        self._prepared = (order, low, high, slot, venue)
         after = view.reach * route.instrument.quantity_step_e9
         limit = route.limits.position_e9
         return NewDecision(
@@ -178,16 +172,19 @@ class Orders:
         state = self._state
         dedup = state.dedup
         accepted = decision.kind is ACCEPTED
-        if self._prepared is order:
-            low, high, slot, view = self._low, self._high, self._slot, self._view
+        view = self._view
+        prepared = self._prepared
+        self._prepared = None
+        if accepted and prepared is not None and prepared[0] is order:
+            _, low, high, slot, venue = prepared
         else:
             low, high, _ = state.keys.key(order.account, order.client_order_id)
             slot = dedup.find(low, high)
-            view = self._view
+            venue = None
             if accepted:
                 route = state.route(order.account, order.strategy, order.instrument)
+                venue = state.venues[route.instrument.venue]
                 view.look(state.book, order, item.created_at_ns, route, now_ns, record.reference)
-        self._prepared = None
         payload = payload_hash(item.command)
         if slot < 0:
             slot = -1 - slot
@@ -195,6 +192,7 @@ class Orders:
         else:  # the tombstone of a cancel that came first
             dedup.replace(slot, payload, position | REJECTED_BITS)
         if accepted:
+            assert venue is not None
             route, price = view.route, view.price
             opened = Order(
                 route, view.side, price, view.quantity, view.value_e9, route.account.name, order.client_order_id,
@@ -204,7 +202,7 @@ class Orders:
             )  # fmt: skip
             state.orders[decision.order_id] = opened
             state.book.open(opened, now_ns)
-            state.venues[route.instrument.venue].add(decision.venue_seq, NEW, opened, now_ns)
+            venue.add(decision.venue_seq, NEW, opened, now_ns)
 
     def decide_cancel(self, command: CancelOrder, permit: Permit | None) -> CancelDecision | Defer:
         """Say what happens to a cancel: idempotent by state, never refused by a limit (DECISIONS 10, RISK.md A7.3)."""

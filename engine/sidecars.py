@@ -101,7 +101,9 @@ class Sidecars:
         self._unit_epochs = 0
         self._touched: list[Session] = []
         self.items = 0  # decided in this turn
-        self._since_room = 0
+        self._accepted = 0
+        self._room_at = ITEMS_BETWEEN_ROOM
+        self._credits = self._settings.credits + self._settings.reserved_credits
 
     @property
     def sessions(self) -> list[Session]:
@@ -134,8 +136,8 @@ class Sidecars:
                     self._refuse(identity, ByeReason.UNIT_NOT_CLAIMED, "no session; say Hello")
                 else:
                     self._submit(session, message, now_ns, defer)
-                    if self._since_room >= ITEMS_BETWEEN_ROOM:
-                        self._since_room = 0
+                    if self.items >= self._room_at:
+                        self._room_at = self.items + ITEMS_BETWEEN_ROOM
                         self._make_room(now_ns)
             elif message is not None:
                 self._receive_rare(identity, message)
@@ -148,15 +150,15 @@ class Sidecars:
             return None
 
     def _submit(self, session: Session, submit: Submit, now_ns: int, defer: RetryReason | None) -> None:
+        items = submit.items
         if not session.items:
             self._touched.append(session)
-        items = submit.items
-        session.items += len(items)
-        if session.items > self._settings.credits + self._settings.reserved_credits:
+        count = len(items)
+        session.items += count
+        if session.items > self._credits:
             self._end(session, ByeReason.CREDITS, f"{session.items} items unanswered")
             return
-        self.items += len(items)
-        self._since_room += len(items)
+        self.items += count
         units = session.units
         for item in items:
             if units.get(item.unit) != item.unit_epoch:
@@ -201,7 +203,7 @@ class Sidecars:
             orders.apply_ordered(record, order, position, now_ns)
             kind = decided.kind
             if kind is ACCEPTED:
-                self._meters.accepted += 1
+                self._accepted += 1
                 status = PENDING_NEW
             else:
                 self._meters.refuse(decided.code)
@@ -230,7 +232,8 @@ class Sidecars:
     def _cancel(self, session: Session, item: Item, command: CancelOrder, now_ns: int) -> None:
         source = session.source
         try:
-            decided = self._core.orders.decide_cancel(command, self._state.permit(source, item.principal))
+            permit = session.permits.get(item.principal) or self._permit(session, item.principal)
+            decided = self._core.orders.decide_cancel(command, permit)
         except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
             self._poison(session, item, command.account, e, now_ns)
             return
@@ -341,7 +344,10 @@ class Sidecars:
                 session.retries = []
             session.items = 0
         self._touched.clear()
+        self._meters.accepted += self._accepted
+        self._accepted = 0
         self.items = 0
+        self._room_at = ITEMS_BETWEEN_ROOM
 
     def _read_replays(self, session: Session) -> None:
         for index, item, replay in session.replays:
