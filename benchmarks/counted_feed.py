@@ -11,7 +11,7 @@ from msgspec import Struct
 from market.feed import Feed, FeedSettings
 from protocol.channels import Context
 from runtime.clock import monotonic_ns
-from runtime.priority import stand_behind_orders
+from runtime.priority import run_where_idle
 from runtime.signals import StopSignal
 
 
@@ -33,7 +33,7 @@ class FeedCounts(Struct, frozen=True):
 def run(settings: CountedFeedSettings) -> None:
     """Play until SIGTERM, then write the counts."""
     stop = StopSignal()
-    stand_behind_orders()  # as the feed process itself does
+    run_where_idle()  # as the feed process itself does
     context = Context()
     feed = Feed(settings.feed, context)
     gc.collect()

@@ -24,6 +24,7 @@ from benchmarks.workload import PRICE_E9, TICK_E9
 from market.table import TableReader, TableWriter
 from runtime import failpoints
 from runtime.clock import monotonic_ns, wall_ns
+from runtime.priority import run_where_idle
 from runtime.signals import StopSignal
 
 POINT: Final = "feed.mid_write"
@@ -60,6 +61,7 @@ class CrashCounts(Struct):
 
 def run(settings: CrashSettings) -> None:
     """Let child after child write and die until SIGTERM, then write the counts."""
+    run_where_idle()  # as the feed that it stands for
     stop = StopSignal()
     counts = CrashCounts()
     while not stop.is_set:

@@ -41,7 +41,7 @@ from protocol.ticks import (
 )
 from runtime import failpoints
 from runtime.clock import monotonic_ns, wall_ns
-from runtime.priority import stand_behind_orders
+from runtime.priority import run_where_idle
 from runtime.signals import StopSignal
 
 BATCH_MAX: Final = 64  # ticks of one look at the clocks; at 1.5 µs each, 0.1 ms
@@ -107,7 +107,7 @@ def run(settings: FeedSettings, stop: Stop | None = None) -> None:
         ConfigError: If an endpoint can't be bound.
     """
     stop = stop or StopSignal()
-    stand_behind_orders()
+    run_where_idle()
     context = Context()
     try:
         feed = Feed(settings, context)

@@ -1,0 +1,24 @@
+"""Processes that orders must not wait for say so to the scheduler. Each runs in a process of its own: it is one way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def _said(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_standing_behind_orders_lowers_the_priority() -> None:
+    """Nice 10 above what it was."""
+    code = "import os; from runtime.priority import *; a = os.nice(0); stand_behind_orders(); print(os.nice(0) - a)"
+
+    assert _said(code) == "10"
+
+
+def test_running_where_idle_is_the_idle_policy() -> None:
+    """The kernel runs it only where nobody else wants to."""
+    code = "import os; from runtime.priority import *; run_where_idle(); print(os.sched_getscheduler(0) == os.SCHED_IDLE)"
+
+    assert _said(code) == "True"
