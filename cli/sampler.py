@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from cli.configuration import Loaded
@@ -11,15 +12,19 @@ from cli.engine_client import RefusedError
 from cli.http_client import BooksClient
 from cli.readiness import Readiness
 from cli.view import Down, Price, Snapshot
-from cli.wiring import FLOW, books_url, played
+from cli.wiring import FLOW, TICKS_SOCKET, books_url, played
 from market.table import TableReader
+from protocol.channels import Context, Subscriber, Waiter
 from protocol.control import EngineStatus
 from protocol.errors import WojakError
+from protocol.ticks import FeedStatus, decode_tick, topic
 from protocol.units import format_e9
 from runtime.clock import monotonic_ns, wall_ns
 
 PERIOD_S: Final = 1.0
 START_PERIOD_S: Final = 0.05
+STATUS_HWM: Final = 1_000
+ORIGIN_WITHIN_NS: Final = 1_500_000_000
 MS_NS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
 
@@ -97,8 +102,33 @@ def books_lag_ms(books: BooksClient) -> int | None:
         return None
 
 
-def look_at_price(loaded: Loaded) -> Price | None:
-    """Return the touch of the feed's first instrument and where it comes from; None if there is none."""
+def ask_origin(loaded: Loaded) -> str | None:
+    """Return where the running feed says its ticks come from, which it does once a second; None if it is silent."""
+    instrument = played(loaded)[0].instrument
+    context = Context()
+    try:
+        ticks = Subscriber(context, loaded.paths.endpoint(TICKS_SOCKET), STATUS_HWM, [topic(instrument)])
+        waiter = Waiter(ticks)
+        until_ns = monotonic_ns() + ORIGIN_WITHIN_NS
+        while monotonic_ns() < until_ns and waiter.wait(max(1, (until_ns - monotonic_ns()) // MS_NS)):
+            for message in ticks.receive(STATUS_HWM):
+                _, tick = decode_tick(message)
+                if isinstance(tick, FeedStatus):
+                    return (
+                        "SYNTHETIC"
+                        if tick.synthetic
+                        else f"recorded, {Path(tick.origin.partition(' sha256:')[0]).name}"
+                    )
+    finally:
+        context.close()
+    return None
+
+
+def look_at_price(loaded: Loaded, origin: str | None = None) -> Price | None:
+    """Return the touch of the feed's first instrument and where it comes from; None if there is none.
+
+    ``origin``: what the feed said of itself; else what the configuration says it plays.
+    """
     feed = loaded.config.feed
     instrument = played(loaded)[0]
     try:
@@ -108,13 +138,13 @@ def look_at_price(loaded: Loaded) -> Price | None:
         return None
     if value is None:
         return None
-    origin = "SYNTHETIC" if feed.source == "synthetic" else f"recorded, {loaded.resolve(feed.path).name}"
+    configured = "SYNTHETIC" if feed.source == "synthetic" else f"recorded, {loaded.resolve(feed.path).name}"
     digits = _digits(instrument.tick_e9)
     return Price(
         instrument.instrument,
         _fixed(value.bid_e9, digits),
         _fixed(value.ask_e9, digits),
-        origin,
+        origin or configured,
         max(wall_ns() - value.written_at_ns, 0) // MS_NS,
     )
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from cli.engine_client import EngineClient
 from cli.http_client import BooksClient
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
-from cli.sampler import books_lag_ms, look_at_price
+from cli.sampler import ask_origin, books_lag_ms, look_at_price
 from cli.view import Snapshot, grouped, lines, milliseconds
 from cli.wiring import books_url
 
@@ -39,7 +39,7 @@ def status(
         return 0
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_PLAIN
     books = BooksClient(books_url(loaded))
-    snapshot = Snapshot(engine, look_at_price(loaded), 0, None, books_lag_ms(books))
+    snapshot = Snapshot(engine, look_at_price(loaded, ask_origin(loaded)), 0, None, books_lag_ms(books))
     books.close()
     for line in lines(snapshot, width):
         say(line)

@@ -169,6 +169,14 @@ def running_price(stack: Stack) -> float:
     return float(found[1].replace(",", ""))
 
 
+def test_the_status_command_asks_the_feed_where_its_ticks_come_from(running: Stack) -> None:
+    """A recording given to ``wojak up`` alone must not show as SYNTHETIC in another terminal."""
+    said = running.wojak("status").stdout
+
+    assert f"BTCUSDT (recorded, {LINEAR})" in said
+    assert "SYNTHETIC" not in said
+
+
 def test_status_json_is_all_the_engine_says(running: Stack) -> None:
     """Programs read the status as JSON."""
     status = json.loads(running.wojak("status", "--json").stdout)
