@@ -2,7 +2,8 @@
 
 Measured on two cores, orders at 5,000/s and ticks at 30,000/s: the p99 of orders was 2.8 times that without a feed, 2.0
 times with the feed at nice 10, 1.06 (short run) to 1.67 times (long run, noisier host) with the feed run only where
-nobody else wants to. The price: on a machine that orders alone saturate, ticks grow old, and an order whose reference is stale is refused, not guessed.
+nobody else wants to. The price: on a machine that orders alone saturate, ticks grow old, and an order whose reference
+is stale is refused, not guessed.
 """
 
 from __future__ import annotations
