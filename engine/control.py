@@ -17,7 +17,7 @@ from engine.parts import Parts
 from engine.sidecars import Sidecars
 from engine.state import state_hash
 from protocol.channels import Router
-from protocol.codes import OrderStatus, Scope
+from protocol.codes import Code, OrderStatus, Scope
 from protocol.control import (
     ConfirmClock,
     ControlReply,
@@ -36,6 +36,7 @@ from protocol.control import (
 )
 from protocol.errors import ConfigError
 from protocol.records import ControlAction, Controlled
+from protocol.texts import refusal_text
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _ACTIONS: Final = {
@@ -126,6 +127,9 @@ class Control:
             return ControlReply(False, f"action expected one of {sorted(_ACTIONS)}, was {body.action!r}")
         if not self._state.knows(body.scope, body.key):
             return ControlReply(False, f"{body.scope.name.lower()} {body.key!r} is not known; see wojak.toml")
+        elsewhere = self._state.belongs_elsewhere(body.key) if body.scope is Scope.ACCOUNT else None
+        if elsewhere is not None:
+            return ControlReply(False, refusal_text(Code.WRONG_SHARD, elsewhere))
         if action is ControlAction.RESUME and body.scope is Scope.GLOBAL and self._state.unconfirmed_jump:
             return ControlReply(False, "the clock jumped and nobody confirmed it: wojak resume --clock")
         unsent_from = self._gateways.unsent_from()

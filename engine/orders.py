@@ -99,6 +99,8 @@ class Orders:
         if permit is None or not permit.may_trade(order.account, order.strategy):
             return Code.AUTH_NOT_PERMITTED
         state = self._state
+        if state.belongs_elsewhere(order.account) is not None:  # routes are remembered, so the hot path never asks
+            return Code.WRONG_SHARD
         accounts, strategies = state.listed
         if order.account not in accounts:
             return Code.ACCOUNT_UNKNOWN
@@ -209,6 +211,8 @@ class Orders:
         if permit is None or not permit.may_use(command.account):
             return CancelDecision(REJECTED, Code.AUTH_NOT_PERMITTED)
         state = self._state
+        if state.shards is not None and (elsewhere := state.belongs_elsewhere(command.account)) is not None:
+            return CancelDecision(REJECTED, Code.WRONG_SHARD, facts=elsewhere)
         if command.account not in state.accounts:
             return CancelDecision(REJECTED, Code.ACCOUNT_UNKNOWN)
         low, high, id_key = state.keys.key(command.account, command.orig_client_order_id)
@@ -262,6 +266,9 @@ class Orders:
     def _refuse_unrouted(self, order: NewOrder, item: Item, code: Code) -> NewDecision | Replay | Defer:
         if code is Code.AUTH_NOT_PERMITTED:
             return NewDecision(REJECTED, code, checks_passed=1, takes_key=False)
+        if code is Code.WRONG_SHARD:  # no key: the right shard decides this very order
+            elsewhere = self._state.belongs_elsewhere(order.account)
+            return NewDecision(REJECTED, code, checks_passed=1, takes_key=False, facts=elsewhere)
         low, high, _ = self._state.keys.key(order.account, order.client_order_id)
         slot = self._state.dedup.find(low, high)
         if slot >= 0:

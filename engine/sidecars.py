@@ -249,8 +249,11 @@ class Sidecars:
         else:
             self._meters.refuse(decided.code)
         session.outcomes.append(
-            Outcome(item.seq, decided.kind, decided.code, decided.order_id, seq, decided.status, CHECKS_ALL)
-        )
+            Outcome(
+                item.seq, decided.kind, decided.code, decided.order_id, seq, decided.status, CHECKS_ALL,
+                facts=decided.facts,
+            )
+        )  # fmt: skip
 
     def _poison(self, session: Session, item: Item, account: str, error: Exception, now_ns: int) -> None:
         """Journal the input, answer REJECTED(INTERNAL), reduce the account, raise the alarm (DESIGN 6.12)."""

@@ -23,10 +23,12 @@ from protocol.errors import ConfigError
 from protocol.params import encode_params, params_hash
 from protocol.records import FORMAT_VERSION, Adjusted, ParamsSet, Record, Started
 from protocol.session import INSTANCE_BYTES
+from protocol.shards import ShardMap
 from runtime import failpoints
 from runtime.clock import EngineClock, wall_ns
 
 ORDER_ID_KEY_BYTES: Final = 32
+HELD_SHOWN: Final = 3
 
 
 class FailpointDisk(Disk):
@@ -135,9 +137,33 @@ def _append(core: Core, writer: JournalWriter, now_ns: int, record: Record) -> N
     core.apply(seq, now_ns, writer.append(record), record)
 
 
+def _moved_accounts(core: Core, settings: EngineSettings) -> list[str]:
+    """Refuse a map that gives an account with state in this journal to another shard: its state would stay behind."""
+    params, state = settings.params, core.state
+    if params.shards == 1:
+        return []
+    shards = ShardMap(params.shards, {a.account: a.shard for a in params.accounts if a.shard >= 0})
+    held: dict[str, list[str]] = {}
+    for order in state.orders.values():
+        held.setdefault(order.account, []).append(f"open order {order.client_order_id}")
+    for (account, instrument), ledger in state.book.ledgers.items():
+        if ledger.position:
+            held.setdefault(account, []).append(f"a position in {instrument}")
+    for account, known in state.accounts.items():
+        if any(known.cash_e9.values()):
+            held.setdefault(account, []).append("cash")
+    return [
+        f"accounts.shard: account {account} expected shard {settings.shard}, whose journal {settings.journal_dir} "
+        f"holds its state ({', '.join(what[:HELD_SHOWN])}{', …' if len(what) > HELD_SHOWN else ''}), "
+        f"was shard {shards.shard_of(account)}; give it shard = {settings.shard}, or bring it to nothing there first"
+        for account, what in sorted(held.items())
+        if shards.shard_of(account) != settings.shard
+    ]
+
+
 def _check_params(core: Core, settings: EngineSettings) -> None:
     """Refuse parameters that would change the meaning of recorded numbers, and opening rows of nobody."""
-    problems: list[str] = []
+    problems = _moved_accounts(core, settings)
     for row in settings.params.instruments:
         known = core.state.instruments.get(row.instrument)
         if known is None:

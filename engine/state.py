@@ -18,6 +18,8 @@ from msgspec import Struct
 from engine.dedup import DedupTable, KeyHash
 from protocol.codes import Mode, OrderStatus, OrderType, Scope, TimeInForce, TradingState
 from protocol.params import ChannelParams, InstrumentParams, Params, PrincipalParams
+from protocol.session import Facts
+from protocol.shards import ShardMap
 from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Ledger, Reservation, Route, StrategyState
 from risk.gate.limits import LimitTable
 
@@ -175,6 +177,7 @@ class State:
         "principals",
         "routes",
         "shard",
+        "shards",
         "strategies",
         "trading_date",
         "unconfirmed_jump",
@@ -203,6 +206,7 @@ class State:
         self.principals: dict[str, PrincipalParams] = {}
         self.permits: dict[tuple[str, str], Permit] = {}
         self.routes: dict[tuple[str, str, str], Route] = {}
+        self.shards: ShardMap | None = None  # None = all accounts are here
         self.venues: dict[str, VenueState] = {}
         self.orders: dict[str, Order] = {}
         self.closed: dict[str, Order] = {}
@@ -235,6 +239,8 @@ class State:
             known.bounds = limits.bounds(Scope.STRATEGY, strategy.strategy)
             known.rate = limits.rate(Scope.STRATEGY, strategy.strategy, known.rate)
         self.listed = frozenset(a.account for a in params.accounts), frozenset(s.strategy for s in params.strategies)
+        explicit = {a.account: a.shard for a in params.accounts if a.shard >= 0}
+        self.shards = ShardMap(params.shards, explicit) if params.shards > 1 else None
         self.channels = {c.source: c for c in params.channels}
         self.principals = {p.principal: p for p in params.principals}
         self.permits.clear()
@@ -269,6 +275,13 @@ class State:
             found = Route(*scopes, self.book.ledger(account, instrument), Ledger(), self.limits.limits(*scopes))
             self.routes[key] = found
         return found
+
+    def belongs_elsewhere(self, account: str) -> Facts | None:
+        """Return what to tell whoever asks for an account of another shard; None if it belongs here."""
+        if self.shards is None:
+            return None
+        shard = self.shards.shard_of(account)
+        return Facts(shard, self.shard, Scope.ACCOUNT, account) if shard != self.shard else None
 
     def set_trading_state(self, scope: Scope, key: str, state: TradingState) -> None:
         """Set the state of one scope."""

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from journal.errors import ProjectionError
 from journal.rows import BreachRow, OrderRow, PositionRow, TradeRow
-from protocol.codes import TERMINAL, Code, ExecType, Mode, OrderStatus, ReferenceSource, Scope, Side
+from protocol.codes import TERMINAL, Code, ExecType, Mode, OrderStatus, ReferenceSource, Side
 from protocol.events import AdjustEvent, OrderEvent, StatusEvent, TradeEvent, events_of
 from protocol.records import Controlled, Queried, Record, ReportDecision, Started
 from protocol.session import Facts
@@ -20,6 +20,8 @@ from protocol.units import INT64_MAX
 
 LEDGERS: Final = {Mode.PAPER: "paper", Mode.LIVE: "live"}
 _NO_FACTS: Final = Facts()
+# Refused for who asks, or for where: not for the state of the order.
+_CANCEL_BREACHES: Final = frozenset({Code.AUTH_NOT_PERMITTED, Code.WRONG_SHARD})
 
 
 class Lookup(Protocol):
@@ -154,7 +156,7 @@ class Projection:
 
     def _on_status(self, event: StatusEvent) -> None:
         if not event.changes_order:
-            if event.exec_type is ExecType.CANCEL_REJECT and event.code is Code.AUTH_NOT_PERMITTED:
+            if event.exec_type is ExecType.CANCEL_REJECT and event.code in _CANCEL_BREACHES:
                 self._breaches.append(self._breach_of_cancel(event))
             return
         row = self._order(event.seq, event.account, event.client_order_id)
@@ -273,9 +275,11 @@ class Projection:
         )  # fmt: skip
 
     def _breach_of_cancel(self, event: StatusEvent) -> BreachRow:
+        facts = event.facts or _NO_FACTS
         return BreachRow(
             event.seq, self.ledger, self.trading_date, "cancel", event.account, event.client_order_id, "", "", 0, 0, 0,
-            event.code, 0, 0, Scope.GLOBAL, "", 0, 0, ReferenceSource.NONE, False, "", "", b"", event.at_ns,
+            event.code, int(facts.expected), int(facts.actual), facts.scope, facts.key, 0, 0, ReferenceSource.NONE,
+            False, "", "", b"", event.at_ns,
         )  # fmt: skip
 
 

@@ -182,11 +182,14 @@ def to_response(
     )
 
 
+_REFUSED_STATUS: Final = {Code.AUTH_NOT_PERMITTED: 403, Code.ID_CONFLICT: 409, Code.WRONG_SHARD: 421}
+
+
 def http_status(outcome: Outcome) -> int:
     """Return the HTTP status of an outcome (DESIGN section 5); a duplicate has that of the first answer."""
     shown = outcome.first if outcome.kind is OutcomeKind.DUPLICATE and outcome.first is not None else outcome
     if shown.kind is OutcomeKind.REJECTED:
-        return {Code.AUTH_NOT_PERMITTED: 403, Code.ID_CONFLICT: 409}.get(shown.code, 422)
+        return _REFUSED_STATUS.get(shown.code, 422)
     if shown.kind in {OutcomeKind.HELD, OutcomeKind.PAPER} or shown.code is Code.TOMBSTONE:
         return 202
     return 201

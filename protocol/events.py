@@ -77,7 +77,10 @@ class OrderEvent(Struct, array_like=True, tag=1, frozen=True):
 
 
 class StatusEvent(Struct, array_like=True, tag=2, frozen=True):
-    """An order changed without a fill. ``order_id`` is empty for a tombstone or a refused cancel of no order."""
+    """An order changed without a fill, or a cancel was refused; ``facts`` may say why.
+
+    ``order_id`` is empty for a tombstone or a refused cancel of no order.
+    """
 
     seq: int
     n: int
@@ -94,6 +97,7 @@ class StatusEvent(Struct, array_like=True, tag=2, frozen=True):
     venue_order_id: str = ""
     exch_ns: int = 0
     changes_order: bool = True
+    facts: Facts | None = None
 
 
 class TradeEvent(Struct, array_like=True, tag=3, frozen=True):
@@ -220,6 +224,7 @@ def _cancel_requested(seq: int, now_ns: int, record: CancelRequested) -> StatusE
         seq, 0, now_ns, exec_type if taken else ExecType.CANCEL_REJECT, command.account,
         command.orig_client_order_id, decision.order_id, decision.status, decision.leaves_quantity_e9,
         decision.cum_quantity_e9, decision.code, changes_order=taken and bool(decision.venue_seq or decision.voids_seq),
+        facts=decision.facts,
     )  # fmt: skip
 
 

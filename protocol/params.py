@@ -61,10 +61,11 @@ class InstrumentParams(Struct, array_like=True, frozen=True):
 
 
 class AccountParams(Struct, array_like=True, frozen=True):
-    """One account."""
+    """One account; ``shard`` -1 = where the rendezvous hash says (``protocol.shards``)."""
 
     account: Name
     currency: str
+    shard: int = -1
 
 
 class StrategyParams(Struct, array_like=True, frozen=True):
@@ -116,7 +117,7 @@ class LimitRow(Struct, array_like=True, frozen=True):
 
 
 class Params(Struct, array_like=True, frozen=True):
-    """Everything the gate is told."""
+    """Everything the gate is told. ``shards``: among so many engines the accounts are divided."""
 
     instruments: tuple[InstrumentParams, ...]
     accounts: tuple[AccountParams, ...]
@@ -129,6 +130,7 @@ class Params(Struct, array_like=True, frozen=True):
     send_age_max_ns: int
     exit_slots: int = 5
     venue_wait_ns: int = 5_000_000_000
+    shards: int = 1
 
 
 _encoder = msgspec.msgpack.Encoder()

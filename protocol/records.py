@@ -144,6 +144,7 @@ class CancelDecision(Struct, array_like=True, frozen=True, gc=False):
     voids_seq: int = 0
     leaves_quantity_e9: int = 0
     cum_quantity_e9: int = 0
+    facts: Facts | None = None
 
 
 class CancelRequested(Struct, array_like=True, tag=4, frozen=True, gc=False):

@@ -78,6 +78,7 @@ _PLAIN: Final[dict[Code, str]] = {
 }
 
 _TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
+    Code.WRONG_SHARD: lambda f: f"account {f.key} belongs to shard {f.expected}, this is shard {f.actual}",
     Code.ACCOUNT_UNKNOWN: lambda f: f"expected a known account, was {f.key!r}",
     Code.STRATEGY_UNKNOWN: lambda f: f"expected a known strategy, was {f.key!r}",
     Code.INSTR_UNKNOWN: lambda f: f"expected a known instrument, was {f.key!r}",

@@ -50,7 +50,7 @@ from sidecars.core.source import Delivery, Settlement, Verb, Why
 # the unit is this instance's own id, which nobody else can own; it comes back under a new one.
 GREET_AGAIN: Final = frozenset({ByeReason.SLOW, ByeReason.UNIT_NOT_CLAIMED, ByeReason.FENCED})
 # Refusals that a person must see: copied to the dead letters before they are settled (DECISIONS 11).
-DEAD_LETTER_CODES: Final = frozenset({Code.AUTH_NOT_PERMITTED, Code.ID_CONFLICT})
+DEAD_LETTER_CODES: Final = frozenset({Code.AUTH_NOT_PERMITTED, Code.ID_CONFLICT, Code.WRONG_SHARD})
 BACKOFF_MAX_DOUBLINGS: Final = 5
 
 

@@ -30,7 +30,7 @@ from protocol.venue import Commands, Report, SendCancel, SendNew, Void, engine_v
 from tests.simulation.ledgers import Ledgers
 from venues.core.log import Batch, Checkpoint, KillChanged, read_log
 
-NO_KEY = frozenset({Code.ID_CONFLICT, Code.AUTH_NOT_PERMITTED})
+NO_KEY = frozenset({Code.ID_CONFLICT, Code.AUTH_NOT_PERMITTED, Code.WRONG_SHARD})
 
 
 class Watch:
