@@ -13,8 +13,6 @@ from cyclopts import App, Parameter
 
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.view import grouped
-from journal.format import segments
-from journal.holders import holders
 from journal.reader import read_batches
 from journal.watermark import WatermarkReader
 from protocol.events import events_of
@@ -25,22 +23,7 @@ app = App(name="journal", help="Read the journal: what was decided, in order, du
 NS_PER_S = 1_000_000_000
 
 
-@app.command(name="ls")
-def list_segments(*, config: ConfigPath = DEFAULT_CONFIG) -> int:
-    """List the journal's segments, how far it is durable, and how far each of its readers is.
-
-    Example: `wojak journal ls`
-    """
-    folder = deployment(config).paths.journal
-    for path in segments(folder):
-        say(f"{path.name}   {grouped(path.stat().st_size)} bytes")
-    reader = WatermarkReader(folder)
-    mark = reader.read()
-    reader.close()
-    say(f"durable to seq {grouped(mark.seq)}, epoch {mark.epoch}")
-    for held in holders(folder):
-        say(f"holder {held.name} has used records to seq {'unreadable' if held.seq is None else grouped(held.seq)}")
-    return 0
+app.command("cli.journal_ls:list_segments", name="ls")
 
 
 @app.command
