@@ -10,12 +10,14 @@ from pathlib import Path
 from msgspec import Struct
 
 from benchmarks.stack import ROOT
+from risk.gate import fused
 
 
 class Conditions(Struct, frozen=True):
     """Where and with what a run was made. ``load``: of the machine in the minute before, 1.0 = one busy core."""
 
     python: str
+    is_compiled: bool
     cores: int
     cpu: str
     memory_gib: int
@@ -25,8 +27,9 @@ class Conditions(Struct, frozen=True):
     load: float
 
     def __str__(self) -> str:
+        python = f"python {self.python}{', hot modules compiled' if self.is_compiled else ''}"
         return (
-            f"python {self.python} · {self.cores} cores · {self.cpu} · {self.memory_gib} GiB · {self.disk} · "
+            f"{python} · {self.cores} cores · {self.cpu} · {self.memory_gib} GiB · {self.disk} · "
             f"linux {self.kernel} · commit {self.commit} · load before {self.load:.2f}"
         )
 
@@ -35,6 +38,7 @@ def conditions(folder: Path) -> Conditions:
     """Return the conditions of runs whose files are in ``folder``."""
     return Conditions(
         python=platform.python_version(),
+        is_compiled=not str(fused.__file__).endswith(".py"),
         cores=len(os.sched_getaffinity(0)),
         cpu=_cpu(),
         memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30,

@@ -22,9 +22,12 @@ from protocol.edge import json_schema
 from protocol.errors import WojakError
 from protocol.session import Facts
 from protocol.texts import refusal_text
+from risk.gate.checks import CHECKS, SEND_CHECKS
+from risk.gate.fuse import module_source
+from risk.gate.view import View
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-FOLDER: Final = ROOT / "docs" / "reference"
+FUSED: Final = "risk/gate/fused.py"
 ROOMS: Final = (
     "protocol", "runtime", "journal", "market", "risk", "engine", "sidecars", "sandbox", "venues", "books", "cli",
 )  # fmt: skip
@@ -41,18 +44,20 @@ SAMPLE: Final = Facts(
 def docs(
     *, check: Annotated[bool, Parameter(negative="", help="Only say which pages are out of date.")] = False
 ) -> int:
-    """Write docs/reference from the code of this checkout. Exit code 1 if --check finds a page out of date.
+    """Write docs/reference and the fused gate from the code of this checkout.
+
+    Exit code 1 if --check finds one out of date.
 
     Example: `wojak docs --check`
     """
     stale = []
     for name, text in pages().items():
-        path = FOLDER / name
+        path = ROOT / name
         if path.exists() and path.read_text("utf-8") == text:
             continue
         stale.append(name)
         if not check:
-            FOLDER.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
     verb = "out of date, write them: wojak docs" if check else "written"
     say(f"{len(stale)} pages {verb}: {', '.join(stale)}" if stale else "every page says what the code says")
@@ -60,13 +65,14 @@ def docs(
 
 
 def pages() -> dict[str, str]:
-    """Return every generated page by its file name."""
+    """Return every generated page, and the fused gate, by its path in the checkout."""
     return {
-        "codes.md": _codes(),
-        "config.md": _config(),
-        "cli.md": _cli(),
-        "schema.md": _schema(),
-        "errors.md": _errors(),
+        "docs/reference/codes.md": _codes(),
+        "docs/reference/config.md": _config(),
+        "docs/reference/cli.md": _cli(),
+        "docs/reference/schema.md": _schema(),
+        "docs/reference/errors.md": _errors(),
+        FUSED: module_source({"first_refusal": CHECKS, "first_late_refusal": SEND_CHECKS}, View),
     }
 
 

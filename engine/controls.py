@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from engine.dedup import payload_hash, value_of
+from engine.order import Order
 from engine.orders import Orders
 from engine.reports import Reports
-from engine.state import CLOCK_JUMPED, Halt, Order, State
+from engine.state import CLOCK_JUMPED, Halt, State
 from protocol.codes import TERMINAL, Code, OrderStatus, Scope, Side, TradingState
 from protocol.orders import NewOrder, command_decoder
 from protocol.records import (

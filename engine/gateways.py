@@ -19,8 +19,9 @@ from typing import Final
 
 import msgspec
 
+from engine.order import Outgoing, OutgoingKind
 from engine.parts import Parts
-from engine.state import Outgoing, OutgoingKind, VenueState
+from engine.state import VenueState
 from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, GatewayKind, Mode
 from protocol.errors import FencedError

@@ -9,15 +9,18 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from engine.dedup import NO_PAYLOAD, payload_hash, value_of
-from engine.state import Order, OutgoingKind, Permit, State, VenueState
+from engine.order import Order, OutgoingKind
+from engine.state import Permit, State, VenueState
 from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side
 from protocol.orders import CancelOrder, NewOrder
 from protocol.records import CancelDecision, CancelRequested, NewDecision, OrderClass, Ordered, Reference
 from protocol.session import Facts, Item
 from protocol.units import INT64_MAX
-from risk.gate.checks import CHECKS, View, first_refusal
+from risk.gate.checks import CHECKS
 from risk.gate.evidence import facts_of
 from risk.gate.exposure import Route
+from risk.gate.fused import first_refusal
+from risk.gate.view import View
 
 ACCEPTED: Final = OutcomeKind.ACCEPTED
 REJECTED: Final = OutcomeKind.REJECTED

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from engine.order import Order, Outgoing, OutgoingKind
 from engine.order_state import Happening, happening_of, next_status
 from engine.orders import Orders
-from engine.state import Order, Outgoing, OutgoingKind, State, VenueState
+from engine.state import State, VenueState
 from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Scope, TradingState
 from protocol.orders import NewOrder
 from protocol.records import (
@@ -24,7 +25,8 @@ from protocol.records import (
 )
 from protocol.units import INT64_MAX
 from protocol.venue import Report
-from risk.gate.checks import View, first_late_refusal
+from risk.gate.fused import first_late_refusal
+from risk.gate.view import View
 
 OK: Final = Code.OK
 NEW: Final = OutgoingKind.NEW

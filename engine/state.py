@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container
-from enum import IntEnum
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Struct
 
 from engine.dedup import DedupTable, KeyHash
-from protocol.codes import Mode, OrderStatus, OrderType, Scope, TimeInForce, TradingState
+from engine.order import Order, Outgoing, OutgoingKind
+from protocol.codes import Mode, Scope, TradingState
 from protocol.params import ChannelParams, InstrumentParams, Params, PrincipalParams
 from protocol.session import Facts
 from protocol.shards import ShardMap
-from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Ledger, Reservation, Route, StrategyState
+from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Ledger, Route, StrategyState
 from risk.gate.limits import LimitTable
 
 CLOSED_MAX: Final = 4096
@@ -28,49 +27,6 @@ TRADE_IDS_MAX: Final = 50_000
 ANY: Final = "*"
 ENGINE: Final = "engine"  # an operator's name may not be this: engine.control
 CLOCK_JUMPED: Final = "clock jumped"
-
-
-class OutgoingKind(IntEnum):
-    """What a numbered command to a venue is."""
-
-    NEW = 1
-    CANCEL = 2
-    QUERY = 3
-    VOID = 4
-
-
-class Order(Reservation, gc=False):
-    """One order from acceptance until it leaves memory. Quantities count quantity steps, prices price steps.
-
-    ``limit_price`` is 0 for a MARKET order; ``slot`` is the order's place in the dedup table.
-    """
-
-    account: str
-    client_order_id: str
-    order_id: str
-    order_type: OrderType
-    time_in_force: TimeInForce
-    status: OrderStatus
-    quantity: int
-    limit_price: int
-    reduce_only: bool
-    venue_seq: int
-    accepted_ns: int
-    created_at_ns: int
-    trace_id: bytes
-    slot: int
-    cum: int = 0
-    value_e9: int = 0
-    cancel_seq: int = 0
-
-
-class Outgoing(Struct, gc=False):
-    """A numbered command to a venue that no report has answered yet: the outbox is state (DESIGN 6.6)."""
-
-    seq: int
-    kind: OutgoingKind
-    order: Order
-    at_ns: int
 
 
 class VenueState:

@@ -2,7 +2,7 @@
 
 Formulas, exemptions and worked examples: RISK.md part A2 and A7. A check reads the ``View`` of one order and
 changes nothing. Order of the checks: RISK.md A3, rate last, so that a refused order consumes no token. Each is one
-``return`` of one expression, which is what ``fuse`` needs to make one function of them all.
+``return`` of one expression, which is what ``fuse`` needs to make one function of them all: ``risk.gate.fused``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from protocol.codes import Code, OrderType, Side, TimeInForce, TradingState
-from protocol.orders import NewOrder
-from protocol.records import Reference
-from risk.gate.exposure import ExposureBook, Route
-from risk.gate.fuse import fuse
+from risk.gate.view import View
 
 OK: Final = Code.OK
 BUY: Final = Side.BUY
@@ -25,107 +22,6 @@ HALTED_AUTO: Final = TradingState.HALTED_AUTO
 HALTED: Final = TradingState.HALTED
 GTC: Final = TimeInForce.GTC
 INT64_MAX: Final = 2**63 - 1
-
-
-class View:
-    """One order as the checks see it; filled by ``look``, reused from order to order.
-
-    ``quantity`` counts quantity steps and ``price`` price steps; ``off_quantity`` and ``off_price`` say that the
-    amount was no whole number of them. ``worst`` is the collar bound; a MARKET order has it as effective ``price``.
-    ``reach`` is the worst-case position on the order's side with the order, as a positive number.
-    """
-
-    __slots__ = (
-        "created_at_ns",
-        "is_exit",
-        "now_ns",
-        "off_price",
-        "off_quantity",
-        "order_age_max_ns",
-        "order_type",
-        "price",
-        "price_e9",
-        "quantity",
-        "quantity_e9",
-        "reach",
-        "reduce_only",
-        "reference",
-        "route",
-        "side",
-        "skew_max_ns",
-        "state",
-        "time_in_force",
-        "value_e9",
-        "worst",
-    )  # fmt: skip
-
-    route: Route
-    reference: Reference | None
-    side: Side
-    order_type: OrderType
-    time_in_force: TimeInForce
-    quantity: int
-    price: int
-    quantity_e9: int
-    price_e9: int
-    off_quantity: int
-    off_price: int
-    value_e9: int
-    reach: int
-    worst: int
-    reduce_only: bool
-    is_exit: bool
-    now_ns: int
-    created_at_ns: int
-    order_age_max_ns: int
-    skew_max_ns: int
-    state: TradingState
-
-    def look(
-        self,
-        book: ExposureBook,
-        order: NewOrder,
-        created_at_ns: int,
-        route: Route,
-        now_ns: int,
-        reference: Reference | None,
-    ) -> None:
-        """Take one order and derive steps, class, value and state; O(1)."""
-        instrument = route.instrument
-        ledger = route.ledger
-        self.route = route
-        self.reference = reference
-        self.side = side = order.side
-        self.order_type = order_type = order.order_type
-        self.time_in_force = order.time_in_force
-        self.quantity_e9 = quantity_e9 = order.quantity_e9
-        self.price_e9 = price_e9 = order.price_e9
-        self.reduce_only = order.reduce_only
-        self.now_ns = now_ns
-        self.created_at_ns = created_at_ns
-        quantity, self.off_quantity = divmod(quantity_e9, instrument.quantity_step_e9)
-        self.quantity = quantity
-        # EXIT by RISK.md A1: with all pending orders of its side and this one filled it still can't cross zero.
-        position = ledger.position
-        if side is BUY:
-            self.reach = reach = position + ledger.buy + quantity
-            self.is_exit = position < 0 and reach <= 0
-        else:
-            self.reach = reach = ledger.sell - position + quantity
-            self.is_exit = position > 0 and reach <= 0
-        self.worst = worst = 0 if reference is None else instrument.collar(side, reference.price_e9)
-        if order_type is MARKET:
-            price = worst
-            self.off_price = 0
-        else:
-            price, self.off_price = divmod(price_e9, instrument.price_step_e9)
-        self.price = price
-        unit_e9 = instrument.unit_value_e9
-        self.value_e9 = quantity * price * unit_e9 if unit_e9 else instrument.value_e9(quantity, price)
-        state = book.state
-        if route.account.state or route.strategy.state or instrument.state:  # rare: three truth tests, not one max()
-            state = max(state, route.account.state, route.strategy.state, instrument.state)
-        self.state = state
 
 
 def check_expired(v: View) -> Code:
@@ -163,7 +59,7 @@ def check_reducing(v: View) -> Code:
 
     At any severity that check_halted lets through: a scope in HALTED_AUTO does not free one that is REDUCING.
     """
-    return Code.STATE_REDUCING if v.state is not ACTIVE and not _is_exit_where_reducing(v) else OK
+    return Code.STATE_REDUCING if v.state is not ACTIVE and not is_exit_where_reducing(v) else OK
 
 
 def check_type(v: View) -> Code:
@@ -198,7 +94,7 @@ def check_lot(v: View) -> Code:
 
 def check_quantity_min(v: View) -> Code:
     """QTY_MIN: below the contract's minimum; an exit of the whole position passes."""
-    return Code.QTY_MIN if v.quantity < v.route.instrument.quantity_min and not _is_exit_of_all(v) else OK
+    return Code.QTY_MIN if v.quantity < v.route.instrument.quantity_min and not is_exit_of_all(v) else OK
 
 
 def check_quantity_max(v: View) -> Code:
@@ -267,12 +163,13 @@ def check_rate_strategy(v: View) -> Code:
     )
 
 
-def _is_exit_where_reducing(v: View) -> bool:
+def is_exit_where_reducing(v: View) -> bool:
     """Whether the order is an exit in the ledger of each scope that is reducing (RISK.md A1)."""
     return v.is_exit and (v.route.strategy.state is ACTIVE or v.route.own.is_exit(v.side, v.quantity))
 
 
-def _is_exit_of_all(v: View) -> bool:
+def is_exit_of_all(v: View) -> bool:
+    """Whether the order closes the whole position."""
     return v.is_exit and v.quantity == abs(v.route.ledger.position)
 
 
@@ -314,10 +211,3 @@ SEND_CHECKS: Final[tuple[Callable[[View], Code], ...]] = (
     check_collar,
 )
 """The send gate of DESIGN 6.8: what may have changed between acceptance and a late send."""
-
-
-first_refusal: Final = fuse(CHECKS, OK)
-"""Return the code of the first check that refuses, or OK: the checks above, fused into one function."""
-
-first_late_refusal: Final = fuse(SEND_CHECKS, OK)
-"""Likewise for the send gate."""

@@ -8,7 +8,7 @@ from typing import Final
 from protocol.codes import Code, Scope
 from protocol.session import Facts
 from protocol.units import wide
-from risk.gate.checks import View
+from risk.gate.view import View
 
 # Places in ``Limits.bounds``.
 QUANTITY, ORDER_VALUE, OPEN_VALUE, OPEN_COUNT, POSITION = range(5)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from msgspec import Struct
-
 from protocol.codes import Scope, Side, TradingState
 from protocol.params import ContractKind, InstrumentParams, InstrumentStatus
 from risk.gate.rate import RateLog
@@ -22,12 +20,15 @@ UNLIMITED: Final = 1 << 200
 BP: Final = 10_000
 
 
-class Ledger(Struct, gc=False):
+class Ledger:
     """P, B and S of one key."""
 
-    position: int = 0
-    buy: int = 0
-    sell: int = 0
+    __slots__ = ("buy", "position", "sell")
+
+    def __init__(self, position: int = 0, buy: int = 0, sell: int = 0) -> None:
+        self.position = position
+        self.buy = buy
+        self.sell = sell
 
     def is_exit(self, side: Side, quantity: int) -> bool:
         """Whether the order, with all pending ones of its side filled, still cannot cross zero (RISK.md A1)."""
@@ -51,18 +52,29 @@ class Bound:
         self.key = key
 
 
-class Limits(Struct, frozen=True, gc=False):
-    """The values that bind an order over all its scopes; shared by all routes they are the same for.
+class Limits:
+    """The values that bind an order over all its scopes; shared by all routes they are the same for, never changed.
 
     ``bounds`` says where each stands, in the order of the fields before it.
     """
 
-    quantity_e9: int
-    order_value_e9: int
-    open_value_e9: int
-    open_count: int
-    position_e9: int
-    bounds: tuple[Bound, ...]
+    __slots__ = ("bounds", "open_count", "open_value_e9", "order_value_e9", "position_e9", "quantity_e9")
+
+    def __init__(
+        self,
+        quantity_e9: int,
+        order_value_e9: int,
+        open_value_e9: int,
+        open_count: int,
+        position_e9: int,
+        bounds: tuple[Bound, ...],
+    ) -> None:
+        self.quantity_e9 = quantity_e9
+        self.order_value_e9 = order_value_e9
+        self.open_value_e9 = open_value_e9
+        self.open_count = open_count
+        self.position_e9 = position_e9
+        self.bounds = bounds
 
 
 class InstrumentState:
@@ -171,33 +183,46 @@ class StrategyState:
         self.rate: RateLog | None = None
 
 
-class Route(Struct, gc=False):
+class Route:
     """(account, strategy, instrument) with everything the gate needs of it, looked up once.
 
     ``ledger`` is the account's, ``own`` the strategy's own part of it: the scope that is REDUCING decides which
     one says what an exit is (RISK.md A1).
     """
 
-    account: AccountState
-    strategy: StrategyState
-    instrument: InstrumentState
-    ledger: Ledger
-    own: Ledger
-    limits: Limits
+    __slots__ = ("account", "instrument", "ledger", "limits", "own", "strategy")
+
+    def __init__(
+        self,
+        account: AccountState,
+        strategy: StrategyState,
+        instrument: InstrumentState,
+        ledger: Ledger,
+        own: Ledger,
+        limits: Limits,
+    ) -> None:
+        self.account = account
+        self.strategy = strategy
+        self.instrument = instrument
+        self.ledger = ledger
+        self.own = own
+        self.limits = limits
 
 
-class Reservation(Struct, gc=False):
+class Reservation:
     """What an order holds in the book. Orders of the engine are reservations with a life cycle.
 
-    A Struct, because one is made per order: a class with slots costs three times as much. ``price`` is the effective
-    price in steps: the limit, or the collar bound of a MARKET order.
+    ``price`` is the effective price in steps: the limit, or the collar bound of a MARKET order.
     """
 
-    route: Route
-    side: Side
-    price: int
-    leaves: int
-    reserved_value_e9: int
+    __slots__ = ("leaves", "price", "reserved_value_e9", "route", "side")
+
+    def __init__(self, route: Route, side: Side, price: int, leaves: int, reserved_value_e9: int) -> None:
+        self.route = route
+        self.side = side
+        self.price = price
+        self.leaves = leaves
+        self.reserved_value_e9 = reserved_value_e9
 
 
 class ExposureBook:

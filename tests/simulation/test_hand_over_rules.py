@@ -351,6 +351,7 @@ def test_rule_11_new_risk_stops_first(tmp_path: Path) -> None:
         stage.close()
 
 
+@pytest.mark.plants
 def test_rule_12_poison_does_not_loop(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answered once and for all, its account in reduce-only, everybody else goes on; also after a crash."""
     rightly = Orders.decide_new

@@ -16,8 +16,8 @@ import pytest
 from engine.core import Core
 from engine.dedup import DedupTable
 from engine.loop import EngineLoop
+from engine.order import Order
 from engine.reports import Reports
-from engine.state import Order
 from protocol.records import Reference, SendDecided
 from tests.simulation.world import World, simulate
 
@@ -151,7 +151,7 @@ def count_fills_again(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def trust_the_direction(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Call whatever is opposite to the position an exit."""
-    from risk.gate.checks import View
+    from risk.gate.view import View
 
     rightly = View.look
 
@@ -164,6 +164,7 @@ def trust_the_direction(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {}
 
 
+@pytest.mark.plants
 @pytest.mark.parametrize(
     "plant",
     [

@@ -7,8 +7,9 @@ from msgspec import Raw
 
 from engine.core import Core
 from engine.dedup import DedupTable
+from engine.order import Order
 from engine.orders import Defer, Replay
-from engine.state import Order, State, state_hash
+from engine.state import State, state_hash
 from protocol.codes import (
     ExecType,
     Mode,

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from engine.core import Core
+from engine.order import Order
 from engine.orders import Defer, Replay
-from engine.state import Halt, Order
+from engine.state import Halt
 from protocol.codes import Code, ExecType, OrderStatus, OutcomeKind, RetryReason, Scope, Side, TradingState
 from protocol.params import LimitName
 from protocol.records import (

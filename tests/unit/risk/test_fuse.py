@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from protocol.codes import OrderType, ReferenceSource, Scope, Side, TimeInForce, TradingState
 from protocol.records import Reference
-from risk.gate.checks import CHECKS, OK, SEND_CHECKS, View, first_late_refusal, first_refusal
+from risk.gate.checks import CHECKS, OK, SEND_CHECKS
 from risk.gate.exposure import AccountState, Bound, InstrumentState, Ledger, Limits, Route, StrategyState
-from risk.gate.fuse import fuse
+from risk.gate.fuse import fused_source
+from risk.gate.fused import first_late_refusal, first_refusal
 from risk.gate.rate import RateLog
+from risk.gate.view import View
 from tests.unit.venues.stage import XY
 
 small = st.integers(-3, 12)
@@ -119,16 +121,24 @@ def _nothing(v: Thing) -> None:
 def test_fuse_takes_no_check_of_another_shape(check: object) -> None:
     """It would be fused into something else than what it says."""
     with pytest.raises(TypeError, match="one return of one expression"):
-        fuse([check], 0)  # type: ignore[list-item, arg-type]
+        fused_source("f", [check], "Thing")  # type: ignore[list-item]
 
 
 def _is_big(v: Thing) -> int:
     """One sentence is no statement."""
-    return 7 if v.a > 10 else 0
+    return 7 if v.a > 10 else OK
 
 
 def _is_negative(w: Thing) -> int:
-    return 8 if _below(w, 0) else 0
+    return 8 if _below(w, 0) else OK
+
+
+def _is_even(v: Thing) -> int:
+    return _parity(v)
+
+
+def _parity(v: Thing) -> int:
+    return OK if v.a % 2 else 9
 
 
 def _below(v: Thing, bound: int) -> bool:
@@ -137,5 +147,6 @@ def _below(v: Thing, bound: int) -> bool:
 
 def test_fuse_keeps_order_names_and_helpers() -> None:
     """The first answer wins, an argument may have any name, a helper gets the whole view."""
-    fused = fuse([_is_big, _is_negative], 0)
-    assert [fused(Thing(a)) for a in (11, 10, -1)] == [7, 0, 8]
+    scope = {**globals(), "Code": int}
+    exec(fused_source("fused", [_is_big, _is_negative, _is_even], "Thing"), scope)
+    assert [scope["fused"](Thing(a)) for a in (11, 10, -1, 1)] == [7, 9, 8, 0]

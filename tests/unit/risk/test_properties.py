@@ -13,13 +13,14 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import engine.orders
+from engine.order import Order
 from engine.orders import Replay
-from engine.state import Order
 from protocol.codes import Code, ExecType, OutcomeKind, Scope, Side, TradingState
 from protocol.params import LimitName
 from protocol.records import ControlAction, NewDecision, OrderClass
-from risk.gate import checks
+from risk.gate.checks import CHECKS
 from risk.gate.exposure import ExposureBook, Ledger
+from risk.gate.view import View
 from tests.unit.engine.desk import Desk, limit
 
 EXEMPT = {
@@ -208,41 +209,41 @@ def test_histories_keep_the_invariants(property_: Callable[..., None]) -> None:
 
 
 def direction_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    rightly = checks.View.look
+    rightly = View.look
 
-    def look(self: checks.View, *order: Any) -> None:
+    def look(self: View, *order: Any) -> None:
         rightly(self, *order)
         position = self.route.ledger.position
         self.is_exit = position < 0 if self.side is Side.BUY else position > 0
 
-    monkeypatch.setattr(checks.View, "look", look)
+    monkeypatch.setattr(View, "look", look)
 
 
 def own_size_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """The naive rule of RISK.md A1: sell while long and q <= P, whatever is pending."""
-    rightly = checks.View.look
+    rightly = View.look
 
-    def look(self: checks.View, *order: Any) -> None:
+    def look(self: View, *order: Any) -> None:
         rightly(self, *order)
         position = self.route.ledger.position if self.side is Side.SELL else -self.route.ledger.position
         self.is_exit = 0 < self.quantity <= position
 
-    monkeypatch.setattr(checks.View, "look", look)
+    monkeypatch.setattr(View, "look", look)
 
 
 def no_exits(monkeypatch: pytest.MonkeyPatch) -> None:
-    rightly = checks.View.look
+    rightly = View.look
 
-    def look(self: checks.View, *order: Any) -> None:
+    def look(self: View, *order: Any) -> None:
         rightly(self, *order)
         self.is_exit = False
 
-    monkeypatch.setattr(checks.View, "look", look)
+    monkeypatch.setattr(View, "look", look)
 
 
 def no_position_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    def passing(view: checks.View) -> Code:
-        return next((c for check in checks.CHECKS if (c := check(view)) not in {Code.OK, Code.POS_LIMIT}), Code.OK)
+    def passing(view: View) -> Code:
+        return next((c for check in CHECKS if (c := check(view)) not in {Code.OK, Code.POS_LIMIT}), Code.OK)
 
     monkeypatch.setattr(engine.orders, "first_refusal", passing)
 
@@ -271,6 +272,7 @@ def charge_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.orders.Orders, "decide_new", decide)
 
 
+@pytest.mark.plants
 @pytest.mark.parametrize(
     ("property_", "plant"),
     [

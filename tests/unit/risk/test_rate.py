@@ -57,6 +57,7 @@ def test_never_more_than_n_in_any_window(count: int, window: int, reserve: int, 
     _check(RateLog, count, window, reserve, steps)
 
 
+@pytest.mark.plants
 def test_a_calendar_second_is_seen_by_the_property() -> None:
     """The planted defect fails it."""
     with pytest.raises(AssertionError):

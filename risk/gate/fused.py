@@ -1,0 +1,121 @@
+"""The checks of ``risk.gate.checks`` as one function a gate. Written by ``wojak docs``; change the checks."""
+
+from __future__ import annotations
+
+from protocol.codes import Code
+from risk.gate.checks import (
+    ACTIVE, BUY, GTC, HALTED, HALTED_AUTO, INT64_MAX, MARKET, OK, is_exit_of_all, is_exit_where_reducing,
+)
+from risk.gate.view import View
+
+
+def first_refusal(v: View) -> Code:
+    """Return the code of the first of 24 checks."""
+    v__created_at_ns = v.created_at_ns
+    v__is_exit = v.is_exit
+    v__now_ns = v.now_ns
+    v__off_price = v.off_price
+    v__off_quantity = v.off_quantity
+    v__order_age_max_ns = v.order_age_max_ns
+    v__order_type = v.order_type
+    v__price = v.price
+    v__price_e9 = v.price_e9
+    v__quantity = v.quantity
+    v__quantity_e9 = v.quantity_e9
+    v__reach = v.reach
+    v__reduce_only = v.reduce_only
+    v__reference = v.reference
+    v__route = v.route
+    v__side = v.side
+    v__skew_max_ns = v.skew_max_ns
+    v__state = v.state
+    v__time_in_force = v.time_in_force
+    v__value_e9 = v.value_e9
+    v__worst = v.worst
+    v__route__account = v__route.account
+    v__route__instrument = v__route.instrument
+    v__route__limits = v__route.limits
+    v__route__strategy = v__route.strategy
+    if v__now_ns - v__created_at_ns > v__order_age_max_ns:
+        return Code.MESSAGE_EXPIRED
+    if 0 < v__route__strategy.ttl_ns < v__now_ns - v__created_at_ns:
+        return Code.TIME_MESSAGE_STALE
+    if v__created_at_ns - v__now_ns > v__skew_max_ns:
+        return Code.TIME_MESSAGE_FUTURE
+    if not (v__route__instrument.tradable):
+        return Code.INSTR_NOT_TRADABLE
+    if 0 < v__route__instrument.expiry_ns <= v__now_ns:
+        return Code.INSTR_EXPIRED
+    if v__state is HALTED or (v__state is HALTED_AUTO and (not v__is_exit)):
+        return Code.STATE_HALTED
+    if v__state is not ACTIVE and (not is_exit_where_reducing(v)):
+        return Code.STATE_REDUCING
+    if v__order_type is MARKET and v__time_in_force is GTC:
+        return Code.TYPE_UNSUPPORTED
+    if v__price_e9 <= 0 and v__order_type is not MARKET:
+        return Code.PRICE_NOT_POSITIVE
+    if (v__off_price or v__price % v__route__instrument.tick) and v__order_type is not MARKET:
+        return Code.PRICE_TICK
+    if v__reference is None and (v__order_type is MARKET or not v__is_exit):
+        return Code.REF_STALE
+    if not v__is_exit and (v__price > v__worst if v__side is BUY else v__price < v__worst):
+        return Code.PRICE_COLLAR
+    if v__off_quantity or v__quantity % v__route__instrument.lot:
+        return Code.QTY_LOT
+    if v__quantity < v__route__instrument.quantity_min and (not is_exit_of_all(v)):
+        return Code.QTY_MIN
+    if v__quantity > v__route__instrument.quantity_max:
+        return Code.QTY_MAX
+    if v__quantity_e9 > v__route__limits.quantity_e9 and (not v__is_exit):
+        return Code.QTY_MAX
+    if v__value_e9 > INT64_MAX:
+        return Code.MSG_MALFORMED
+    if v__value_e9 > v__route__limits.order_value_e9 and (not v__is_exit):
+        return Code.VALUE_ORDER_MAX
+    if v__route__account.open_value_e9 + v__value_e9 > v__route__limits.open_value_e9 and (not v__is_exit):
+        return Code.VALUE_OPEN_MAX
+    if v__route__account.open_count >= v__route__limits.open_count and (not v__is_exit):
+        return Code.COUNT_OPEN_MAX
+    if v__reduce_only and (not v__is_exit):
+        return Code.REDUCE_ONLY_VIOLATION
+    if v__reach * v__route__instrument.quantity_step_e9 > v__route__limits.position_e9 and (not v__is_exit):
+        return Code.POS_LIMIT
+    if v__route__account.rate is not None and (not v__route__account.rate.allows(v__now_ns, v__is_exit)):
+        return Code.RATE_ACCOUNT
+    if v__route__strategy.rate is not None and (not v__route__strategy.rate.allows(v__now_ns, v__is_exit)):
+        return Code.RATE_STRATEGY
+    return OK
+
+
+def first_late_refusal(v: View) -> Code:
+    """Return the code of the first of 8 checks."""
+    v__created_at_ns = v.created_at_ns
+    v__is_exit = v.is_exit
+    v__now_ns = v.now_ns
+    v__order_age_max_ns = v.order_age_max_ns
+    v__order_type = v.order_type
+    v__price = v.price
+    v__reference = v.reference
+    v__route = v.route
+    v__side = v.side
+    v__state = v.state
+    v__worst = v.worst
+    v__route__instrument = v__route.instrument
+    v__route__strategy = v__route.strategy
+    if v__now_ns - v__created_at_ns > v__order_age_max_ns:
+        return Code.MESSAGE_EXPIRED
+    if 0 < v__route__strategy.ttl_ns < v__now_ns - v__created_at_ns:
+        return Code.TIME_MESSAGE_STALE
+    if not (v__route__instrument.tradable):
+        return Code.INSTR_NOT_TRADABLE
+    if 0 < v__route__instrument.expiry_ns <= v__now_ns:
+        return Code.INSTR_EXPIRED
+    if v__state is HALTED or (v__state is HALTED_AUTO and (not v__is_exit)):
+        return Code.STATE_HALTED
+    if v__state is not ACTIVE and (not is_exit_where_reducing(v)):
+        return Code.STATE_REDUCING
+    if v__reference is None and (v__order_type is MARKET or not v__is_exit):
+        return Code.REF_STALE
+    if not v__is_exit and (v__price > v__worst if v__side is BUY else v__price < v__worst):
+        return Code.PRICE_COLLAR
+    return OK

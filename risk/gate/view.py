@@ -1,0 +1,114 @@
+"""One order as the gate's checks see it: steps, class, value and state, derived once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from protocol.codes import OrderType, Side, TimeInForce, TradingState
+from protocol.orders import NewOrder
+from protocol.records import Reference
+from risk.gate.exposure import ExposureBook, Route
+
+BUY: Final = Side.BUY
+MARKET: Final = OrderType.MARKET
+
+
+class View:
+    """One order as the checks see it; filled by ``look``, reused from order to order.
+
+    ``quantity`` counts quantity steps and ``price`` price steps; ``off_quantity`` and ``off_price`` say that the
+    amount was no whole number of them. ``worst`` is the collar bound; a MARKET order has it as effective ``price``.
+    ``reach`` is the worst-case position on the order's side with the order, as a positive number.
+    """
+
+    __slots__ = (
+        "created_at_ns",
+        "is_exit",
+        "now_ns",
+        "off_price",
+        "off_quantity",
+        "order_age_max_ns",
+        "order_type",
+        "price",
+        "price_e9",
+        "quantity",
+        "quantity_e9",
+        "reach",
+        "reduce_only",
+        "reference",
+        "route",
+        "side",
+        "skew_max_ns",
+        "state",
+        "time_in_force",
+        "value_e9",
+        "worst",
+    )  # fmt: skip
+
+    route: Route
+    reference: Reference | None
+    side: Side
+    order_type: OrderType
+    time_in_force: TimeInForce
+    quantity: int
+    price: int
+    quantity_e9: int
+    price_e9: int
+    off_quantity: int
+    off_price: int
+    value_e9: int
+    reach: int
+    worst: int
+    reduce_only: bool
+    is_exit: bool
+    now_ns: int
+    created_at_ns: int
+    order_age_max_ns: int
+    skew_max_ns: int
+    state: TradingState
+
+    def look(
+        self,
+        book: ExposureBook,
+        order: NewOrder,
+        created_at_ns: int,
+        route: Route,
+        now_ns: int,
+        reference: Reference | None,
+    ) -> None:
+        """Take one order and derive steps, class, value and state; O(1)."""
+        instrument = route.instrument
+        ledger = route.ledger
+        self.route = route
+        self.reference = reference
+        self.side = side = order.side
+        self.order_type = order_type = order.order_type
+        self.time_in_force = order.time_in_force
+        self.quantity_e9 = quantity_e9 = order.quantity_e9
+        self.price_e9 = price_e9 = order.price_e9
+        self.reduce_only = order.reduce_only
+        self.now_ns = now_ns
+        self.created_at_ns = created_at_ns
+        quantity, self.off_quantity = divmod(quantity_e9, instrument.quantity_step_e9)
+        self.quantity = quantity
+        # EXIT by RISK.md A1: with all pending orders of its side and this one filled it still can't cross zero.
+        position = ledger.position
+        if side is BUY:
+            self.reach = reach = position + ledger.buy + quantity
+            self.is_exit = position < 0 and reach <= 0
+        else:
+            self.reach = reach = ledger.sell - position + quantity
+            self.is_exit = position > 0 and reach <= 0
+        self.worst = worst = 0 if reference is None else instrument.collar(side, reference.price_e9)
+        if order_type is MARKET:
+            price = worst
+            self.off_price = 0
+        else:
+            price, self.off_price = divmod(price_e9, instrument.price_step_e9)
+        self.price = price
+        unit_e9 = instrument.unit_value_e9
+        self.value_e9 = quantity * price * unit_e9 if unit_e9 else instrument.value_e9(quantity, price)
+        state = book.state
+        if route.account.state or route.strategy.state or instrument.state:  # rare: three truth tests, not one max()
+            state = max(state, route.account.state, route.strategy.state, instrument.state)
+        self.state = state
