@@ -17,6 +17,7 @@ from cyclopts import Parameter
 
 from cli.options import say
 from cli.settings import WojakConfig
+from journal.flat import COLUMNS
 from protocol.codes import Code, ReferenceSource, Scope
 from protocol.edge import json_schema
 from protocol.errors import WojakError
@@ -35,6 +36,10 @@ WRITTEN: Final = "Written from the code by `wojak docs`; change the code, not th
 STAGES: Final = {
     0: "as asked", 1: "envelope", 2: "state", 3: "instrument and permission", 4: "price", 5: "size and value",
     6: "rate", 7: "exposure", 8: "money", 9: "engine and venue",
+}  # fmt: skip
+EXPORT_TYPES: Final = {
+    "int": "number, int64", "decimal": "decimal text, decimal128(38, 9)", "text": "text", "bool": "true or false",
+    "time": "ISO 8601 to the nanosecond, timestamp[ns, UTC]", "json": "object, JSON text",
 }  # fmt: skip
 SAMPLE: Final = Facts(
     5_000_000_000, 7_000_000_000, Scope.ACCOUNT, "demo", 61_800_000_000_000, 20_000_000, ReferenceSource.LAST_TRADE
@@ -72,6 +77,7 @@ def pages() -> dict[str, str]:
         "docs/reference/cli.md": _cli(),
         "docs/reference/schema.md": _schema(),
         "docs/reference/errors.md": _errors(),
+        "docs/reference/export.md": _export(),
         FUSED: module_source({"first_refusal": CHECKS, "first_late_refusal": SEND_CHECKS}, View),
     }
 
@@ -86,6 +92,18 @@ def _codes() -> str:
         f"{WRITTEN}\nWhy an order was refused, or how an accepted command was taken. Numbers are journaled: one that "
         "was given never changes its meaning. The wording shows made-up values.\n\n"
         f"| number | code | stage | as an answer words it |\n|---|---|---|---|\n{rows}\n"
+    )
+
+
+def _export() -> str:
+    rows = "\n".join(f"| `{c.name}` | {EXPORT_TYPES[c.kind]} | {c.text} |" for c in COLUMNS)
+    return (
+        "# Columns of an export\n\n"
+        f"{WRITTEN}\nWhat `wojak journal export` writes: one row a record, the same columns in JSON lines and "
+        "in Parquet. A column that a record does not have is absent in JSON and null in Parquet. Together they hold "
+        "the whole record: what has no column stands in `rest`. Columns keep name and meaning; new ones are "
+        "appended.\n\n"
+        f"| column | JSON lines, Parquet | what it says |\n|---|---|---|\n{rows}\n"
     )
 
 

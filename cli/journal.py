@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.view import grouped
-from journal.reader import read_batches
+from journal.reader import read_batches, start_of
 from journal.watermark import WatermarkReader
 from protocol.events import events_of
 from protocol.records import record_decoder
@@ -24,6 +24,7 @@ NS_PER_S = 1_000_000_000
 
 
 app.command("cli.journal_ls:list_segments", name="ls")
+app.command("cli.journal_export:export", name="export")
 
 
 @app.command
@@ -44,7 +45,7 @@ def cat(
         reader = WatermarkReader(folder)
         after = max(after, reader.read().seq - last)
         reader.close()
-    for batch in read_batches(folder):
+    for batch in read_batches(folder, *start_of(folder, after + 1)):
         if batch.last_seq <= after:
             continue
         for seq, _, data in batch.records:

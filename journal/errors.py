@@ -125,3 +125,14 @@ class ProjectionError(JournalError):
             "the books writer makes it anew from the journal; "
             "if it comes again, look at the journal with `wojak journal verify`"
         )
+
+
+class ExportError(JournalError):
+    """An export can't be written; nothing is left under the name that was asked for."""
+
+    code = "EXPORT"
+
+    def __init__(self, path: Path, why: str) -> None:
+        self.path = path
+        self.why = why
+        super().__init__(f"{self.code}: {path}: {why}")

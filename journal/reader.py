@@ -228,6 +228,24 @@ def read_batches(folder: Path, after_seq: int = 0, after_crc: int = 0, stop_seq:
         reader.close()
 
 
+def start_of(folder: Path, seq: int) -> tuple[int, int]:
+    """Return (after_seq, after_crc) of a reader that comes to record ``seq`` without reading the segments before it.
+
+    A record whose segment was pruned gives the beginning of the oldest segment that is there.
+
+    Raises:
+        JournalDamagedError, JournalVersionError: If a segment's header can't be read.
+    """
+    start = (0, 0)
+    for n, path in enumerate(segments(folder)):
+        with path.open("rb") as file:
+            header = decode_segment_header(file.read(SEGMENT_HEADER_BYTES), path)
+        if n and header.first_seq > seq:
+            break
+        start = (header.first_seq - 1, header.prev_crc)
+    return start
+
+
 class RecordReader:
     """Reads single durable records by position, for the first outcome of a duplicate.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from cli.example import EXAMPLE
+from cli.journal_export import export
 from cli.journal_ls import HEAD, list_segments
 from cli.options import deployment
 from journal.holders import Holder
@@ -94,3 +96,27 @@ def test_ls_of_nothing_says_so(config: Path) -> None:
     with pytest.raises(ConfigError):
         list_segments(config=config)
     assert not deployment(config).paths.journal.exists()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_export_says_what_it_wrote(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: Literal["jsonl", "parquet"]
+) -> None:
+    """Records, numbers, file and watermark in one line."""
+    write_batches(deployment(config).paths.journal, [[ordered(f"{n}"), *clocked(n)] for n in range(10)])
+    out = tmp_path / f"out.{form}"
+
+    code = export(out=out, format=form, from_seq=3, to_seq=99, kind=["Clocked"], config=config)
+
+    said = capsys.readouterr().out
+    assert code == 0
+    assert said.startswith(f"9 records, seq 4 to 20 → {out}, {out.stat().st_size:,} bytes; durable to seq 20")
+
+
+def test_export_names_the_kinds_there_are(config: Path, tmp_path: Path) -> None:
+    """A kind that no record has is a typing error, not an empty export."""
+    with pytest.raises(ConfigError) as refused:
+        export(out=tmp_path / "out", kind=["Order"], config=config)
+
+    assert "Ordered" in str(refused.value)
+    assert not (tmp_path / "out").exists()
