@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from cli.engine_client import EngineClient
+from cli.gateway_client import ask_gateway
 from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
 from cli.view import grouped
 from protocol.codes import Scope
@@ -20,6 +21,9 @@ Account = Annotated[str, Parameter(help="Only this account.")]
 Strategy = Annotated[str, Parameter(help="Only this strategy.")]
 Instrument = Annotated[str, Parameter(help="Only this instrument.")]
 Everything = Annotated[bool, Parameter(name="--global", negative="", help="Everything this engine trades.")]
+Gateway = Annotated[
+    str, Parameter(help="At this venue gateway alone, past the engine: works when the engine hangs (sandbox).")
+]
 SAID = {"kill": "HALTED", "halt": "HALTED", "reduce_only": "REDUCE-ONLY", "resume": "ACTIVE"}
 
 
@@ -30,12 +34,16 @@ def kill(
     strategy: Strategy = "",
     instrument: Instrument = "",
     everything: Everything = False,
+    gateway: Gateway = "",
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Halt and cancel every open order of one scope.
 
-    Example: `wojak kill --account flow --reason "trying it"`
+    With --gateway the venue's gateway does it by itself, durably, for all that is open there; new orders are refused
+    there until `wojak resume --gateway`. Example: `wojak kill --account flow --reason "trying it"`
     """
+    if gateway:
+        return _set_gateway("kill", gateway, reason, config, account, strategy, instrument, everything=everything)
     return _set("kill", reason, _scope(account, strategy, instrument, everything=everything), config)
 
 
@@ -78,6 +86,7 @@ def resume(
     strategy: Strategy = "",
     instrument: Instrument = "",
     everything: Everything = False,
+    gateway: Gateway = "",
     clock: Annotated[bool, Parameter(negative="", help="The clock jumped, and it is right now.")] = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
@@ -85,6 +94,8 @@ def resume(
 
     Example: `wojak resume --account flow`
     """
+    if gateway:
+        return _set_gateway("resume", gateway, reason, config, account, strategy, instrument, everything=everything)
     if clock:
         client = EngineClient(deployment(config).paths)
         try:
@@ -126,4 +137,17 @@ def _set(action: str, reason: str, at: tuple[Scope, str], config: Path) -> int:
     if action != "resume":
         parts.append(f"lift: wojak resume {option}")
     say(" · ".join(parts))
+    return 0
+
+
+def _set_gateway(
+    action: Literal["kill", "resume"], gateway: str, reason: str, config: Path, *scopes: str, everything: bool
+) -> int:
+    if everything or any(scopes):
+        raise ConfigError(["expected --gateway without a scope: it has one kill for all that is open there"], "options")
+    started = monotonic_ns()
+    reply = ask_gateway(deployment(config), gateway, action, reason)
+    took_ms = (monotonic_ns() - started) // MS_NS
+    lift = f" · lift: wojak resume --gateway {gateway}" if action == "kill" else ""
+    say(f"gateway {gateway} {reply.text} · durable in {took_ms} ms{lift}")
     return 0

@@ -50,6 +50,12 @@ def _mode(config: WojakConfig) -> Iterator[str]:
             f"engine.send_age_max_ms: expected at most order_age_max_ms ({config.engine.order_age_max_ms}), "
             f"was {config.engine.send_age_max_ms}"
         )
+    loss_ms = config.gateway.cancel_on_engine_loss_ms
+    if 0 < loss_ms <= config.engine.lease_ms:
+        yield (
+            f"gateway.cancel_on_engine_loss_ms: expected 0 or more than engine.lease_ms ({config.engine.lease_ms}), "
+            f"was {loss_ms}; the engine is heard about three times a lease"
+        )
     for key, rows in (("instruments", config.instruments), ("accounts", config.accounts)):
         if not rows:
             yield f"{key}: expected at least one row, was none; see the commented example: wojak init"

@@ -176,6 +176,16 @@ class HttpSection(Struct, frozen=True, forbid_unknown_fields=True):
     keys: tuple[HttpKeyRow, ...] = ()
 
 
+class GatewaySection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The gateway of the sandbox venue.
+
+    Attributes:
+        cancel_on_engine_loss_ms: Cancel what is open when the engine was not heard for so long; 0 = keep it.
+    """
+
+    cancel_on_engine_loss_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0
+
+
 class BooksSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The read-only REST API over the books."""
 
@@ -214,6 +224,7 @@ class WojakConfig(Struct, frozen=True, forbid_unknown_fields=True):
     engine: EngineSection = EngineSection()
     feed: FeedSection = FeedSection()
     http: HttpSection = HttpSection()
+    gateway: GatewaySection = GatewaySection()
     books: BooksSection = BooksSection()
     flow: FlowSection = FlowSection()
 

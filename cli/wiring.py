@@ -122,6 +122,7 @@ def run_gateway(loaded: Loaded) -> int:
             instruments=tuple(i for i in instruments(loaded) if i.venue == VENUE),
             feed_endpoint=paths.endpoint(TICKS_SOCKET),
             snapshots_endpoint=paths.endpoint(SNAPSHOTS_SOCKET),
+            cancel_on_engine_loss_ms=loaded.config.gateway.cancel_on_engine_loss_ms,
         )
     )
     return 0

@@ -1,8 +1,8 @@
 """The gateway's own control socket: a kill that works when the engine hangs (DESIGN section 7, Control).
 
-One JSON request a message over DEALER and ROUTER: ``{"token": …, "operator": …, "action": "kill"}``. ``kill``
-refuses new orders and cancels all open ones at the venue, durably before it is answered; ``resume`` takes new orders
-again; ``status`` changes nothing.
+One JSON request a message over DEALER and ROUTER: ``{"token": …, "operator": …, "action": "kill", "reason": …}``.
+``kill`` refuses new orders and cancels all open ones at the venue, durably before it is answered; ``resume`` takes new
+orders again; ``status`` changes nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from protocol.control import Reason
 from protocol.orders import Name
 
 MESSAGES_MAX = 16
@@ -24,6 +25,7 @@ class GatewayControl(Struct, frozen=True, forbid_unknown_fields=True):
     token: str
     operator: Name
     action: Literal["kill", "resume", "status"]
+    reason: Reason = ""
 
 
 class GatewayStatus(Struct, frozen=True):

@@ -136,7 +136,7 @@ class Gateway:
             self._add(self.venue.execute(self._commands, now_ns))
             self._commands.clear()
 
-    def set_killed(self, operator: str, now_ns: int, *, is_killed: bool) -> int:
+    def set_killed(self, operator: str, now_ns: int, *, is_killed: bool, reason: str = "") -> int:
         """Refuse new orders and cancel all open ones, or take new orders again; durable on return.
 
         Returns:
@@ -146,7 +146,7 @@ class Gateway:
         self.venue.set_killed(is_killed=is_killed)
         cancelled = self.venue.cancel_all(Code.STATE_HALTED) if is_killed else []
         raws = [Raw(_encoder.encode(report)) for report in cancelled]
-        record = KillChanged(is_killed, operator, now_ns, self.venue.note(), raws)
+        record = KillChanged(is_killed, operator, now_ns, self.venue.note(), raws, reason)
         self.log.append(record)
         self.log.sync()
         self.state.apply(record)
@@ -160,6 +160,10 @@ class Gateway:
         cancelled = self.venue.cancel_all(Code.VENUE_DOWN)
         self._add(cancelled)
         return len(cancelled)
+
+    def loss_due_at_ns(self, after_ms: int) -> int:
+        """Return when ``cancel_for_loss`` is due, monotonic ns; 0 = never, or done."""
+        return self.heard_at_ns + after_ms * MS if after_ms and not self._has_cancelled_for_loss else 0
 
     # Durable
 

@@ -91,6 +91,7 @@ class KillChanged(Struct, array_like=True, tag=4, frozen=True):
     at_ns: int
     note: bytes
     reports: list[Raw]
+    reason: str = ""
 
 
 LogRecord = Checkpoint | EpochTaken | Batch | KillChanged

@@ -116,11 +116,16 @@ class GatewayLoop:
         self._opened.close()
 
     def _wait(self, most_ms: int) -> None:
-        due_ms = (self.gateway.due_at_ns() - clock.monotonic_ns()) // MS + 1
+        due_ms = (self._due_at_ns() - clock.monotonic_ns()) // MS + 1
         # A channel that still holds messages gives no new edge, so look before sleeping.
         if due_ms <= 0 or self._engine.readable or any(channel.readable for channel in self._channels):
             return
         self._waiter.wait(min(most_ms, due_ms, self._venue.wait_max_ms()))
+
+    def _due_at_ns(self) -> int:
+        due_ns = self.gateway.due_at_ns()
+        loss_ns = self.gateway.loss_due_at_ns(self._settings.cancel_on_engine_loss_ms)
+        return min(due_ns, loss_ns) if loss_ns else due_ns
 
     def _send(self, mono_ns: int) -> None:
         gateway = self.gateway
@@ -169,8 +174,11 @@ class GatewayLoop:
         if request.action == "status":
             return GatewayControlReply(ok=True, text="", status=self.status())
         is_killed = request.action == "kill"
-        cancelled = self.gateway.set_killed(request.operator, now_ns, is_killed=is_killed)
-        self._logger.warning("gateway control", action=request.action, operator=request.operator, cancelled=cancelled)
+        cancelled = self.gateway.set_killed(request.operator, now_ns, is_killed=is_killed, reason=request.reason)
+        self._logger.warning(
+            "gateway control", action=request.action, operator=request.operator, reason=request.reason,
+            cancelled=cancelled,
+        )  # fmt: skip
         text = f"killed: {cancelled} open orders cancelled, new ones refused" if is_killed else "new orders are taken"
         return GatewayControlReply(ok=True, text=text, cancelled=cancelled, status=self.status())
 
