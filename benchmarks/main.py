@@ -64,6 +64,7 @@ def benchmarks() -> dict[str, Benchmark]:
     from benchmarks.bench_filled import filled
     from benchmarks.bench_http import http_end_to_end
     from benchmarks.bench_idle import idle
+    from benchmarks.bench_kill import kill
     from benchmarks.bench_ticks import ticks
 
     return {
@@ -77,6 +78,7 @@ def benchmarks() -> dict[str, Benchmark]:
         ),
         "http": Benchmark(http_end_to_end, "HTTP client to answer through the sidecar and the engine", HTTP_RATE_PER_S),
         "ticks": Benchmark(ticks, "whether ticks slow orders, and a table writer killed mid-write once a second"),
+        "kill": Benchmark(kill, "operator's kill: 1,000 open orders' cancels durable and handed to the gateway"),
         "idle": Benchmark(idle, "memory of an engine that does nothing"),
     }
 

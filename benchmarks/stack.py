@@ -191,18 +191,32 @@ class Stack:
         """
         dealer = Dealer(self._context, self.endpoint("control"), 16)
         try:
-            waiter = Waiter(dealer)
-            request = msgspec.msgpack.encode(ControlRequest(self._token, "bench", body))
-            until_ns = monotonic_ns() + READY_NS
-            sent = False
-            while monotonic_ns() < until_ns:
-                sent = sent or dealer.send(request)
-                waiter.wait(20)
-                for reply in dealer.receive(1):
-                    return reply_decoder.decode(reply)
-                self.require_alive()
+            return self._ask(dealer, body)
         finally:
             dealer.close()
+
+    def ask_timed(self, body: ControlBody) -> tuple[ControlReply, int]:
+        """Return the answer and how long it took, ns, over a connection that stands; raises as ``ask`` does."""
+        dealer = Dealer(self._context, self.endpoint("control"), 16)
+        try:
+            self._ask(dealer, Status())
+            began_ns = monotonic_ns()
+            reply = self._ask(dealer, body)
+            return reply, monotonic_ns() - began_ns
+        finally:
+            dealer.close()
+
+    def _ask(self, dealer: Dealer, body: ControlBody) -> ControlReply:
+        waiter = Waiter(dealer)
+        request = msgspec.msgpack.encode(ControlRequest(self._token, "bench", body))
+        until_ns = monotonic_ns() + READY_NS
+        sent = False
+        while monotonic_ns() < until_ns:
+            sent = sent or dealer.send(request)
+            waiter.wait(20)
+            for reply in dealer.receive(1):
+                return reply_decoder.decode(reply)
+            self.require_alive()
         raise BenchError(f"engine gave no answer within {READY_NS} ns; see {self._log('engine')}")
 
 
