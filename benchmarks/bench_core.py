@@ -58,6 +58,7 @@ from protocol.session import (
     sidecar_decoder,
 )
 from runtime.clock import monotonic_ns, wall_ns
+from runtime.metrics import Board
 
 # A run keeps all its results for the floor, so it is shorter than others: 200,000 orders by default.
 ORDERS_PER_S: Final = 20_000
@@ -151,7 +152,7 @@ class _Engine:
         workload.write_table(folder / "table", wall_ns())
         parts = Parts(
             settings, self.core, self.writer, RecordReader(self.journal), TableReader.open(folder / "table"), Meters(),
-            _fail, self._make_room,
+            _fail, self._make_room, Board(),
         )  # fmt: skip
         self.out = Collector()
         self.sidecars = Sidecars(parts, self.out)

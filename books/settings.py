@@ -6,6 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from runtime.health import HealthSettings
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
@@ -21,6 +23,7 @@ class WriterSettings(Struct, frozen=True, forbid_unknown_fields=True):
         records_max: Most records of one transaction.
         retry_ms_max: Longest wait before a failing store is tried again.
         look_ms: With no message, look at the journal this often: a PUB message may be lost.
+        health: Where the writer tells how it is.
     """
 
     journal: str
@@ -31,6 +34,7 @@ class WriterSettings(Struct, frozen=True, forbid_unknown_fields=True):
     records_max: Annotated[int, Meta(ge=1, le=100_000)] = 8192
     retry_ms_max: Annotated[int, Meta(ge=1, le=60_000)] = 5_000
     look_ms: Annotated[int, Meta(ge=1, le=60_000)] = 1_000
+    health: HealthSettings = HealthSettings()
 
 
 class ApiSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -78,6 +78,10 @@ class Paths(NamedTuple):
         """The socket on which the supervisor says what runs."""
         return self.run / "supervisor"
 
+    def health(self, process: str) -> Path:
+        """The socket on which a process without HTTP of its own tells how it is."""
+        return self.run / f"{process}.health"
+
     def endpoint(self, name: str) -> str:
         """Return the ipc address of a socket in the run folder."""
         return f"ipc://{self.run / name}"

@@ -151,9 +151,8 @@ def _feed(config: WojakConfig, folder: Path) -> Iterator[str]:
 
 
 def _http(config: WojakConfig, folder: Path) -> Iterator[str]:
-    http, books = config.http, config.books
-    if http.port == books.port:
-        yield f"http.port: expected another port than books.port ({books.port}), was {http.port}"
+    http = config.http
+    yield from _ports(config)
     principals = [r.principal for r in config.principals]
     if http.loopback_principal:
         yield from _known("http.loopback_principal", http.loopback_principal, principals)
@@ -166,6 +165,18 @@ def _http(config: WojakConfig, folder: Path) -> Iterator[str]:
         yield from _known(f"http.keys[{n}].principal", key.principal, principals)
         yield from _secret(f"http.keys[{n}]", key, folder)
     yield from _http_source(config)
+
+
+def _ports(config: WojakConfig) -> Iterator[str]:
+    http, books, metrics = config.http, config.books, config.metrics
+    if http.port == books.port:
+        yield f"http.port: expected another port than books.port ({books.port}), was {http.port}"
+    taken = {http.port: "http.port", books.port: "books.port"}
+    for process in ("engine", "gateway", "feed", "books"):
+        name, port = f"metrics.{process}_port", metrics.port_of(process)
+        if port and port in taken:
+            yield f"{name}: expected another port than {taken[port]} ({port}), was {port}"
+        taken[port] = name
 
 
 def _http_source(config: WojakConfig) -> Iterator[str]:

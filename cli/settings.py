@@ -193,6 +193,31 @@ class BooksSection(Struct, frozen=True, forbid_unknown_fields=True):
     port: Port = 8080
 
 
+class MetricsSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the processes without an address of their own serve ``/metrics``, ``/healthz`` and ``/readyz``.
+
+    Attributes:
+        host: Address of the ports below; 127.0.0.1 keeps them on this host. They need no key: they only tell.
+        engine_port: Of the engine; 0 = none. Here as below: ``wojak top`` needs no port.
+        gateway_port: Of the venue gateway.
+        feed_port: Of the feed.
+        books_port: Of the books writer.
+        stall_ms: A process whose loop has not turned for so long is not alive (``/healthz``).
+    """
+
+    host: Text = "127.0.0.1"
+    engine_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    gateway_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    feed_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    books_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    stall_ms: Milliseconds = 10_000
+
+    def port_of(self, process: str) -> int:
+        """Return the port of a process, 0 for none."""
+        ports = {"engine": self.engine_port, "gateway": self.gateway_port, "feed": self.feed_port}
+        return {**ports, "books": self.books_port}.get(process, 0)
+
+
 class FlowSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The demonstration flow: orders around the touch, some outside every limit, sent over HTTP.
 
@@ -226,6 +251,7 @@ class WojakConfig(Struct, frozen=True, forbid_unknown_fields=True):
     http: HttpSection = HttpSection()
     gateway: GatewaySection = GatewaySection()
     books: BooksSection = BooksSection()
+    metrics: MetricsSection = MetricsSection()
     flow: FlowSection = FlowSection()
 
 

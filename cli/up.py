@@ -19,9 +19,20 @@ from cli.paths import prepare
 from cli.sampler import Sampler
 from cli.supervisor import ProcessFailedError, Supervisor, is_port_free
 from cli.view import lines, wrap
-from cli.wiring import ENGINE, FLOW, START_ORDER, STOP_ORDER, books_url, http_url, specs
+from cli.wiring import (
+    ENGINE,
+    FLOW,
+    START_ORDER,
+    STOP_ORDER,
+    WITH_HEALTH,
+    books_url,
+    health_settings,
+    http_url,
+    specs,
+)
 from protocol.errors import ConfigError
 from runtime.clock import monotonic_ns
+from runtime.health import port_in_use
 
 MS_NS: Final = 1_000_000
 READY_WITHIN_MS: Final = 60_000
@@ -173,6 +184,8 @@ def _require_ports(loaded: Loaded) -> None:
         for key, section in (("http", loaded.config.http), ("books", loaded.config.books))
         if not is_port_free(section.host, section.port)
     ]
+    health = [health_settings(loaded, name) for name in WITH_HEALTH]
+    faults += [port_in_use(h, "in use") for h in health if h.port and not is_port_free(h.host, h.port)]
     if faults:
         raise ConfigError(faults, str(loaded.path))
 

@@ -17,6 +17,7 @@ from engine.settings import EngineSettings
 from market.instruments import to_params
 from protocol.codes import Mode
 from protocol.params import InstrumentParams
+from runtime.health import HealthSettings
 
 ENGINE: Final = "engine"
 FEED: Final = "feed"
@@ -25,6 +26,7 @@ BOOKS: Final = "books"
 HTTP: Final = "http"
 API: Final = "api"
 FLOW: Final = "flow"
+WITH_HEALTH: Final = (ENGINE, FEED, GATEWAY, BOOKS)  # the others serve HTTP anyway
 START_ORDER: Final = (ENGINE, FEED, GATEWAY, BOOKS, HTTP, API, FLOW)
 STOP_ORDER: Final = (FLOW, HTTP, ENGINE, GATEWAY, BOOKS, API, FEED)
 
@@ -64,6 +66,19 @@ def engine_settings(loaded: Loaded) -> EngineSettings:
         lease_ms=engine.lease_ms,
         venue_window=engine.venue_window,
         drain_ms=engine.drain_ms,
+        health=health_settings(loaded, ENGINE),
+    )
+
+
+def health_settings(loaded: Loaded, process: str) -> HealthSettings:
+    """Return where a process tells how it is."""
+    metrics = loaded.config.metrics
+    return HealthSettings(
+        process=process,
+        socket_path=str(loaded.paths.health(process)),
+        host=metrics.host,
+        port=metrics.port_of(process),
+        stall_ms=metrics.stall_ms,
     )
 
 
@@ -100,6 +115,7 @@ def run_feed(loaded: Loaded) -> int:
             recording="" if feed.source == "synthetic" else str(loaded.resolve(feed.path)),
             seed=feed.seed,
             speed=feed.speed,
+            health=health_settings(loaded, FEED),
         )
     )
     return 0
@@ -123,6 +139,7 @@ def run_gateway(loaded: Loaded) -> int:
             feed_endpoint=paths.endpoint(TICKS_SOCKET),
             snapshots_endpoint=paths.endpoint(SNAPSHOTS_SOCKET),
             cancel_on_engine_loss_ms=loaded.config.gateway.cancel_on_engine_loss_ms,
+            health=health_settings(loaded, GATEWAY),
         )
     )
     return 0
@@ -140,6 +157,7 @@ def run_books(loaded: Loaded) -> int:
             store=str(paths.books),
             events_endpoint=paths.endpoint(EVENTS_SOCKET),
             stored_endpoint=paths.endpoint(STORED_SOCKET),
+            health=health_settings(loaded, BOOKS),
         )
     )
     return 0

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from engine.gateways import Gateways
+from engine.metrics import DURABLE, SYNC
 from engine.parts import Parts
 from engine.sidecars import Sidecars
 from engine.state import state_hash
@@ -63,6 +64,7 @@ class Control:
         self._writer = parts.writer
         self._make_room = parts.make_room
         self._meters = parts.meters
+        self._board = parts.board
         self._table = parts.table
         self._token = _read_token(Path(parts.settings.token_file))
         self._router = router
@@ -198,8 +200,8 @@ class Control:
                 VenueStatus(v.name, v.ready, v.received_seq, v.last_seq, len(v.awaiting)) for v in state.venues.values()
             ],
             sessions=[SessionStatus(s.source, s.sidecar, s.in_retry) for s in self._sidecars.sessions],
-            receive_to_durable_ns=meters.receive_to_durable.take(),
-            sync_ns=meters.sync.take(),
+            receive_to_durable_ns=self._board.recent(DURABLE),
+            sync_ns=self._board.recent(SYNC),
             table_reads={"verified": table.verified, "retried": table.retried, "stale": table.stale},
         )
 

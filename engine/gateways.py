@@ -189,6 +189,7 @@ class Gateways:
         self._append(VenueChanged(venue.name, True, session.instance, message.received_seq), now_ns)
         queried = self._core.reports.decide_unknown(venue, message.received_seq)
         if queried is not None:
+            self._meters.may_have_unknown = True
             self._append(queried, now_ns)
         venue.fresh.clear()
         session.queue = deque(o for o in venue.awaiting.values() if o.seq > message.received_seq)
@@ -311,6 +312,15 @@ class Gateways:
     def is_idle(self) -> bool:
         """Whether everything sent is acknowledged and nothing waits to be sent."""
         return all(not s.queue and s.acked_seq >= s.venue.last_seq for s in self._sessions.values() if s.ready)
+
+    def queues(self) -> dict[str, tuple[int, int]]:
+        """Return per venue with a READY gateway how many commands wait here, and how many are unacknowledged."""
+        found: dict[str, tuple[int, int]] = {}
+        for session in self._sessions.values():
+            if session.ready:
+                venue, waiting = session.venue, len(session.queue) + len(session.venue.fresh)
+                found[venue.name] = waiting, venue.last_seq - waiting - session.acked_seq
+        return found
 
     def stop(self) -> None:
         """Say goodbye to every gateway; nothing is journaled, the next START marks them lost."""

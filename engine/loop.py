@@ -17,6 +17,7 @@ from structlog.stdlib import BoundLogger
 from engine.control import Control
 from engine.gateways import Gateways
 from engine.meters import Meters
+from engine.metrics import EngineReadings
 from engine.parts import Parts
 from engine.settings import EngineSettings
 from engine.sidecars import Sidecars
@@ -28,6 +29,7 @@ from protocol.codes import RetryReason
 from protocol.errors import MarketError
 from protocol.records import Clocked
 from runtime import failpoints
+from runtime.metrics import PUBLISH_NS, Board
 from runtime.signals import StopSignal
 
 NS_PER_MS: Final = 1_000_000
@@ -35,13 +37,22 @@ NS_PER_S: Final = 1_000_000_000
 HOUSEKEEPING_NS: Final = 100 * NS_PER_MS
 EVENTS_HWM: Final = 100_000
 CONTROLS_MAX: Final = 16
+DEDUP_ALARM_PERCENT: Final = 80
 GATEWAY_BATCH_MAX: Final = 64  # messages; each carries up to 1,024 reports
 
 
 class EngineLoop:
     """Everything around the core that touches the outside."""
 
-    def __init__(self, settings: EngineSettings, started: StartedEngine, stop: StopSignal, log: BoundLogger) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        started: StartedEngine,
+        stop: StopSignal,
+        log: BoundLogger,
+        board: Board | None = None,
+    ) -> None:
+        self._board = board or Board()
         self._settings = settings
         self._core = started.core
         self._writer = started.writer
@@ -53,8 +64,9 @@ class EngineLoop:
         self._records = RecordReader(Path(settings.journal_dir))
         self._frames: list[bytes] = []  # synced in this turn, not yet published
         parts = Parts(
-            settings, self._core, self._writer, self._records, self._table, self._meters, self._alarm, self._make_room
-        )
+            settings, self._core, self._writer, self._records, self._table, self._meters, self._alarm, self._make_room,
+            self._board,
+        )  # fmt: skip
         self._context = Context()
         hwm = settings.credits + settings.reserved_credits + 64
         self._control_router = Router(self._context, settings.control_endpoint, 64)
@@ -67,6 +79,9 @@ class EngineLoop:
         self.sidecars.find_table_slots()
         self.gateways = Gateways(parts, self._venue_router, self.sidecars.reference_of)
         self._control = Control(parts, self._control_router, self.sidecars, self.gateways, self.start_drain)
+        self._readings = EngineReadings(
+            parts, self.sidecars, self.gateways, (started.recovered.records, started.recovery_ns)
+        )
         self._control.recovered_records = started.recovered.records
         self._control.recovery_ns = started.recovery_ns
         self._control.started_ns = self._core.state.last_ns
@@ -74,6 +89,9 @@ class EngineLoop:
         self._drain_until_ns = 0
         self._housekeeping_at_ns = 0
         self._received_ns = 0
+        self._decided_ns = 0
+        self._publish_at_ns = 0
+        self._is_dedup_filling = False
 
     def run(self) -> None:
         """Run until drained. The garbage collector is frozen: the hot path makes no cycles (MEASURED finding 7)."""
@@ -90,7 +108,7 @@ class EngineLoop:
         if not ready:
             self._idle()
             return
-        self._received_ns = time.monotonic_ns()
+        self._received_ns = self._board.turned_ns = time.monotonic_ns()
         control, venues, sidecars = self._control_router, self._venue_router, self._sidecar_router
         controls = control.receive(CONTROLS_MAX) if control.socket in ready else []
         reports = venues.receive(GATEWAY_BATCH_MAX) if venues.socket in ready else []
@@ -123,7 +141,7 @@ class EngineLoop:
 
     def _idle(self) -> None:
         """Do what is due when nothing came."""
-        self._received_ns = time.monotonic_ns()
+        self._received_ns = self._board.turned_ns = time.monotonic_ns()
         now_ns = self._read_clock()
         self._keep_house(now_ns)
         self._finish(now_ns)
@@ -140,27 +158,47 @@ class EngineLoop:
 
     def _finish(self, now_ns: int) -> None:
         """Sync the batch, then let out what it holds (DESIGN 6.1)."""
-        durable_ns = self._commit(now_ns) if self._writer.buffered_records else self._received_ns
-        if self.sidecars.items:
-            self._meters.receive_to_durable.record(durable_ns - self._received_ns, self.sidecars.items)
-        if self.gateways.send(now_ns, self._received_ns):
+        received_ns = self._decided_ns = self._received_ns
+        items = self.sidecars.items
+        durable_ns = self._commit(now_ns) if self._writer.buffered_records else received_ns
+        sent_ns = answered_ns = 0
+        if self.gateways.send(now_ns, received_ns):
             failpoints.hit("engine.after_venue_send")
-        if self.sidecars.items:
-            self.sidecars.answer(durable_ns - self._received_ns)
+            sent_ns = time.monotonic_ns()
+        if items:
+            self.sidecars.answer(durable_ns - received_ns)
             failpoints.hit("engine.after_outcome")
+            answered_ns = time.monotonic_ns()
         for frame in self._frames:
             self._events.send(frame)
         self._frames.clear()
         self._control.answer()
+        # What was measured is kept when everybody has been answered.
+        meters = self._meters
+        ended_ns = time.monotonic_ns()
+        meters.turn.record(ended_ns - received_ns)
+        if items:
+            meters.turn_items.record(items)
+            meters.decided.record(self._decided_ns - received_ns, items)
+            meters.durable.record(durable_ns - received_ns, items)
+            meters.answered.record(answered_ns - received_ns, items)
+        if sent_ns:
+            meters.sent.record(sent_ns - received_ns)
+        if ended_ns >= self._publish_at_ns:
+            self._publish(ended_ns)
 
     def _commit(self, now_ns: int) -> int:
         """Make the batch durable; return when, monotonic ns."""
         self._core.state.last_ns = now_ns
-        before_ns = time.monotonic_ns()
-        self._frames.append(self._writer.commit(now_ns))
+        meters, writer = self._meters, self._writer
+        meters.sync_records.record(writer.buffered_records)
+        self._decided_ns = before_ns = time.monotonic_ns()
+        frame = writer.commit(now_ns)
         durable_ns = time.monotonic_ns()
         failpoints.hit("engine.after_sync")
-        self._meters.sync.record(durable_ns - before_ns)
+        self._frames.append(frame)
+        meters.journal_bytes += len(frame)
+        meters.sync.record(durable_ns - before_ns)
         return durable_ns
 
     def _make_room(self, now_ns: int) -> None:
@@ -170,18 +208,39 @@ class EngineLoop:
     def _keep_house(self, now_ns: int) -> None:
         """Do what is due ten times a second, whatever the load."""
         monotonic_ns = self._received_ns
+        if self._housekeeping_at_ns:
+            self._meters.late.record(monotonic_ns - self._housekeeping_at_ns)
         self._housekeeping_at_ns = monotonic_ns + HOUSEKEEPING_NS
         if self._stop.is_set and not self._drain_until_ns:
             self.start_drain(self._settings.drain_ms, "signal")
         self.gateways.expire(now_ns, monotonic_ns)
         self.gateways.decide_late(now_ns)
+        readings = self._readings
+        readings.free_bytes = self._writer.free_bytes()
         if not self._drain_until_ns:
-            short = self._writer.free_bytes() < self._settings.disk_reserve_bytes
+            short = readings.free_bytes < self._settings.disk_reserve_bytes
             self._defer = RetryReason.DISK_RESERVE if short else None
+        self._board.not_ready = readings.not_ready(draining=self._drain_until_ns > 0)
+        self._watch_dedup()
         try:
             self._table.reopen()
         except MarketError as e:
             self._alarm(str(e))
+
+    def _watch_dedup(self) -> None:
+        """Tell a person once when the table of order ids passes ``DEDUP_ALARM_PERCENT``, not once a look."""
+        dedup = self._core.state.dedup
+        is_filling = dedup.keys * 100 >= dedup.keys_max * DEDUP_ALARM_PERCENT
+        if is_filling and not self._is_dedup_filling:
+            self._alarm(
+                f"order ids: {dedup.keys} of {dedup.keys_max} are taken ({DEDUP_ALARM_PERCENT} %); when all are, new "
+                "risk is told to come back later: raise engine.dedup_keys_max and restart"
+            )
+        self._is_dedup_filling = is_filling
+
+    def _publish(self, monotonic_ns: int) -> None:
+        self._publish_at_ns = monotonic_ns + PUBLISH_NS
+        self._readings.publish(self._board, monotonic_ns, draining=self._drain_until_ns > 0)
 
     def start_drain(self, within_ms: int, why: str) -> None:
         """Take no new risk, tell the sidecars, leave when everything is settled or ``within_ms`` is over."""
@@ -209,4 +268,5 @@ class EngineLoop:
         self._log.info("stopped", seq=self._writer.durable_seq)
 
     def _alarm(self, text: str) -> None:
+        self._meters.alarms += 1
         self._log.error("alarm", text=text)

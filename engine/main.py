@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from engine.loop import EngineLoop
+from engine.metrics import FAMILIES
 from engine.settings import EngineSettings
 from engine.start import start
 from runtime import logs
+from runtime.health import served
+from runtime.metrics import Board
 from runtime.signals import StopSignal
 
 
@@ -13,13 +16,16 @@ def run(settings: EngineSettings) -> None:
     """Run one engine until it is told to stop. Raises what stops the start, with what to do about it."""
     log = logs.configure("engine")
     stop = StopSignal()
-    started = start(settings)
-    state = started.core.state
-    log.info(
-        "started", mode=state.mode.name, shard=state.shard, epoch=state.epoch, recovered=started.recovered.records,
-        recovery_ms=started.recovery_ns // 1_000_000, cut_bytes=started.recovered.cut_bytes,
-    )  # fmt: skip
-    try:
-        EngineLoop(settings, started, stop, log).run()
-    finally:
-        started.lock.close()
+    board = Board()
+    board.not_ready = ("recovering",)
+    with served(settings.health, board, FAMILIES) as serve:
+        started = start(settings, serve)
+        state = started.core.state
+        log.info(
+            "started", mode=state.mode.name, shard=state.shard, epoch=state.epoch, recovered=started.recovered.records,
+            recovery_ms=started.recovery_ns // 1_000_000, cut_bytes=started.recovered.cut_bytes,
+        )  # fmt: skip
+        try:
+            EngineLoop(settings, started, stop, log, board).run()
+        finally:
+            started.lock.close()

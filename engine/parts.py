@@ -11,6 +11,7 @@ from engine.settings import EngineSettings
 from journal.reader import RecordReader
 from journal.writer import JournalWriter
 from market.table import TableReader
+from runtime.metrics import Board
 
 
 class Parts(NamedTuple):
@@ -20,6 +21,7 @@ class Parts(NamedTuple):
         alarm: Tells a person.
         make_room: Syncs the batch under ``now_ns`` if it is so full that the next message might not fit. Nothing leaves
             by that: answers wait for the end of the turn as ever.
+        board: What the loop last told of itself.
     """
 
     settings: EngineSettings
@@ -30,3 +32,4 @@ class Parts(NamedTuple):
     meters: Meters
     alarm: Callable[[str], None]
     make_room: Callable[[int], None]
+    board: Board

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from protocol.codes import Mode
 from protocol.params import Params
+from runtime.health import HealthSettings
 
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
@@ -49,6 +50,7 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         venue_window: Commands to one gateway that may be unacknowledged.
         spin_us: Busy-wait this long before blocking; 0 on few cores (MEASURED finding 6).
         drain_ms: Time to leave in after SIGTERM.
+        health: Where the engine tells how it is.
     """
 
     mode: Mode
@@ -73,3 +75,4 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     venue_window: Positive = 8192
     spin_us: NotNegative = 0
     drain_ms: Positive = 10_000
+    health: HealthSettings = HealthSettings()

@@ -267,6 +267,7 @@ class Sidecars:
         session.outcomes.append(_failed(item.seq, seq))
 
     def _defer(self, session: Session, item: Item, decided: Defer) -> None:
+        self._meters.retries += 1
         session.in_retry = True
         session.retry_reason = decided.reason
         session.retries.append(item.seq)
@@ -383,6 +384,7 @@ class Sidecars:
     def _end(self, session: Session, reason: ByeReason, text: str) -> None:
         """End a session. What it submitted in this turn stays decided; it gets no outcome but BYE."""
         if session.identity in self._sessions:
+            self._meters.end(reason)
             self._router.send(session.identity, _encode(Bye(reason, text)))
             self._forget(session)
 

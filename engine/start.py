@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -51,8 +52,10 @@ class StartedEngine(NamedTuple):
     recovery_ns: int
 
 
-def start(settings: EngineSettings) -> StartedEngine:
+def start(settings: EngineSettings, when_locked: Callable[[], None] | None = None) -> StartedEngine:
     """Lock the journal, bring the core to where it ended, take the next epoch.
+
+    ``when_locked`` is called once no other engine can have the folder, before the recovery.
 
     Raises:
         JournalLockedError: If another engine has the folder.
@@ -62,6 +65,8 @@ def start(settings: EngineSettings) -> StartedEngine:
     disk = FailpointDisk() if os.environ.get(failpoints.ENV_POINT) else Disk()
     lock = FolderLock(Path(settings.journal_dir), disk)
     try:
+        if when_locked is not None:
+            when_locked()
         return _start(settings, disk, lock)
     except BaseException:
         lock.close()  # a start that stops leaves the folder to the next one

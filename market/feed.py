@@ -22,6 +22,7 @@ from msgspec import Struct
 from market import replay, synthetic
 from market.book import Book
 from market.errors import FeedError
+from market.feed_metrics import FAMILIES, FeedMeters
 from market.replay import MarketTick
 from market.synthetic import SyntheticInstrument
 from market.table import TableWriter
@@ -41,6 +42,8 @@ from protocol.ticks import (
 )
 from runtime import failpoints
 from runtime.clock import monotonic_ns, wall_ns
+from runtime.health import HealthSettings, served
+from runtime.metrics import Board
 from runtime.priority import run_where_idle
 from runtime.signals import StopSignal
 
@@ -72,6 +75,7 @@ class FeedSettings(Struct, frozen=True):
         epoch_path: Where the feed remembers its epoch between starts; empty = beside the table.
         spread_over: For benchmarks (DECISIONS 50): tick i also goes to the table's row of instrument i mod N of
             these, in the first instrument's prices; nothing of it is published.
+        health: Where the feed tells how it is.
     """
 
     publish_endpoint: str
@@ -87,6 +91,7 @@ class FeedSettings(Struct, frozen=True):
     epoch_path: str = ""
     spread_over: tuple[str, ...] = ()
     publish_hwm: int = 100_000
+    health: HealthSettings = HealthSettings()
 
 
 class Stop(Protocol):
@@ -107,17 +112,21 @@ def run(settings: FeedSettings, stop: Stop | None = None) -> None:
         ConfigError: If an endpoint can't be bound.
     """
     stop = stop or StopSignal()
-    run_where_idle()
     context = Context()
+    board = Board()
+    board.not_ready = ("loading",)
     try:
-        feed = Feed(settings, context)
-        try:
-            # What was loaded stays; the collector need not look at it again.
-            gc.collect()
-            gc.freeze()
-            feed.play(stop)
-        finally:
-            feed.close()
+        with served(settings.health, board, FAMILIES) as serve:
+            serve()  # before the next line: who asks whether the feed lives must not wait until the host is idle
+            run_where_idle()
+            feed = Feed(settings, context, board=board)
+            try:
+                # What was loaded stays; the collector need not look at it again.
+                gc.collect()
+                gc.freeze()
+                feed.play(stop)
+            finally:
+                feed.close()
     finally:
         context.close()
 
@@ -145,6 +154,7 @@ class Feed:
         published: Ticks published, status messages aside.
         rebased: Times it was found more than a second behind and went on from there.
         refused: Snapshot requests that could not be read.
+        snapshots: Snapshot requests answered.
     """
 
     def __init__(
@@ -153,8 +163,12 @@ class Feed:
         context: Context,
         wall: Callable[[], int] = wall_ns,
         monotonic: Callable[[], int] = monotonic_ns,
+        board: Board | None = None,
     ) -> None:
         _require(settings)
+        self._board = board or Board()
+        self._meters = FeedMeters()
+        self.snapshots = 0
         self.published = 0
         self.rebased = 0
         self.refused = 0
@@ -192,8 +206,11 @@ class Feed:
             if now_ns >= status_at_ns:
                 self._publish_status()
                 status_at_ns = now_ns + STATUS_NS
+                self._tell(now_ns)
             limit_ns = start_exch_ns + int((now_ns - start_ns) * speed) if speed else None
+            published = self.published
             behind_ns = self._publish_due(limit_ns)
+            self._measure(now_ns, self.published - published, int(behind_ns / speed) if speed else 0)
             if speed and behind_ns > LAG_MAX_NS * speed:
                 self.rebased += 1
                 start_ns, start_exch_ns = now_ns, self._pending[1].exch_ns if self._pending else 0
@@ -202,6 +219,33 @@ class Feed:
                 wait_ns = status_at_ns - self._monotonic()
             if waiter.wait(min(WAIT_MAX_MS, max(0, -(-wait_ns // 1_000_000)))):
                 self._answer()
+
+    def _measure(self, began_ns: int, ticks: int, behind_ns: int) -> None:
+        self._board.turned_ns = began_ns
+        if ticks:
+            meters = self._meters
+            meters.last_tick_ns = now_ns = self._monotonic()
+            meters.turn.record(now_ns - began_ns)
+            meters.behind.record(behind_ns)
+            meters.batch.record(ticks)
+
+    def _tell(self, now_ns: int) -> None:
+        """Put on the board how the feed is, once a second."""
+        if not self.published:
+            self._board.not_ready = ("no tick yet",)
+        elif self._pending is None:
+            self._board.not_ready = ("the recording has ended",)
+        else:
+            self._board.not_ready = ()
+        counts: dict[str, float] = {
+            "wojak_feed_ticks": self.published,
+            "wojak_feed_rebased": self.rebased,
+            "wojak_feed_snapshots": self.snapshots,
+            "wojak_feed_refused": self.refused,
+            "wojak_feed_epoch": self._epoch,
+            "wojak_feed_instruments": len(self._lines),
+        }
+        self._meters.publish(self._board, counts, now_ns)
 
     def close(self) -> None:
         """Let go of sockets and table."""
@@ -313,6 +357,7 @@ class Feed:
             except msgspec.MsgspecError:
                 self.refused += 1
                 continue
+            self.snapshots += 1
             self._router.send(identity, _reply_encoder.encode(SnapshotReply(name, self._snapshot(name))))
 
     def _snapshot(self, name: str) -> BookSnapshot | None:

@@ -99,7 +99,7 @@ class SessionStatus(Struct, frozen=True):
 
 
 class EngineStatus(Struct, frozen=True):
-    """How the engine is. Durations in ns, measured since the last status request."""
+    """How the engine is. Durations in ns, of the last five seconds."""
 
     mode: str
     shard: int

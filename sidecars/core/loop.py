@@ -37,6 +37,7 @@ HWM: Final = 65_536  # above any credit limit: the engine's credits bound what i
 BATCH_MAX: Final = 256
 BATCHES_MAX: Final = 8  # engine messages handled before sources and clients get a turn
 SETTLE_RETRY_S: Final = 0.1
+NS_PER_MS: Final = 1_000_000
 
 
 class LoopSettings(Struct, frozen=True, kw_only=True):
@@ -280,15 +281,15 @@ class SidecarLoop:
                 continue
             outcome = settlement.outcome
             received_ns = settlement.delivery.received_mono_ns
-            metrics.receive_to_settle.add(now_ns - received_ns)
+            metrics.receive_to_settle.record(now_ns - received_ns)
             if outcome is None:
                 metrics.handed_back += settlement.verb is Verb.RETRY
                 metrics.abandoned += settlement.verb is Verb.ABANDON
                 metrics.settled_parked += settlement.verb is Verb.DEAD_LETTER
                 continue
-            metrics.receive_to_submit.add(settlement.submitted_mono_ns - received_ns)
-            metrics.submit_to_outcome.add(settlement.answered_mono_ns - settlement.submitted_mono_ns)
-            metrics.settle_latency.add(now_ns - settlement.answered_mono_ns)
+            metrics.receive_to_submit.record(settlement.submitted_mono_ns - received_ns)
+            metrics.submit_to_outcome.record(settlement.answered_mono_ns - settlement.submitted_mono_ns)
+            metrics.settle_latency.record(now_ns - settlement.answered_mono_ns)
             if settlement.verb is Verb.DEAD_LETTER:
                 metrics.settled_parked += 1
             elif outcome.kind is OutcomeKind.REJECTED:
@@ -334,6 +335,7 @@ class SidecarLoop:
         session, metrics = self.session, self._metrics
         if not self._was_open:
             metrics.paused_ns += now_ns - self._last_tick_ns
+        metrics.late.record(now_ns - self._last_tick_ns - self._settings.tick_ms * NS_PER_MS)
         self._last_tick_ns = now_ns
         if session.is_open != self._was_open:
             self._was_open = session.is_open
@@ -345,6 +347,7 @@ class SidecarLoop:
         if not live:
             self._extending.clear()
         metrics.in_flight = session.in_flight
+        metrics.held = session.held
         metrics.credits = session.credits
         metrics.epoch = session.epoch
         metrics.reconnects = max(0, session.welcomes - 1)
@@ -353,6 +356,7 @@ class SidecarLoop:
         lag = self._source.lag()
         if lag is not None:
             metrics.broker_lag, metrics.broker_oldest_age_ns = lag.messages, lag.oldest_age_ns
+        metrics.publish(now_ns)
 
     # Drain
 

@@ -56,6 +56,11 @@ class Pending:
         """New-risk entries that wait."""
         return len(self._risk)
 
+    @property
+    def waiting_count(self) -> int:
+        """Entries of both queues."""
+        return len(self._risk) + len(self._reserved)
+
     def live(self) -> Iterator[Entry]:
         """Return what is neither settled nor given up, oldest first; safe while entries end."""
         return (entry for entry in list(self._entries.values()) if not entry.is_ended)

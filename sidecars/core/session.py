@@ -176,6 +176,11 @@ class EngineSession:
         return self._pending.in_flight
 
     @property
+    def held(self) -> int:
+        """Deliveries that wait here for credits or for the end of a RETRY."""
+        return self._pending.waiting_count
+
+    @property
     def is_idle(self) -> bool:
         """Whether everything taken has ended."""
         return next(self._pending.live(), None) is None

@@ -167,8 +167,9 @@ class Gateway:
 
     # Durable
 
-    def commit(self, now_ns: int) -> None:
-        """Make this turn durable: one record, one sync. Nothing of it was told to anyone before."""
+    def commit(self, now_ns: int) -> bool:
+        """Make this turn durable: one record, one sync; whether it had any. Nothing of it was told to anyone before."""
+        has_any = bool(self._messages or self._reports)
         if self._messages or self._reports:
             record = Batch(
                 self._received_seq, self.state.reports_durable, self._messages, self.venue.note(), self._reports
@@ -181,6 +182,7 @@ class Gateway:
             hit("gateway.after_sync")
         if self.log.is_full:
             self.log.start_segment(self.state.checkpoint(self.venue, now_ns, is_start=False))
+        return has_any
 
     # What goes out: durable things only
 
@@ -235,6 +237,11 @@ class Gateway:
     def has_more(self) -> bool:
         """Whether ``outgoing`` left reports for the next turn."""
         return self.phase >= Phase.WELCOMED and self._sent_report_seq < self.state.report_seq
+
+    @property
+    def unsent_reports(self) -> int:
+        """Reports that wait to be sent."""
+        return self.state.report_seq - max(self._sent_report_seq, self.state.reports_durable)
 
     def due_at_ns(self) -> int:
         """Return when the loop must look again though nothing came in, monotonic ns."""

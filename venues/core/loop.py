@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 from protocol.channels import Channel, Context, Dealer, Router, Waiter
 from protocol.errors import ConfigError
 from runtime import clock, logs
+from runtime.health import served
+from runtime.metrics import PUBLISH_NS, Board
 from runtime.signals import StopSignal
 from venues.core.control import (
     MESSAGES_MAX,
@@ -26,6 +29,7 @@ from venues.core.control import (
 )
 from venues.core.gateway import MS, Gateway, Phase
 from venues.core.log import FolderLock
+from venues.core.metrics import FAMILIES, GatewayMeters, not_ready
 from venues.core.settings import GatewaySettings
 from venues.core.state import recover
 from venues.core.venue import Venue
@@ -42,7 +46,14 @@ class GatewayLoop:
     """Binds, connects, and turns until told to stop. Owns every socket and the log."""
 
     def __init__(
-        self, settings: GatewaySettings, context: Context, venue: Venue, token: str, logger: BoundLogger
+        self,
+        settings: GatewaySettings,
+        context: Context,
+        venue: Venue,
+        token: str,
+        logger: BoundLogger,
+        board: Board | None = None,
+        when_locked: Callable[[], None] | None = None,
     ) -> None:
         if problems := settings.problems():
             raise ConfigError(problems)
@@ -52,10 +63,15 @@ class GatewayLoop:
         self._token = token
         self._logger = logger
         self._sessions_logged = 0
+        self._board = board or Board()
+        self._meters = GatewayMeters()
+        self._publish_at_ns = 0
         # The lock first: whoever binds an ipc address takes it from its holder.
         with ExitStack() as opened:
             opened.callback(venue.close)
             opened.callback(FolderLock(Path(settings.log_dir)).close)
+            if when_locked is not None:
+                when_locked()
             self._open(opened)
             self._opened = opened.pop_all()
 
@@ -92,6 +108,8 @@ class GatewayLoop:
         gateway = self.gateway
         self._wait(wait_max_ms)
         now_ns, mono_ns = clock.wall_ns(), clock.monotonic_ns()
+        self._board.turned_ns = mono_ns
+        received_seq, report_seq = gateway.state.received_seq, gateway.state.report_seq
         gateway.wake(now_ns)
         # Always looked at: the socket's readiness is edge-triggered.
         if bodies := self._engine.receive(self._settings.commands_max):
@@ -99,11 +117,32 @@ class GatewayLoop:
             gateway.receive(bodies, now_ns, mono_ns)
             if phase is not Phase.CLOSED and gateway.phase is Phase.CLOSED:
                 self._reconnect()
-        gateway.commit(now_ns)
-        self._send(mono_ns)
+        before_ns = clock.monotonic_ns()
+        durable_ns = clock.monotonic_ns() if gateway.commit(now_ns) else 0
+        sent = self._send(mono_ns)
+        if durable_ns:
+            meters = self._meters
+            commands, reports = gateway.state.received_seq - received_seq, gateway.state.report_seq - report_seq
+            meters.sync.record(durable_ns - before_ns)
+            meters.sync_reports.record(reports)
+            if commands:
+                meters.turn_commands.record(commands)
+                meters.durable.record(durable_ns - mono_ns, commands)
+            if reports and sent:
+                meters.reported.record(clock.monotonic_ns() - mono_ns, reports)
         self._watch_engine(mono_ns)
         for identity, body in self._control.receive(MESSAGES_MAX):
             self._control.send(identity, encode_reply(self._answer(body, now_ns)))
+        self._end_turn(mono_ns)
+
+    def _end_turn(self, began_ns: int) -> None:
+        """Tell the board; everybody has been answered."""
+        ended_ns = clock.monotonic_ns()
+        self._meters.turn.record(ended_ns - began_ns)
+        self._board.not_ready = not_ready(self.gateway)
+        if ended_ns >= self._publish_at_ns:
+            self._publish_at_ns = ended_ns + PUBLISH_NS
+            self._meters.publish(self._board, self.gateway, self._venue, ended_ns)
 
     def close(self) -> None:
         """Say goodbye to the engine and let everything go; what is durable stays for the next start."""
@@ -127,22 +166,24 @@ class GatewayLoop:
         loss_ns = self.gateway.loss_due_at_ns(self._settings.cancel_on_engine_loss_ms)
         return min(due_ns, loss_ns) if loss_ns else due_ns
 
-    def _send(self, mono_ns: int) -> None:
+    def _send(self, mono_ns: int) -> bool:
+        """Send what is due; whether anything was handed over."""
         gateway = self.gateway
         bodies = gateway.outgoing(mono_ns)
         if not bodies:
-            return
+            return False
         for body in bodies:
             if not self._engine.send(body):
                 had_session = gateway.phase is not Phase.CLOSED
                 gateway.blocked(mono_ns)
                 if had_session:
                     self._reconnect()
-                return
+                return False
         gateway.sent(mono_ns)
         if gateway.phase is Phase.READY and gateway.sessions > self._sessions_logged:
             self._sessions_logged = gateway.sessions
             self._logger.info("session ready", epoch=gateway.state.epoch, received_seq=gateway.state.received_seq)
+        return True
 
     def _watch_engine(self, mono_ns: int) -> None:
         gateway = self.gateway
@@ -206,16 +247,19 @@ def run(settings: GatewaySettings) -> None:
     stop = StopSignal()
     token = read_token(settings.token_file)
     context = Context()
+    board = Board()
+    board.not_ready = ("recovering",)
     try:
-        loop = GatewayLoop(settings, context, SandboxVenue.open(settings, context), token, logger)
-        loop.watch(stop.fd)
-        # Nothing here makes cycles; a collection would stop orders for milliseconds (MEASURED finding 7).
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        while not stop.is_set:
-            loop.turn()
-        loop.close()
+        with served(settings.health, board, FAMILIES) as serve:
+            loop = GatewayLoop(settings, context, SandboxVenue.open(settings, context), token, logger, board, serve)
+            loop.watch(stop.fd)
+            # Nothing here makes cycles; a collection would stop orders for milliseconds (MEASURED finding 7).
+            gc.collect()
+            gc.freeze()
+            gc.disable()
+            while not stop.is_set:
+                loop.turn()
+            loop.close()
     finally:
         context.close()
 

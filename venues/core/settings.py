@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from protocol.orders import Name
 from protocol.params import InstrumentParams
+from runtime.health import HealthSettings
 
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
@@ -40,6 +41,7 @@ class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ticks_max: Ticks applied a turn, so that orders never wait behind a long run of them.
         reports_kept_max: Reports the engine does not hold; at this bound no command is taken until it does.
         segments_kept: Log segments on disk; the newest alone is needed for a start.
+        health: Where the gateway tells how it is.
     """
 
     venue: Name
@@ -59,6 +61,7 @@ class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     closed_max: Positive = 100_000
     segment_bytes: Positive = 64 << 20
     segments_kept: Annotated[int, Meta(ge=2)] = 16
+    health: HealthSettings = HealthSettings()
 
     def problems(self) -> list[str]:
         """Return what the types can't say, one line a fault."""
