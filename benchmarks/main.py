@@ -61,6 +61,7 @@ def benchmarks() -> dict[str, Benchmark]:
     """Return every benchmark by name; imports what they need."""
     from benchmarks.bench_core import core
     from benchmarks.bench_decided import decided, latency
+    from benchmarks.bench_dedup import dedup
     from benchmarks.bench_filled import filled
     from benchmarks.bench_http import http_end_to_end
     from benchmarks.bench_idle import idle
@@ -69,6 +70,7 @@ def benchmarks() -> dict[str, Benchmark]:
 
     return {
         "core": Benchmark(core, "engine alone, in process: decode, decide, apply, encode; no sockets, no syncs"),
+        "dedup": Benchmark(dedup, "the deduplication table: bytes a key, look-ups a second while it fills"),
         "decided": Benchmark(decided, "through ZeroMQ, one order a message, saturated, durable before answered"),
         "latency": Benchmark(
             latency, "submit to durable outcome at a fixed rate, from the due time: p50 p99 p99.9 max"

@@ -1,8 +1,11 @@
 """The one dedup map: (account, client_order_id) → payload hash, journal position of the first outcome, state.
 
 A fixed-capacity table of 32-byte slots in anonymous memory: four words a slot, digest 16 bytes, payload hash 8,
-position and state 8. Open addressing, at most half full, so 64 bytes a key, and untouched pages cost nothing
-(MEASURED section 5: dicts and sets cost 107-214). Nothing is removed before a SESSION_ROLL, so a slot number is stable.
+position and state 8. Open addressing over 31/16 slots a key, so 62 bytes a key whatever ``keys_max`` is, and untouched
+pages cost nothing (MEASURED section 5: dicts and sets cost 107-214).
+
+Rule: keys leave only by ``retire``, which a journaled record calls for one part of the table at a time; the slot of a
+key whose order still lives never changes, so such an order keeps its slot number.
 """
 
 from __future__ import annotations
@@ -13,13 +16,18 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 from zlib import adler32, crc32
 
-from protocol.codes import OrderStatus
+from protocol.codes import TERMINAL, OrderStatus
 
 WORDS: Final = 4
 SLOT_BYTES: Final = 8 * WORDS
 STATE_SHIFT: Final = 56
 POSITION_MASK: Final = (1 << STATE_SHIFT) - 1
 NO_PAYLOAD: Final = 0
+RESERVE_MIN: Final = 16
+RESERVE_MAX: Final = 4096
+PART_SLOTS: Final = 1024
+DELETED: Final = (1 << 64) - 1  # a first word; with a second word of 0 no key, as surely as no two keys are one
+OVER: Final = frozenset(int(status) for status in (*TERMINAL, OrderStatus.TOMBSTONE))
 KEY_BYTES: Final = 32
 ORDER_ID_BYTES: Final = 12  # 96 bits, so that the id fits what venues take (Binance: 36 characters)
 _KEY: Final = struct.Struct("<QQ12s4x")
@@ -62,13 +70,17 @@ def payload_hash(command: bytes | memoryview) -> int:
 class DedupTable:
     """Keys of the window. ``keys_max`` bounds what may be taken; ``reserve`` more are kept for cancels and exits."""
 
-    def __init__(self, keys_max: int, reserve: int = 4096) -> None:
+    def __init__(self, keys_max: int, reserve: int = -1) -> None:
+        if reserve < 0:
+            reserve = max(RESERVE_MIN, min(RESERVE_MAX, keys_max // 4))
         self.keys_max = keys_max
-        slots = 1 << (2 * (keys_max + reserve) - 1).bit_length()
-        self.slots_max = slots // 2
+        self.slots_max = keys_max + reserve  # keys that go in
+        # A table is never fuller than three quarters, which only a tiny one with its reserve gone comes near.
+        self.slots = max(keys_max * 31 // 16, self.slots_max * 4 // 3 + 1)
         self.keys = 0
-        self._mask = slots - 1
-        self._memory = mmap.mmap(-1, slots * SLOT_BYTES)
+        self.deleted = 0
+        self._end = self.slots * WORDS
+        self._memory = mmap.mmap(-1, self.slots * SLOT_BYTES)
         self._words = memoryview(self._memory).cast("Q")
 
     @property
@@ -79,25 +91,26 @@ class DedupTable:
     @property
     def is_exhausted(self) -> bool:
         """Whether the reserve for cancels and exits is gone too."""
-        return self.keys >= self.slots_max
+        return self.keys + self.deleted >= self.slots_max
 
     def find(self, low: int, high: int) -> int:
         """Return the slot of the key; where there is none, -1 - the slot where it would go."""
         words = self._words
-        mask = self._mask
-        index = low & mask
+        end = self._end
+        at = low % self.slots << 2
         while True:
-            at = index << 2
             there = words[at]
             if not there:
                 return -1 - at
             if there == low and words[at + 1] == high:
                 return at
-            index = (index + 1) & mask
+            at += WORDS
+            if at == end:
+                at = 0
 
     def insert(self, slot: int, low: int, high: int, payload: int, value: int) -> None:
         """Take the free slot that ``find`` named; ``value`` is ``value_of(position, state)``."""
-        assert self.keys < self.slots_max
+        assert self.keys + self.deleted < self.slots_max
         _pack_slot(self._memory, slot << 3, low, high, payload, value)
         self.keys += 1
 
@@ -114,6 +127,80 @@ class DedupTable:
     def set_state(self, slot: int, state: OrderStatus) -> None:
         """Say what the key's order is now."""
         self._words[slot + 3] = self._words[slot + 3] & POSITION_MASK | state << STATE_SHIFT
+
+    # Keys leave
+
+    @property
+    def parts(self) -> int:
+        """In how many parts the table is retired: the work of one is bounded, whatever the size of the table."""
+        return -(-self.slots // PART_SLOTS)
+
+    def retire(self, part: int, parts: int, before: int) -> int:
+        """Remove the keys of one part whose first outcome stands before a position and whose order is over.
+
+        A part of another table's ``parts`` is the same share of this one: a journal is replayed at any size. Runs of
+        taken slots are looked at whole, also where they begin before the part or end behind it.
+
+        Args:
+            part: Which, from 0.
+            parts: Of how many.
+            before: Journal position; what was first decided there or later stays.
+
+        Returns:
+            How many keys left.
+        """
+        words, slots = self._words, self.slots
+        index, end = slots * part // parts, slots * (part + 1) // parts
+        while words[(index - 1) % slots << 2]:
+            index -= 1
+        removed = 0
+        while index < end:
+            first = index
+            has_dead = False
+            while words[at := index % slots << 2]:
+                value = words[at + 3]
+                if value & POSITION_MASK < before and value >> STATE_SHIFT in OVER:
+                    has_dead = True
+                index += 1
+            if has_dead:
+                removed += self._rebuild(first, index, before)
+            index += 1
+        self.keys -= removed
+        return removed
+
+    def _rebuild(self, first: int, end: int, before: int) -> int:
+        """Lay a run of taken slots anew without its dead keys; what still lives keeps its slot. Return how many left.
+
+        Where a living key would be cut off from its home by a slot that is free now, that slot is marked as deleted.
+        """
+        words, slots = self._words, self.slots
+        moving: list[tuple[int, int, int, int]] = []
+        staying: list[int] = []
+        removed = 0
+        for index in range(first, end):
+            at = index % slots << 2
+            low, high, value = words[at], words[at + 1], words[at + 3]
+            is_over = value >> STATE_SHIFT in OVER
+            if low == DELETED and not high:
+                self.deleted -= 1
+            elif not is_over:
+                staying.append(at)
+                continue
+            elif value & POSITION_MASK < before:
+                removed += 1
+            else:
+                moving.append((low, high, words[at + 2], value))
+            _pack_slot(self._memory, at << 3, 0, 0, 0, 0)
+        for low, high, payload, value in moving:
+            _pack_slot(self._memory, -1 - self.find(low, high) << 3, low, high, payload, value)
+        for slot in staying:
+            at = words[slot] % slots << 2
+            while at != slot:
+                if not words[at]:
+                    _pack_slot(self._memory, at << 3, DELETED, 0, 0, 0)
+                    self.deleted += 1
+                at = (at + WORDS) % self._end
+        return removed
 
     def content_hash(self) -> bytes:
         """Return a hash over all slots in use, in table order; part of the state hash."""

@@ -24,7 +24,8 @@ class OutgoingKind(IntEnum):
 class Order(Reservation):
     """One order from acceptance until it leaves memory. Quantities count quantity steps, prices price steps.
 
-    ``limit_price`` is 0 for a MARKET order; ``slot`` is the order's place in the dedup table.
+    ``limit_price`` is 0 for a MARKET order; ``slot`` is the order's place in the dedup table while it
+    is open, -1 after: then its key is looked up, for it may have left.
     """
 
     __slots__ = (

@@ -194,8 +194,8 @@ class Orders:
         if slot < 0:
             slot = -1 - slot
             dedup.insert(slot, low, high, payload, position | (PENDING_NEW_BITS if accepted else REJECTED_BITS))
-        else:  # the tombstone of a cancel that came first
-            dedup.replace(slot, payload, position | REJECTED_BITS)
+        else:  # the tombstone of a cancel that came first; or, in a table of another size, a key that had left already
+            dedup.replace(slot, payload, position | (PENDING_NEW_BITS if accepted else REJECTED_BITS))
         if accepted:
             assert venue is not None
             route, price = view.route, view.price

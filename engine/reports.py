@@ -138,7 +138,10 @@ class Reports:
         state.book.set_leaves(order, decision.leaves_quantity_e9 // step)
         if status is not order.status:
             order.status = status
-            state.dedup.set_state(order.slot, status)
+            if order.slot >= 0:
+                state.dedup.set_state(order.slot, status)
+            else:
+                state.restate_closed(order)
         if status in TERMINAL:
             _void(venue, order)
             state.close(order)

@@ -275,9 +275,17 @@ class State:
         """Move a terminal order out of the open set; a few stay findable for late fills."""
         if self.orders.pop(order.order_id, None) is None:
             return
+        order.slot = -1  # its key may leave the dedup table now
         self.closed[order.order_id] = order
         if len(self.closed) > CLOSED_MAX:
             del self.closed[next(iter(self.closed))]
+
+    def restate_closed(self, order: Order) -> None:
+        """Say under the key of an order that left the open set what it is now, if the key is still there."""
+        low, high, _ = self.keys.key(order.account, order.client_order_id)
+        slot = self.dedup.find(low, high)
+        if slot >= 0:
+            self.dedup.set_state(slot, order.status)
 
     def remember_trade(self, venue: VenueState, trade_id: str) -> None:
         """Take the id into the window in which a repeated fill is seen."""

@@ -4,43 +4,86 @@ from __future__ import annotations
 
 import mmap
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core import Core
 from engine.dedup import SLOT_BYTES, DedupTable, KeyHash, payload_hash, value_of
-from engine.settings import EngineSettings
-from protocol.codes import Mode, OrderStatus
+from engine.orders import Defer
+from protocol.codes import Mode, OrderStatus, RetryReason, Side
+from protocol.records import CancelDecision
 from tests.unit.engine.desk import Desk
 
+S = OrderStatus
+OPEN = (OrderStatus.PENDING_NEW, OrderStatus.NEW, OrderStatus.PENDING_CANCEL, OrderStatus.UNKNOWN)
+OVER = (OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED, OrderStatus.EXPIRED, OrderStatus.TOMBSTONE)
+STATUSES = (*OPEN, *OVER)
+
 keys = st.tuples(st.integers(1, 12), st.integers(0, 3))
-steps = st.lists(st.tuples(st.sampled_from(("put", "state", "replace")), keys, st.integers(0, 2**56 - 1)), max_size=80)
+kinds = st.sampled_from(("put", "put", "put", "state", "replace", "retire", "sweep"))
+Step = tuple[str, tuple[int, int], int, OrderStatus]
+steps = st.lists(st.tuples(kinds, keys, st.integers(0, 300), st.sampled_from(STATUSES)), max_size=80)
+Model = dict[tuple[int, int], tuple[int, int, OrderStatus]]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(steps=steps)
-def test_the_table_is_a_dict(steps: list[tuple[str, tuple[int, int], int]]) -> None:
-    """Any sequence, with keys that meet in their first word and in their slot."""
-    table, model = DedupTable(16, 40), dict[tuple[int, int], tuple[int, int, OrderStatus]]()
-    mask = table._mask
-    for kind, (low, high), number in steps:
-        key = (low | (mask + 1) * (low & 1), high)  # half of them share a slot with a neighbour
+def test_the_table_is_a_dict_that_forgets_what_is_over(steps: list[Step]) -> None:
+    """Any sequence, with keys that meet in their first word and in their slot; what lives never moves."""
+    table, model = DedupTable(16, 40), Model()
+    slots: dict[tuple[int, int], int] = {}
+    for kind, (low, high), number, status in steps:
+        key = (low + table.slots * (low & 1) - (low == 12), high)  # half of them share a home with a neighbour
         slot = table.find(*key)
         assert (slot >= 0) == (key in model)
         if kind == "put" and slot < 0:
-            table.insert(-1 - slot, *key, number & 0xFFFF, value_of(number, OrderStatus.PENDING_NEW))
-            model[key] = (number & 0xFFFF, number, OrderStatus.PENDING_NEW)
+            table.insert(-1 - slot, *key, number, value_of(number, status))
+            model[key] = (number, number, status)
         elif kind == "state" and slot >= 0:
-            table.set_state(slot, OrderStatus.FILLED)
-            model[key] = (*model[key][:2], OrderStatus.FILLED)
+            table.set_state(slot, status)
+            model[key] = (*model[key][:2], status)
         elif kind == "replace" and slot >= 0:
             table.replace(slot, 7, value_of(number, OrderStatus.REJECTED))
             model[key] = (7, number, OrderStatus.REJECTED)
-    assert table.keys == len(model)
+        elif kind == "retire":  # one part: what left was over and old, the rest is whole
+            removed = table.retire(number % 5, 5, number)
+            gone = [k for k in model if table.find(*k) < 0]
+            assert len(gone) == removed
+            assert all(model.pop(k)[1] < number for k in gone)
+        elif kind == "sweep":
+            removed = sum(table.retire(part, 7, number) for part in range(7))
+            gone = [k for k, (_, at, state) in model.items() if at < number and state in OVER]
+            assert removed == len(gone)
+            for k in gone:
+                del model[k]
+        now = {k: table.find(*k) for k in model}
+        slots = {k: at if model[k][2] in OVER else slots.get(k, at) for k, at in now.items()}
+        assert all(table.find(*k) == at for k, at in slots.items())
+        assert table.keys == len(model)
     for key, entry in model.items():
         assert table.entry(table.find(*key)) == entry
+
+
+homes = st.lists(st.integers(0, 20), min_size=1, max_size=40)
+
+
+@settings(deadline=None)
+@given(living=homes, closed=homes)
+def test_days_leave_nothing_behind_in_the_table(living: list[int], closed: list[int]) -> None:
+    """After each day's sweep the table is as after the first: marks of deleted keys do not pile up."""
+    table = DedupTable(64, 32)
+    after: set[bytes] = set()
+    for day in range(1, 6):
+        for n, home in enumerate(closed):  # before and between those that live
+            table.insert(-1 - table.find(home + 1, 100 * day + n), home + 1, 100 * day + n, 0, value_of(day, S.FILLED))
+            if day == 1 and n < len(living):
+                low = living[n] + 1
+                table.insert(-1 - table.find(low, n), low, n, 0, value_of(1, S.NEW))
+        assert sum(table.retire(part, 3, day + 1) for part in range(3)) == len(closed)
+        assert table.keys == min(len(living), len(closed))
+        after.add(table.content_hash())
+    assert len(after) == 1
 
 
 def test_full_comes_before_exhausted() -> None:
@@ -54,18 +97,17 @@ def test_full_comes_before_exhausted() -> None:
         table.insert(-1 - table.find(99, 0), 99, 0, 0, 0)
 
 
-def test_a_key_costs_at_most_64_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of all it asks for, by the keys that fit; the default of four millions by what they are."""
+@pytest.mark.parametrize("keys_max", [1_000, 1_048_577, 2_097_152, 2_097_153, 4_000_000, 5_000_000, 200_000_000])
+def test_a_key_costs_at_most_64_bytes(monkeypatch: pytest.MonkeyPatch, keys_max: int) -> None:
+    """Of address space, for every size the settings take, just above a power of two too."""
     asked: list[int] = []
     real = mmap.mmap
     monkeypatch.setattr("engine.dedup.mmap.mmap", lambda fd, size: asked.append(size) or real(fd, size))
-    table = DedupTable(10_000)
-    assert asked == [(table._mask + 1) * SLOT_BYTES]
-    assert asked[0] <= 64 * table.slots_max
-    keys_max = next(f.default for f in msgspec.structs.fields(EngineSettings) if f.name == "dedup_keys_max")
-    big = DedupTable(keys_max)
-    assert asked[1] <= 64 * (big.slots_max)
-    assert asked[1] <= 68 * keys_max
+    table = DedupTable(keys_max)
+    assert asked == [table.slots * SLOT_BYTES]
+    assert asked[0] <= 64 * keys_max
+    assert table.slots_max > keys_max
+    assert table.slots_max * 4 <= table.slots * 3
 
 
 def test_the_content_hash_sees_every_key_and_state() -> None:
@@ -123,6 +165,24 @@ def test_an_order_id_fits_what_venues_take() -> None:
     assert not live.order_id(b"\xff" * 12, 20260530).startswith("P-")
     with pytest.raises(AssertionError):
         paper.order_id(b"\xff" * 12, 20260530, 16)
+
+
+def test_the_border_is_exact_for_new_risk_and_for_its_reserve() -> None:
+    """The last free key takes an order, the next order waits; the last key of the reserve takes a cancel, then none."""
+    desk = Desk(keys_max=40, position=100)
+    table = desk.state.dedup
+    for n in range(39):
+        desk.cancel(f"early-{n}")
+    desk.accept(desk.order("last"))
+    assert desk.submit(desk.order("new")) == Defer(RetryReason.DEDUP_FULL)
+    for n in range(table.slots_max - 41):
+        desk.accept(desk.order(f"exit-{n}", Side.SELL))
+    assert not table.is_exhausted
+    assert isinstance(desk.cancel("late"), CancelDecision)
+    assert table.is_exhausted
+    assert desk.submit(desk.order("exit", Side.SELL)) == Defer(RetryReason.DEDUP_FULL)
+    assert desk.cancel("later") == Defer(RetryReason.DEDUP_FULL)
+    assert desk.hash() == desk.replayed_hash()
 
 
 def test_a_fresh_core_holds_nothing() -> None:
