@@ -48,6 +48,12 @@ class Core:
         self.reports = Reports(self.state, self.orders)
         self.controls = Controls(self.state, self.orders, self.reports)
 
+    def take_restored(self) -> None:
+        """Derive what the parts keep of the state, after a snapshot was put there."""
+        self.orders.take_identity()
+        if self.state.params is not None:
+            self.orders.take_params()
+
     def apply(self, seq: int, now_ns: int, position: int, record: Record) -> None:
         """Write one record. Any exception here is fatal: state and journal would part."""
         del seq  # the number of a record is no input of the state

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Final, NamedTuple
 from zlib import adler32, crc32
@@ -29,6 +30,10 @@ PART_SLOTS: Final = 1024
 DELETED: Final = (1 << 64) - 1  # a first word; with a second word of 0 no key, as surely as no two keys are one
 OVER: Final = frozenset(int(status) for status in (*TERMINAL, OrderStatus.TOMBSTONE))
 KEY_BYTES: Final = 32
+CHUNK_BYTES: Final = 1 << 20
+PAGE_BYTES: Final = 4096
+_ZERO_CHUNK: Final = bytes(CHUNK_BYTES)
+_ZERO_PAGE: Final = bytes(PAGE_BYTES)
 ORDER_ID_BYTES: Final = 12  # 96 bits, so that the id fits what venues take (Binance: 36 characters)
 _KEY: Final = struct.Struct("<QQ12s4x")
 _pack_slot: Final = struct.Struct("=QQQQ").pack_into
@@ -205,12 +210,45 @@ class DedupTable:
     def content_hash(self) -> bytes:
         """Return a hash over all slots in use, in table order; part of the state hash."""
         digest = blake2b(digest_size=16)
-        chunk = 1 << 20
-        for start in range(0, len(self._memory), chunk):
-            part = self._memory[start : start + chunk]
-            if part.count(0) != len(part):
-                digest.update(start.to_bytes(8, "little") + part)
+        for start, part in self.chunks():
+            digest.update(start.to_bytes(8, "little") + part)
         return digest.digest()
+
+    # As a whole: into a snapshot and back
+
+    @property
+    def slots(self) -> int:
+        """How many places the table has; a slot number means something among so many only."""
+        return self._mask + 1
+
+    def chunks(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (offset, bytes) of each MiB that holds a key, in table order."""
+        for start in range(0, len(self._memory), CHUNK_BYTES):
+            part = self._memory[start : start + CHUNK_BYTES]
+            if part != _ZERO_CHUNK[: len(part)]:
+                yield start, part
+
+    def put(self, start: int, part: bytes) -> None:
+        """Write back what ``chunks`` gave, leaving untouched the pages that hold nothing.
+
+        Raises:
+            ValueError: If it does not fit where it says it belongs.
+        """
+        if start % CHUNK_BYTES or len(part) > CHUNK_BYTES or start + len(part) > len(self._memory):
+            raise ValueError(f"chunk expected within {len(self._memory)} bytes, was {len(part)} at {start}")
+        memory = self._memory
+        for at in range(0, len(part), PAGE_BYTES):
+            page = part[at : at + PAGE_BYTES]
+            if page != _ZERO_PAGE:
+                memory[start + at : start + at + len(page)] = page
+
+    def used(self) -> Iterator[tuple[int, int, int, int, int]]:
+        """Yield (slot, low, high, payload hash, position and state) of every key, in table order."""
+        for start, part in self.chunks():
+            words = memoryview(part).cast("Q")
+            for at in range(0, len(words), WORDS):
+                if words[at]:
+                    yield (start >> 3) + at, words[at], words[at + 1], words[at + 2], words[at + 3]
 
 
 def value_of(position: int, state: OrderStatus) -> int:

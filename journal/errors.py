@@ -112,6 +112,36 @@ class JournalCutError(JournalError):
         )
 
 
+class SnapshotDamagedError(JournalError):
+    """A snapshot is not what was written, or is of a release this one can't read: the one before it has to do."""
+
+    code = "SNAPSHOT_DAMAGED"
+
+    def __init__(self, path: Path, offset: int, why: str) -> None:
+        self.path = path
+        self.offset = offset
+        self.why = why
+        super().__init__(
+            f"{self.code}: snapshot {path} {why} (offset={offset}); "
+            "nothing is lost, the journal holds it all: the one before it, or the whole journal, is read instead"
+        )
+
+
+class SnapshotForeignError(JournalError):
+    """A snapshot that is whole, but not of this journal: one of the two is in the wrong place."""
+
+    code = "SNAPSHOT_FOREIGN"
+
+    def __init__(self, path: Path, folder: Path, why: str) -> None:
+        self.path = path
+        self.folder = folder
+        self.why = why
+        super().__init__(
+            f"{self.code}: snapshot {path} expected to be of journal {folder}, {why}; "
+            "nothing was changed: put back the journal it belongs to, or move this snapshot away and start again"
+        )
+
+
 class ProjectionError(JournalError):
     """A record can't be projected: records are missing before it, or it contradicts them."""
 

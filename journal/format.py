@@ -3,6 +3,7 @@
     NNNNNN.wal      segments from 000001; zero-filled ahead, batch frames of protocol/records.py back to back
     durable         the watermark (watermark.py)
     holders/<name>  what each local reader has seen (holders.py)
+    snapshots/      whole states of the engine, made by the follower (snapshots.py)
     lock            held by the engine (lock.py)
     *.tmp           segments in the making; whoever holds the lock may remove them
 

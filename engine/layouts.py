@@ -1,0 +1,201 @@
+"""Which fields of the state's classes a snapshot holds: one table a class, nothing else lists them.
+
+Rule: every slot of these classes stands in its table, as a field or under ``left_out`` with the reason; a test walks
+the slots. Fields are saved under their names, so a table may grow: give a new field the value that state from before
+it had (``default``). A name is never taken for another meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Final, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from engine.order import Order, Outgoing, OutgoingKind
+from engine.state import Halt, State, VenueState
+from protocol.codes import Mode, OrderStatus, OrderType, Scope, Side, TimeInForce, TradingState
+from protocol.params import ContractKind
+from risk.gate.exposure import AccountState, Bound, InstrumentState, Ledger, StrategyState
+from risk.gate.rate import RateLog
+
+T = TypeVar("T")
+INT64: Final = 1 << 63
+REQUIRED: Final = object()
+
+
+class Kind(Enum):
+    """How a value is written, where it is not a number, a text, bytes or a truth."""
+
+    PLAIN = auto()
+    BIG = auto()  # an integer of any size
+    MONEY = auto()  # currency → amount of any size
+    BOUNDS = auto()  # a tuple of Bound
+    RATE = auto()  # a RateLog with its wider ones, or None
+    TIMES = auto()
+    ROUTE = auto()  # number of the route in the snapshot
+    ORDER = auto()  # number of the order in the snapshot
+
+
+Of = Kind | type[Enum]
+
+
+class Field(NamedTuple):
+    """One field: its name, how it is written, and what state from before it had."""
+
+    name: str
+    of: Of = Kind.PLAIN
+    default: object = REQUIRED
+
+
+class Layout(Generic[T]):
+    """The table of one class."""
+
+    def __init__(self, kind: type[T], *fields: Field | str, left_out: dict[str, str] | None = None) -> None:
+        self.kind = kind
+        self.name = kind.__name__
+        self.fields = tuple(Field(f) if isinstance(f, str) else f for f in fields)
+        self.left_out = left_out or {}
+        self.names = tuple(f.name for f in self.fields)
+        self._get: Callable[[T], tuple[object, ...]] = attrgetter(*self.names)
+
+    def row(self, thing: T, save: dict[Of, Callable[[object], object]]) -> list[object]:
+        """Return the fields' values as they are written; ``save`` has a function for each kind that needs one."""
+        values = list(self._get(thing))
+        for n, field in enumerate(self.fields):
+            how = save.get(field.of)
+            if how is not None:
+                values[n] = how(values[n])
+        return values
+
+    def maker(self, names: Sequence[str], load: dict[Of, Callable[[object], object]]) -> Maker[T]:
+        """Return what makes things of rows that were written with these names.
+
+        Raises:
+            ValueError: If a name is not known here, or a field without a default is missing.
+        """
+        return Maker(self, names, load)
+
+
+class Maker(Generic[T]):
+    """Makes things of one class from rows; class by class the inverse of ``Layout.row``."""
+
+    def __init__(self, layout: Layout[T], names: Sequence[str], load: dict[Of, Callable[[object], object]]) -> None:
+        known = {f.name: f for f in layout.fields}
+        unknown = [n for n in names if n not in known]
+        missing = [f.name for f in layout.fields if f.name not in names and f.default is REQUIRED]
+        if unknown or missing:
+            raise ValueError(f"{layout.name} expected fields {list(known)}, unknown {unknown}, missing {missing}")
+        self._kind = layout.kind
+        self._how = [(n, _loader(known[n].of, load)) for n in names]
+        self._defaults = [(f.name, f.default) for f in layout.fields if f.name not in names]
+
+    def fill(self, thing: T, row: Sequence[object]) -> T:
+        """Set every field of a thing."""
+        for (name, how), value in zip(self._how, row, strict=True):
+            setattr(thing, name, value if how is None else how(value))
+        for name, value in self._defaults:
+            setattr(thing, name, value)
+        return thing
+
+    def make(self, row: Sequence[object]) -> T:
+        """Return a new thing; its class's own constructor is not called."""
+        return self.fill(self._kind.__new__(self._kind), row)
+
+    def values(self, row: Sequence[object]) -> dict[str, object]:
+        """Return the fields by name, for a class that is made by its constructor."""
+        found = dict(self._defaults)
+        for (name, how), value in zip(self._how, row, strict=True):
+            found[name] = value if how is None else how(value)
+        return found
+
+
+def _loader(of: Of, load: dict[Of, Callable[[object], object]]) -> Callable[[object], object] | None:
+    if of is Kind.PLAIN:
+        return None
+    return load[of] if isinstance(of, Kind) else of
+
+
+BIG: Final = Kind.BIG
+SCALARS: Final = Layout(
+    State,
+    Field("mode", Mode), "shard", "epoch", "instance", "trading_date", "order_id_key", "last_ns", "params_hash",
+    "unconfirmed_jump",
+    left_out={
+        "accounts": "rows of AccountState",
+        "book": "its state and rows of Ledger",
+        "channels": "from params",
+        "closed": "rows of Order",
+        "dedup": "in chunks",
+        "halts": "rows of Halt",
+        "instruments": "rows of InstrumentState",
+        "keys": "from order_id_key",
+        "limits": "from params",
+        "listed": "from params",
+        "orders": "rows of Order",
+        "params": "as journaled",
+        "permits": "a look-up kept, from params",
+        "principals": "from params",
+        "routes": "three names and a Ledger each",
+        "shards": "from params",
+        "strategies": "rows of StrategyState",
+        "venues": "rows of VenueState",
+    },
+)  # fmt: skip
+ORDER: Final = Layout(
+    Order,
+    Field("route", Kind.ROUTE), Field("side", Side), Field("price", BIG), "leaves", Field("reserved_value_e9", BIG),
+    "account", "client_order_id", "order_id", Field("order_type", OrderType), Field("time_in_force", TimeInForce),
+    Field("status", OrderStatus), "quantity", "limit_price", "reduce_only", "venue_seq", "accepted_ns",
+    "created_at_ns", "trace_id", "slot", "cum", Field("value_e9", BIG), "cancel_seq",
+)  # fmt: skip
+OUTGOING: Final = Layout(Outgoing, "seq", Field("kind", OutgoingKind), Field("order", Kind.ORDER), "at_ns")
+VENUE: Final = Layout(
+    VenueState,
+    "name", "ready", "changed_ns", "gateway_instance", "last_seq", "received_seq", "report_seq",
+    left_out={
+        "awaiting": "rows of Outgoing",
+        "not_found": "numbers of orders",
+        "trade_ids": "a list",
+        "fresh": "no state: what the loop was not yet handed",
+    },
+)  # fmt: skip
+LEDGER: Final = Layout(Ledger, Field("position", BIG), Field("buy", BIG), Field("sell", BIG))
+ACCOUNT: Final = Layout(
+    AccountState,
+    "name", "currency", Field("state", TradingState), Field("bounds", Kind.BOUNDS), "open_count",
+    Field("open_value_e9", BIG), Field("rate", Kind.RATE), Field("cash_e9", Kind.MONEY),
+)  # fmt: skip
+STRATEGY: Final = Layout(
+    StrategyState,
+    "name", "ttl_ns", Field("bounds", Kind.BOUNDS), Field("state", TradingState), Field("rate", Kind.RATE),
+)  # fmt: skip
+INSTRUMENT: Final = Layout(
+    InstrumentState,
+    "name", "venue", "currency", Field("kind", ContractKind), Field("state", TradingState),
+    Field("bounds", Kind.BOUNDS), "price_step_e9", "quantity_step_e9", "multiplier_e9", "tick", "lot", "quantity_min",
+    "quantity_max", "collar_buy_bp", "collar_sell_bp", Field("collar_divisor", BIG), "tick_age_max_ns", "tradable",
+    "expiry_ns", Field("step_value_e27", BIG), Field("unit_value_e9", BIG),
+    left_out={"index": "the loop's own: place in the last-value table"},
+)  # fmt: skip
+BOUND: Final = Layout(Bound, Field("value", BIG), Field("scope", Scope), "key")
+RATE: Final = Layout(
+    RateLog, "count", "window_ns", "reserve_exit", Field("times", Kind.TIMES), Field("wider", Kind.RATE)
+)
+HALT: Final = Layout(Halt, Field("state", TradingState), "reason", "operator")
+
+LAYOUTS: Final[tuple[Layout[object], ...]] = (
+    SCALARS, ORDER, OUTGOING, VENUE, LEDGER, ACCOUNT, STRATEGY, INSTRUMENT, BOUND, RATE, HALT,
+)  # type: ignore[assignment]  # fmt: skip
+
+
+def layout_names() -> dict[str, tuple[str, ...]]:
+    """Return the fields of every class, as a snapshot says them."""
+    return {layout.name: layout.names for layout in LAYOUTS}
+
+
+LAYOUT_ID: Final = blake2b(msgspec.msgpack.encode(layout_names()), digest_size=8).hexdigest()
+"""Tells whether two releases hash the same fields: state hashes of two layouts are not comparable."""

@@ -1,0 +1,334 @@
+"""The whole state as blocks of a snapshot file, and back: everything that ``state_hash`` covers, and no more.
+
+Which fields of which class: ``engine.layouts``. The file around the blocks: ``journal.snapshots``. Rule: what comes
+back has the state hash it was written with, and goes on as the state it was taken of would have: dicts keep their
+order, whatever was one object is one object again.
+
+Bounded memory: rows leave in blocks of a few thousand, the dedup table MiB by MiB; both ways. Loading a table of
+another size (``dedup_keys_max`` was changed) puts every key in again, in the order of the journal.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from engine.core import Core
+from engine.dedup import POSITION_MASK, DedupTable, KeyHash
+from engine.layouts import (
+    ACCOUNT,
+    BOUND,
+    HALT,
+    INSTRUMENT,
+    INT64,
+    LAYOUT_ID,
+    LAYOUTS,
+    LEDGER,
+    ORDER,
+    OUTGOING,
+    RATE,
+    SCALARS,
+    STRATEGY,
+    VENUE,
+    Kind,
+    Layout,
+    Maker,
+    Of,
+    layout_names,
+)
+from engine.order import Order
+from engine.state import Halt, State, VenueState, state_hash
+from journal.errors import SnapshotDamagedError
+from journal.snapshots import SnapshotHead, SnapshotReader
+from protocol.codes import Scope, TradingState
+from protocol.errors import ConfigError
+from protocol.params import encode_params, params_decoder
+from risk.gate.exposure import Bound, Route
+from risk.gate.rate import RateLog
+
+T = TypeVar("T")
+ROWS: Final = 2048
+LAYOUT, STATE, SCOPES, LEDGERS, ROUTES, ORDERS, VENUES, AWAITING, TABLE, DEDUP = range(1, 11)
+OPEN, CLOSED, LOOSE = range(3)
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder().decode
+_OFFSET_BYTES: Final = 8
+
+
+def journal_id(order_id_key: bytes) -> bytes:
+    """Return which journal it is: a hash of the secret that stands in its first record."""
+    return blake2b(order_id_key, digest_size=16).digest()
+
+
+def head_of(
+    state: State, *, seq: int, crc: int, segment: int, offset: int, records: int, epoch_max: int, release: str
+) -> SnapshotHead:
+    """Return the head of a snapshot of the state as it is now, behind record ``seq``. Reads the whole state."""
+    return SnapshotHead(
+        seq, crc, segment, offset, epoch_max, state.last_ns, records, state.shard, journal_id(state.order_id_key),
+        state_hash(state), LAYOUT_ID, release,
+    )  # fmt: skip
+
+
+# Out
+
+
+def blocks_of(state: State) -> Iterator[tuple[int, bytes]]:
+    """Yield the blocks of a snapshot. The state must not change before the last one was drawn."""
+    save: dict[Of, Callable[[Any], object]] = {Kind.BIG: _big, Kind.MONEY: _money, Kind.TIMES: list}
+    save[Kind.BOUNDS] = lambda bounds: [BOUND.row(b, save) for b in bounds]
+    save[Kind.RATE] = lambda rate: None if rate is None else RATE.row(rate, save)
+    yield LAYOUT, _encode(layout_names())
+    params = b"" if state.params is None else encode_params(state.params)
+    yield STATE, _encode((SCALARS.row(state, save), params, int(state.book.state)))
+    scopes = (
+        [INSTRUMENT.row(i, save) for i in state.instruments.values()],
+        [ACCOUNT.row(a, save) for a in state.accounts.values()],
+        [STRATEGY.row(s, save) for s in state.strategies.values()],
+        [(int(scope), key, HALT.row(halt, save)) for (scope, key), halt in state.halts.items()],
+    )
+    yield SCOPES, _encode(scopes)
+    yield from _rows(LEDGERS, ((*key, *LEDGER.row(ledger, save)) for key, ledger in state.book.ledgers.items()))
+    yield from _rows(ROUTES, ((*key, *LEDGER.row(route.own, save)) for key, route in state.routes.items()))
+    routes = {id(route): n for n, route in enumerate(state.routes.values())}
+    save[Kind.ROUTE] = lambda route: routes[id(route)]
+    numbers: dict[int, int] = {}
+    for place, orders in ((OPEN, state.orders), (CLOSED, state.closed), (LOOSE, _loose(state))):
+        for order_id, order in orders.items():
+            assert order_id == order.order_id
+            numbers[id(order)] = len(numbers)
+        yield from _rows(ORDERS, (ORDER.row(o, save) for o in orders.values()), place)
+    save[Kind.ORDER] = lambda order: numbers[id(order)]
+    for venue in state.venues.values():
+        not_found = [numbers[id(order)] for order in venue.not_found.values()]
+        yield VENUES, _encode((VENUE.row(venue, save), not_found, list(venue.trade_ids)))
+        yield from _rows(AWAITING, (OUTGOING.row(o, save) for o in venue.awaiting.values()), venue.name)
+    yield TABLE, _encode((state.dedup.slots, state.dedup.keys))
+    for start, part in state.dedup.chunks():
+        yield DEDUP, start.to_bytes(_OFFSET_BYTES, "little") + part
+
+
+def _rows(tag: int, rows: Iterable[Sequence[object]], of: object = None) -> Iterator[tuple[int, bytes]]:
+    """Yield the rows in blocks: (what they are of, rows)."""
+    left = iter(rows)
+    while block := list(islice(left, ROWS)):
+        yield tag, _encode((of, block))
+
+
+def _loose(state: State) -> dict[str, Order]:
+    """Return the orders that only a venue's outbox still knows."""
+    found: dict[str, Order] = {}
+    for venue in state.venues.values():
+        waiting = [outgoing.order for outgoing in venue.awaiting.values()]
+        for order in (*waiting, *venue.not_found.values()):
+            if order.order_id not in state.orders and order.order_id not in state.closed:
+                found[order.order_id] = order
+    return found
+
+
+def _big(value: int) -> int | str:
+    """Return an integer as msgpack can hold it: as text beyond int64."""
+    return value if -INT64 <= value < INT64 else str(value)
+
+
+def _money(amounts: dict[str, int]) -> dict[str, int | str]:
+    return {currency: _big(amount) for currency, amount in amounts.items()}
+
+
+# In
+
+
+def load_snapshot(path: Path, dedup_keys_max: int) -> tuple[Core, SnapshotHead]:
+    """Return a core with the state of a snapshot, as if it had applied every record up to there.
+
+    Raises:
+        SnapshotDamagedError: If the file is not as written, or comes to another state than it says.
+        ConfigError: If its keys do not fit into ``dedup_keys_max``.
+    """
+    reader = SnapshotReader(path)
+    try:
+        core = Core(dedup_keys_max)
+        loader = _Loader(core)
+        try:
+            for tag, body in reader.blocks():
+                loader.take(tag, body)
+            same_size = loader.finish()
+        except (ValueError, KeyError, IndexError, TypeError, msgspec.MsgspecError) as e:
+            # The bytes are as written: the release that wrote them knew something that this one does not.
+            why = f"of release {reader.head.release or 'unknown'} can't be read: {type(e).__name__}: {e}"
+            raise SnapshotDamagedError(path, 0, why) from e
+        if same_size and reader.head.layout == LAYOUT_ID:
+            found = state_hash(core.state)
+            if found != reader.head.state_hash:
+                why = f"comes to state {found}, expected {reader.head.state_hash}"
+                raise SnapshotDamagedError(path, 0, why)
+        return core, reader.head
+    finally:
+        reader.close()
+
+
+class _Loader:
+    """Puts blocks into the state of a new core, in the order they were written."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._state = core.state
+        self._names = layout_names()
+        self._bounds: dict[str, tuple[Bound, ...]] = {}
+        self._routes: list[Route] = []
+        self._orders: list[Order] = []
+        self._table = core.state.dedup
+        self._keys = 0
+        self._makers: dict[str, Maker[Any]] = {}
+        self._take: dict[int, Callable[[Any], None]] = {
+            STATE: self._take_state, SCOPES: self._take_scopes, LEDGERS: self._take_ledgers,
+            ROUTES: self._take_routes, ORDERS: self._take_orders, VENUES: self._take_venue,
+            AWAITING: self._take_awaiting, TABLE: self._take_table, LAYOUT: self._take_layout,
+        }  # fmt: skip
+
+    def take(self, tag: int, body: bytes) -> None:
+        """Take one block."""
+        if tag == DEDUP:
+            self._table.put(int.from_bytes(body[:_OFFSET_BYTES], "little"), body[_OFFSET_BYTES:])
+        else:
+            self._take[tag](_decode(body))
+
+    def finish(self) -> bool:
+        """Derive what is derived; return whether the dedup table is of the size it was taken of."""
+        self._table.keys = self._keys
+        own = self._state.dedup
+        if self._table is not own:
+            _put_in_again(self._table, own, self._orders)
+        self._core.take_restored()
+        return self._table is own
+
+    def _maker(self, layout: Layout[T]) -> Maker[T]:
+        return self._makers[layout.name]
+
+    def _take_layout(self, written: dict[str, list[str]]) -> None:
+        load: dict[Of, Callable[[Any], object]] = {
+            Kind.BIG: int, Kind.BOUNDS: self._load_bounds, Kind.RATE: self._load_rate, Kind.TIMES: list,
+            Kind.MONEY: lambda amounts: {c: int(v) for c, v in amounts.items()},
+            Kind.ROUTE: lambda n: self._routes[n],
+            Kind.ORDER: lambda n: self._orders[n],
+        }  # fmt: skip
+        self._makers = {layout.name: layout.maker(written[layout.name], load) for layout in LAYOUTS}
+
+    def _take_state(self, body: Any) -> None:
+        row, params, trading_state = body
+        state = self._state
+        if params:
+            # First: it makes what derives from parameters; what is counted is then written over it.
+            content_hash = self._maker(SCALARS).values(row)["params_hash"]
+            assert isinstance(content_hash, bytes)
+            state.set_params(params_decoder.decode(params), content_hash)
+        self._maker(SCALARS).fill(state, row)
+        state.keys = KeyHash(state.order_id_key)
+        state.book.state = TradingState(trading_state)
+
+    def _take_scopes(self, body: Any) -> None:
+        instruments, accounts, strategies, halts = body
+        state = self._state
+        state.instruments = self._refilled(INSTRUMENT, state.instruments, instruments)
+        for instrument in state.instruments.values():
+            instrument.index = -1
+        state.accounts = self._refilled(ACCOUNT, state.accounts, accounts)
+        state.strategies = self._refilled(STRATEGY, state.strategies, strategies)
+        for scope, key, row in halts:
+            state.halts[Scope(scope), key] = Halt(**self._maker(HALT).values(row))  # type: ignore[arg-type]
+
+    def _refilled(self, layout: Layout[T], made: dict[str, T], rows: list[list[object]]) -> dict[str, T]:
+        """Return the scopes of the rows in their order; the objects that the parameters made are kept."""
+        maker = self._maker(layout)
+        found: dict[str, T] = {}
+        for row in rows:
+            name = str(maker.values(row)["name"])
+            known = made.get(name)
+            found[name] = maker.make(row) if known is None else maker.fill(known, row)
+        return found
+
+    def _take_ledgers(self, body: Any) -> None:
+        make, book = self._maker(LEDGER).make, self._state.book
+        for account, instrument, *row in body[1]:
+            book.ledgers[account, instrument] = make(row)
+
+    def _take_routes(self, body: Any) -> None:
+        state, fill = self._state, self._maker(LEDGER).fill
+        for account, strategy, instrument, *row in body[1]:
+            route = state.route(account, strategy, instrument)
+            fill(route.own, row)
+            self._routes.append(route)
+
+    def _take_orders(self, body: Any) -> None:
+        place, rows = body
+        make, state = self._maker(ORDER).make, self._state
+        orders = [make(row) for row in rows]
+        self._orders += orders
+        if place != LOOSE:
+            into = state.orders if place == OPEN else state.closed
+            into.update((order.order_id, order) for order in orders)
+
+    def _take_venue(self, body: Any) -> None:
+        row, not_found, trade_ids = body
+        venue = self._maker(VENUE).fill(VenueState(""), row)
+        venue.not_found = {self._orders[n].order_id: self._orders[n] for n in not_found}
+        venue.trade_ids = dict.fromkeys(trade_ids)
+        self._state.venues.pop(venue.name, None)  # so that they stand in the order they had
+        self._state.venues[venue.name] = venue
+
+    def _take_awaiting(self, body: Any) -> None:
+        name, rows = body
+        make, awaiting = self._maker(OUTGOING).make, self._state.venues[name].awaiting
+        for row in rows:
+            outgoing = make(row)
+            awaiting[outgoing.seq] = outgoing
+
+    def _take_table(self, body: Any) -> None:
+        slots, self._keys = body
+        if slots != self._table.slots:
+            self._table = DedupTable(slots // 2, 0)
+
+    def _load_bounds(self, rows: list[list[object]]) -> tuple[Bound, ...]:
+        """Return the bounds; equal ones are one object, as where they were made."""
+        key = repr(rows)
+        if key not in self._bounds:
+            self._bounds[key] = tuple(self._maker(BOUND).make(row) for row in rows)
+        return self._bounds[key]
+
+    def _load_rate(self, row: list[object] | None) -> RateLog | None:
+        if row is None:
+            return None
+        values: dict[str, Any] = self._maker(RATE).values(row)
+        made = RateLog(values["count"], values["window_ns"], values["reserve_exit"], values["wider"])
+        times: deque[int] = made.times  # bounded by its own constructor
+        times.extend(values["times"])
+        return made
+
+
+def _put_in_again(old: DedupTable, new: DedupTable, orders: list[Order]) -> None:
+    """Put every key of a table into one of another size, in the order of the journal; orders learn their slots.
+
+    Raises:
+        ConfigError: If they do not fit.
+    """
+    if old.keys > new.slots_max:
+        why = f"engine.dedup_keys_max expected at least {old.keys}, the ids that are remembered, was {new.keys_max}"
+        raise ConfigError([why])
+    moved = {order.slot: -1 for order in orders}
+    for slot, low, high, payload, value in sorted(old.used(), key=_position):
+        found = -1 - new.find(low, high)
+        new.insert(found, low, high, payload, value)
+        if slot in moved:
+            moved[slot] = found
+    for order in orders:
+        order.slot = moved[order.slot]
+
+
+def _position(entry: tuple[int, int, int, int, int]) -> int:
+    return entry[4] & POSITION_MASK
