@@ -216,11 +216,6 @@ class DedupTable:
 
     # As a whole: into a snapshot and back
 
-    @property
-    def slots(self) -> int:
-        """How many places the table has; a slot number means something among so many only."""
-        return self._mask + 1
-
     def chunks(self) -> Iterator[tuple[int, bytes]]:
         """Yield (offset, bytes) of each MiB that holds a key, in table order."""
         for start in range(0, len(self._memory), CHUNK_BYTES):
@@ -247,7 +242,7 @@ class DedupTable:
         for start, part in self.chunks():
             words = memoryview(part).cast("Q")
             for at in range(0, len(words), WORDS):
-                if words[at]:
+                if words[at] and not (words[at] == DELETED and not words[at + 1]):
                     yield (start >> 3) + at, words[at], words[at + 1], words[at + 2], words[at + 3]
 
 

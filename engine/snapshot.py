@@ -109,8 +109,9 @@ def blocks_of(state: State) -> Iterator[tuple[int, bytes]]:
         not_found = [numbers[id(order)] for order in venue.not_found.values()]
         yield VENUES, _encode((VENUE.row(venue, save), not_found, list(venue.trade_ids)))
         yield from _rows(AWAITING, (OUTGOING.row(o, save) for o in venue.awaiting.values()), venue.name)
-    yield TABLE, _encode((state.dedup.slots, state.dedup.keys))
-    for start, part in state.dedup.chunks():
+    table = state.dedup
+    yield TABLE, _encode((table.keys_max, table.slots_max, table.slots, table.keys, table.deleted))
+    for start, part in table.chunks():
         yield DEDUP, start.to_bytes(_OFFSET_BYTES, "little") + part
 
 
@@ -184,7 +185,7 @@ class _Loader:
         self._routes: list[Route] = []
         self._orders: list[Order] = []
         self._table = core.state.dedup
-        self._keys = 0
+        self._keys = self._deleted = 0
         self._makers: dict[str, Maker[Any]] = {}
         self._take: dict[int, Callable[[Any], None]] = {
             STATE: self._take_state, SCOPES: self._take_scopes, LEDGERS: self._take_ledgers,
@@ -201,7 +202,7 @@ class _Loader:
 
     def finish(self) -> bool:
         """Derive what is derived; return whether the dedup table is of the size it was taken of."""
-        self._table.keys = self._keys
+        self._table.keys, self._table.deleted = self._keys, self._deleted
         own = self._state.dedup
         if self._table is not own:
             _put_in_again(self._table, own, self._orders)
@@ -290,9 +291,11 @@ class _Loader:
             awaiting[outgoing.seq] = outgoing
 
     def _take_table(self, body: Any) -> None:
-        slots, self._keys = body
+        keys_max, slots_max, slots, self._keys, self._deleted = body
         if slots != self._table.slots:
-            self._table = DedupTable(slots // 2, 0)
+            self._table = DedupTable(keys_max, slots_max - keys_max)
+            if slots != self._table.slots:
+                raise ValueError(f"table of {keys_max} keys expected {self._table.slots} slots, was {slots}")
 
     def _load_bounds(self, rows: list[list[object]]) -> tuple[Bound, ...]:
         """Return the bounds; equal ones are one object, as where they were made."""

@@ -36,7 +36,7 @@ def plain(state: State) -> Any:  # noqa: C901 - one case a kind of value
             case LimitTable():
                 return sorted((n.name, s.name, k, repr(row)) for (n, s, k), row in value._rows.items())
             case DedupTable():
-                return value.content_hash(), value.keys, value.keys_max
+                return value.content_hash(), value.keys, value.deleted, value.keys_max
             case dict():
                 return tuple((walk(k), walk(v)) for k, v in value.items())
             case frozenset():
