@@ -70,9 +70,15 @@ def to_wire_params(config: WojakConfig) -> wire.Params:
 
 
 def _limit(row: LimitRow) -> wire.LimitRow:
-    value = row.value if isinstance(row.value, int) else parse_e9(row.value, "value")
     scope = Scope[row.scope.upper()]
-    return wire.LimitRow(wire.LimitName[row.limit], scope, row.key, value, row.window_ms * MS_NS, row.reserve_exit)
+    return wire.LimitRow(
+        wire.LimitName[row.limit], scope, row.key, _limit_value(row.value), row.window_ms * MS_NS, row.reserve_exit,
+        None if row.value_max is None else _limit_value(row.value_max),
+    )  # fmt: skip
+
+
+def _limit_value(value: str | int) -> int:
+    return value if isinstance(value, int) else parse_e9(value, "value")
 
 
 def to_opening(loaded: Loaded) -> Opening:

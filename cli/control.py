@@ -44,7 +44,7 @@ def kill(
     """
     if gateway:
         return _set_gateway("kill", gateway, reason, config, account, strategy, instrument, everything=everything)
-    return _set("kill", reason, _scope(account, strategy, instrument, everything=everything), config)
+    return _set("kill", reason, scope_of(account, strategy, instrument, everything=everything), config)
 
 
 def halt(
@@ -60,7 +60,7 @@ def halt(
 
     Example: `wojak halt --global --reason "wrong prices"`
     """
-    return _set("halt", reason, _scope(account, strategy, instrument, everything=everything), config)
+    return _set("halt", reason, scope_of(account, strategy, instrument, everything=everything), config)
 
 
 def reduce_only(
@@ -76,7 +76,7 @@ def reduce_only(
 
     Example: `wojak reduce-only --strategy manual --reason "end of day"`
     """
-    return _set("reduce_only", reason, _scope(account, strategy, instrument, everything=everything), config)
+    return _set("reduce_only", reason, scope_of(account, strategy, instrument, everything=everything), config)
 
 
 def resume(
@@ -103,10 +103,15 @@ def resume(
         finally:
             client.close()
         return 0
-    return _set("resume", reason, _scope(account, strategy, instrument, everything=everything), config)
+    return _set("resume", reason, scope_of(account, strategy, instrument, everything=everything), config)
 
 
-def _scope(account: str, strategy: str, instrument: str, *, everything: bool) -> tuple[Scope, str]:
+def scope_of(account: str, strategy: str, instrument: str, *, everything: bool) -> tuple[Scope, str]:
+    """Return the one scope that the options name.
+
+    Raises:
+        ConfigError: If they name none, or several.
+    """
     chosen = [
         (scope, key)
         for scope, key in ((Scope.ACCOUNT, account), (Scope.STRATEGY, strategy), (Scope.INSTRUMENT, instrument))

@@ -119,17 +119,11 @@ def _limits(config: WojakConfig) -> Iterator[str]:
 
 
 def _limit_value(at: str, row: LimitRow) -> Iterator[str]:
-    if row.limit in COUNT_LIMITS:
-        if not isinstance(row.value, int) or row.value < 0:
-            yield f"{at}.value: expected a whole number for {row.limit}, was {row.value!r}"
-    elif not isinstance(row.value, str):
-        yield f'{at}.value: expected a decimal string such as "5.00" for {row.limit}, was {row.value!r}'
-    else:
-        try:
-            if parse_e9(row.value, "value") < 0:
-                yield f"{at}.value: expected a value of at least 0, was {row.value!r}"
-        except FieldError as e:
-            yield f"{at}.value: expected {e.expected}, was {e.value!r}"
+    values = {"value": row.value} if row.value_max is None else {"value": row.value, "value_max": row.value_max}
+    faults = [fault for name, value in values.items() for fault in _value(f"{at}.{name}", row.limit, value)]
+    yield from faults
+    if row.value_max is not None and not faults and _exact(row.value) > _exact(row.value_max):
+        yield f"{at}.value_max: expected at least the value ({row.value}), was {row.value_max!r}"
     if row.limit == "RATE_COUNT":
         if row.window_ms == 0:
             yield f"{at}.window_ms: expected the interval that RATE_COUNT counts in, in ms, was 0"
@@ -137,6 +131,24 @@ def _limit_value(at: str, row: LimitRow) -> Iterator[str]:
             yield f'{at}.scope: expected "global", "account" or "strategy" for RATE_COUNT, was "instrument"'
     elif row.window_ms or row.reserve_exit:
         yield f"{at}: expected window_ms and reserve_exit with RATE_COUNT only, was {row.limit}; remove them"
+
+
+def _value(where: str, limit: str, value: str | int) -> Iterator[str]:
+    if limit in COUNT_LIMITS:
+        if not isinstance(value, int) or value < 0:
+            yield f"{where}: expected a whole number for {limit}, was {value!r}"
+    elif not isinstance(value, str):
+        yield f'{where}: expected a decimal string such as "5.00" for {limit}, was {value!r}'
+    else:
+        try:
+            if parse_e9(value, "value") < 0:
+                yield f"{where}: expected a value of at least 0, was {value!r}"
+        except FieldError as e:
+            yield f"{where}: expected {e.expected}, was {e.value!r}"
+
+
+def _exact(value: str | int) -> int:
+    return value if isinstance(value, int) else parse_e9(value, "value")
 
 
 def _feed(config: WojakConfig, folder: Path) -> Iterator[str]:

@@ -132,6 +132,7 @@ class LimitRow(Struct, frozen=True, forbid_unknown_fields=True):
         scope: What it applies to; ``key`` names it and is empty for ``global``.
         window_ms: RATE_COUNT only: at most ``value`` orders in any interval of this length.
         reserve_exit: RATE_COUNT only: so many more for exits.
+        value_max: The loosest value that `wojak limits set` may set while the engine runs; absent = any.
     """
 
     limit: LimitKind
@@ -140,6 +141,7 @@ class LimitRow(Struct, frozen=True, forbid_unknown_fields=True):
     key: str = ""
     window_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0
     reserve_exit: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    value_max: str | int | None = None
 
 
 class HttpKeyRow(Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,13 +6,14 @@ Authenticated by the token of a file that only the owner can read; a wrong token
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from engine.gateways import Gateways
+from engine.limit_changes import decide_limit, limit_views
 from engine.metrics import DURABLE, SYNC
 from engine.parts import Parts
 from engine.sidecars import Sidecars
@@ -27,7 +28,10 @@ from protocol.control import (
     HaltedScope,
     Resolve,
     SessionStatus,
+    SetLimit,
     SetState,
+    ShowLimits,
+    ShownLimit,
     StartDrain,
     Status,
     UnknownOrder,
@@ -36,7 +40,8 @@ from protocol.control import (
     request_decoder,
 )
 from protocol.errors import ConfigError
-from protocol.records import ControlAction, Controlled
+from protocol.params import LimitChange
+from protocol.records import ControlAction, Controlled, ParamsSet
 from protocol.texts import refusal_text
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -122,6 +127,10 @@ class Control:
                 return self._append([record], now_ns, f"draining within {body.within_ms} ms")
             case UnknownOrders():
                 return ControlReply(True, "", unknown=self._unknown())
+            case SetLimit() as body:
+                return self._set_limit(body, request.operator, now_ns)
+            case ShowLimits():
+                return ControlReply(True, "", limits=self._limits())
 
     def _set_state(self, body: SetState, operator: str, now_ns: int) -> ControlReply:
         action = _ACTIONS.get(body.action)
@@ -147,7 +156,24 @@ class Control:
         where = body.scope.name.lower() + (f" {body.key}" if body.key else "")
         return ControlReply(True, f"{where}: {body.action}", seq=seq, cancels=cancels)
 
-    def _append(self, records: list[Controlled], now_ns: int, text: str) -> ControlReply:
+    def _set_limit(self, body: SetLimit, operator: str, now_ns: int) -> ControlReply:
+        change = LimitChange(
+            body.name, body.scope, body.key, body.value, operator, body.reason, now_ns, body.window_ns,
+            body.reserve_exit,
+        )  # fmt: skip
+        record = decide_limit(self._state, change)
+        if isinstance(record, str):
+            return ControlReply(False, record)
+        self._make_room(now_ns)
+        where = f"{body.scope.name.lower()} {body.key}".rstrip()
+        value = "lifted" if body.value is None else "set"
+        return self._append([record], now_ns, f"{body.name.name} of {where} {value}")
+
+    def _limits(self) -> list[ShownLimit]:
+        assert self._state.params is not None
+        return [ShownLimit(*key, *view) for key, view in limit_views(self._state.params).items()]
+
+    def _append(self, records: Sequence[Controlled | ParamsSet], now_ns: int, text: str) -> ControlReply:
         seq = 0
         for record in records:
             seq = self._writer.next_seq

@@ -11,6 +11,7 @@ from typing import Final
 
 from engine.controls import Controls
 from engine.dedup import KeyHash
+from engine.limit_changes import decide_limit
 from engine.orders import Orders
 from engine.reports import Reports
 from engine.state import State
@@ -141,5 +142,7 @@ class Core:
             case Queried():
                 venue = state.venues[record.venue]
                 return self.reports.decide_unknown(venue, venue.received_seq) == record
+            case ParamsSet() if record.changed is not None:
+                return decide_limit(state, record.changed) == record
             case _:
                 return None

@@ -25,6 +25,8 @@ def run(settings: EngineSettings) -> None:
             "started", mode=state.mode.name, shard=state.shard, epoch=state.epoch, recovered=started.recovered.records,
             recovery_ms=started.recovery_ns // 1_000_000, cut_bytes=started.recovered.cut_bytes,
         )  # fmt: skip
+        for note in started.notes:
+            log.warning("limit", text=note)
         try:
             EngineLoop(settings, started, stop, log, board).run()
         finally:

@@ -74,7 +74,7 @@ class Session:
         self.in_retry = False
         self.drained = False
         self.units: dict[str, int] = {}
-        self.permits: dict[str, Permit] = {}  # parameters are fixed while a process runs
+        self.permits: dict[str, Permit] = {}  # principals are fixed while a process runs
         self.items = 0  # in this turn
         self.outcomes: list[Outcome] = []
         self.replays: list[tuple[int, Item, Replay]] = []  # (index in outcomes, …): read after the sync

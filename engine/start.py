@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from engine.core import Core
+from engine.limit_changes import carry_over
 from engine.settings import EngineSettings
 from journal.disk import Disk
 from journal.format import JournalSettings
@@ -42,7 +43,7 @@ class FailpointDisk(Disk):
 
 
 class StartedEngine(NamedTuple):
-    """What the loop needs of the start."""
+    """What the loop needs of the start. ``notes``: limits that are not as the file says, a line each."""
 
     core: Core
     writer: JournalWriter
@@ -50,6 +51,7 @@ class StartedEngine(NamedTuple):
     clock: EngineClock
     recovered: Recovered
     recovery_ns: int
+    notes: tuple[str, ...] = ()
 
 
 def start(settings: EngineSettings, when_locked: Callable[[], None] | None = None) -> StartedEngine:
@@ -91,16 +93,16 @@ def _start(settings: EngineSettings, disk: Disk, lock: FolderLock) -> StartedEng
     clock = EngineClock(recovered.now_ns)
     now_ns = clock.read().now_ns
     writer.start(recovered.epoch_max + 1)
-    _journal_start(core, writer, settings, recovered, now_ns)
+    notes = _journal_start(core, writer, settings, recovered, now_ns)
     writer.commit(now_ns)
     for venue in state.venues.values():
         venue.fresh.clear()
-    return StartedEngine(core, writer, lock, clock, recovered, recovery_ns)
+    return StartedEngine(core, writer, lock, clock, recovered, recovery_ns, tuple(notes))
 
 
 def _journal_start(
     core: Core, writer: JournalWriter, settings: EngineSettings, recovered: Recovered, now_ns: int
-) -> None:
+) -> list[str]:
     is_new = recovered.records == 0
     trading_date = int(datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y%m%d"))
     _append(
@@ -118,12 +120,14 @@ def _journal_start(
             order_id_key=secrets.token_bytes(ORDER_ID_KEY_BYTES) if is_new else b"",
         ),
     )
-    content = encode_params(settings.params)
+    params, notes = carry_over(settings.params, core.state.params)
+    content = encode_params(params)
     content_hash = params_hash(content)
     if core.state.params_hash != content_hash:
         _append(core, writer, now_ns, ParamsSet(content, content_hash))
     if is_new:
         _journal_opening(core, writer, settings, now_ns)
+    return notes
 
 
 def _journal_opening(core: Core, writer: JournalWriter, settings: EngineSettings, now_ns: int) -> None:

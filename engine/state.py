@@ -177,7 +177,7 @@ class State:
         """
         self.params = params
         self.params_hash = content_hash
-        limits = self.limits = LimitTable(params.limits)
+        limits = self.limits = LimitTable(params.effective_limits)
         for row in params.instruments:
             self._set_instrument(row)
         for name, instrument in self.instruments.items():

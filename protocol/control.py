@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from protocol.codes import OrderStatus, Scope
 from protocol.orders import Name
+from protocol.params import LimitChange, LimitName, LimitRow
 
 Reason = Annotated[str, Meta(max_length=256)]
 
@@ -59,7 +60,26 @@ class UnknownOrders(Struct, tag="unknown_orders", frozen=True, forbid_unknown_fi
     """Ask for the orders in state UNKNOWN."""
 
 
-ControlBody = Status | SetState | Resolve | ConfirmClock | StartDrain | UnknownOrders
+class SetLimit(Struct, tag="set_limit", frozen=True, forbid_unknown_fields=True):
+    """Set one limit in the place of the file's row, from the next order on; ``value`` None lifts it.
+
+    ``value`` as in ``params.LimitRow``: 1e-9 for money and quantities, a plain count for counts.
+    """
+
+    name: LimitName
+    scope: Scope
+    key: str
+    value: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None
+    reason: Reason
+    window_ns: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    reserve_exit: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+
+
+class ShowLimits(Struct, tag="show_limits", frozen=True, forbid_unknown_fields=True):
+    """Ask for every limit row: the file's, and an operator's where there is one."""
+
+
+ControlBody = Status | SetState | Resolve | ConfirmClock | StartDrain | UnknownOrders | SetLimit | ShowLimits
 
 
 class ControlRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,6 +163,16 @@ class UnknownOrder(Struct, frozen=True):
     cum_quantity_e9: int
 
 
+class ShownLimit(Struct, frozen=True):
+    """One limit: what the file says, what an operator said since; the operator's is the one in force."""
+
+    name: LimitName
+    scope: Scope
+    key: str
+    row: LimitRow | None
+    change: LimitChange | None
+
+
 class ControlReply(Struct, frozen=True):
     """``ok`` and a line for a person; the rest by request."""
 
@@ -152,6 +182,7 @@ class ControlReply(Struct, frozen=True):
     cancels: int = 0
     status: EngineStatus | None = None
     unknown: list[UnknownOrder] | None = None
+    limits: list[ShownLimit] | None = None
 
 
 request_decoder: msgspec.msgpack.Decoder[ControlRequest] = msgspec.msgpack.Decoder(ControlRequest)

@@ -291,7 +291,7 @@ def _system_text(record: Record) -> str:
         case Started():
             return f"epoch {record.epoch}, mode {record.mode.name}, trading date {record.trading_date}"
         case ParamsSet():
-            return f"parameters {record.content_hash.hex()}"
+            return _params_text(record)
         case VenueChanged():
             return f"venue {record.venue} {'READY' if record.ready else 'LOST'}, received {record.received_seq}"
         case Clocked():
@@ -302,3 +302,12 @@ def _system_text(record: Record) -> str:
             return f"{len(record.queries)} orders UNKNOWN at {record.venue}, queried"
         case _:
             return ""
+
+
+def _params_text(record: ParamsSet) -> str:
+    changed = record.changed
+    if changed is None:
+        return f"parameters {record.content_hash.hex()}"
+    value = "lifted" if changed.value is None else f"set to {changed.value}"
+    where = f"{changed.scope.name.lower()} {changed.key}".rstrip()
+    return f"limit {changed.name.name} of {where} {value} by {changed.operator}: {changed.reason}"

@@ -105,7 +105,7 @@ class LimitRow(Struct, array_like=True, frozen=True):
     """One limit. ``value`` in 1e-9 for money and quantities, a plain count for counts; as text beyond int64.
 
     ``window_ns`` belongs to RATE_COUNT: at most ``value`` in any interval of that length (RISK.md A5), with
-    ``reserve_exit`` more for exits.
+    ``reserve_exit`` more for exits. ``value_max``: the loosest value an operator may set; None = any.
     """
 
     name: LimitName
@@ -114,10 +114,29 @@ class LimitRow(Struct, array_like=True, frozen=True):
     value: int | str
     window_ns: int = 0
     reserve_exit: int = 0
+    value_max: int | str | None = None
+
+
+class LimitChange(Struct, array_like=True, frozen=True):
+    """An operator's word on one limit: it stands in the place of the file's row. ``value`` None = no longer."""
+
+    name: LimitName
+    scope: Scope
+    key: str
+    value: int | None
+    operator: str
+    reason: str
+    at_ns: int
+    window_ns: int = 0
+    reserve_exit: int = 0
 
 
 class Params(Struct, array_like=True, frozen=True):
-    """Everything the gate is told. ``shards``: among so many engines the accounts are divided."""
+    """Everything the gate is told.
+
+    ``shards``: among so many engines the accounts are divided. ``changes``: what operators set while the engine ran
+    (``engine.limit_changes``); never from a file.
+    """
 
     instruments: tuple[InstrumentParams, ...]
     accounts: tuple[AccountParams, ...]
@@ -131,6 +150,19 @@ class Params(Struct, array_like=True, frozen=True):
     exit_slots: int = 5
     venue_wait_ns: int = 5_000_000_000
     shards: int = 1
+    changes: tuple[LimitChange, ...] = ()
+
+    @property
+    def effective_limits(self) -> tuple[LimitRow, ...]:
+        """The rows in force: an operator's in the place of the file's."""
+        if not self.changes:
+            return self.limits
+        changed = {(c.name, c.scope, c.key) for c in self.changes}
+        rows = [row for row in self.limits if (row.name, row.scope, row.key) not in changed]
+        for c in self.changes:
+            assert c.value is not None
+            rows.append(LimitRow(c.name, c.scope, c.key, c.value, c.window_ns, c.reserve_exit))
+        return tuple(rows)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -38,6 +38,7 @@ from protocol.codes import (
     Side,
     TimeInForce,
 )
+from protocol.params import LimitChange
 from protocol.session import Facts, Instance, Item
 
 FRAME_MAGIC: Final = 0x31424B57
@@ -99,10 +100,11 @@ class Started(Struct, array_like=True, tag=1, frozen=True):
 
 
 class ParamsSet(Struct, array_like=True, tag=2, frozen=True):
-    """The parameters from here on: msgpack ``params.Params``."""
+    """The parameters from here on: msgpack ``params.Params``. ``changed``: the one limit an operator changed."""
 
     content: bytes
     content_hash: bytes
+    changed: LimitChange | None = None
 
 
 class NewDecision(Struct, array_like=True, frozen=True, gc=False):

@@ -1,0 +1,150 @@
+"""``wojak limits``: what binds now, and one limit changed while the engine runs, with a name and a reason on it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Final
+
+from cyclopts import App, Parameter
+
+from cli.control import Account, Everything, Instrument, Strategy, scope_of
+from cli.engine_client import EngineClient
+from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
+from cli.problems import COUNT_LIMITS
+from cli.settings import LimitKind
+from cli.view import grouped
+from protocol.control import SetLimit, ShowLimits, ShownLimit
+from protocol.errors import ConfigError, FieldError
+from protocol.params import LimitName
+from protocol.units import format_e9, parse_e9
+
+app = App(name="limits", help="Show the limits of a running engine, or change one until it is lifted.")
+MS_NS: Final = 1_000_000
+NS_PER_S: Final = 1_000_000_000
+
+
+@app.command(name="set")
+def set_limit(  # noqa: PLR0913 - one option a field of a row
+    limit: LimitKind,
+    value: str,
+    /,
+    *,
+    reason: Reason,
+    account: Account = "",
+    strategy: Strategy = "",
+    instrument: Instrument = "",
+    everything: Everything = False,
+    window_ms: Annotated[int, Parameter(help="RATE_COUNT only; 0 = as the row in force says.")] = 0,
+    reserve_exit: Annotated[int, Parameter(help="RATE_COUNT only; -1 = as the row in force says.")] = -1,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Set one limit from the next order on. It holds over restarts until `wojak limits lift`.
+
+    VALUE is a decimal for money and quantities, a whole number for counts. More than the file's value_max is refused.
+
+    Example: `wojak limits set POSITION_MAX 3 --account demo --reason "volatile"`
+    """
+    scope, key = scope_of(account, strategy, instrument, everything=everything)
+    name = LimitName[limit]
+    exact = _parse(limit, value)
+    client = EngineClient(deployment(config).paths)
+    try:
+        window_ns, reserve = window_ms * MS_NS, max(0, reserve_exit)
+        if name is LimitName.RATE_COUNT:
+            shown = next((s for s in _ask(client) if (s.name, s.scope, s.key) == (name, scope, key)), None)
+            now = (shown.change or shown.row) if shown is not None else None
+            if now is not None:
+                window_ns = window_ns or now.window_ns
+                reserve = now.reserve_exit if reserve_exit < 0 else reserve_exit
+        reply = client.ask(SetLimit(name, scope, key, exact, reason, window_ns, reserve))
+    finally:
+        client.close()
+    say(f"{reply.text} to {value} · durable at seq {grouped(reply.seq)} · lift: wojak limits lift {limit} …")
+    return 0
+
+
+@app.command
+def lift(
+    limit: LimitKind,
+    /,
+    *,
+    reason: Reason,
+    account: Account = "",
+    strategy: Strategy = "",
+    instrument: Instrument = "",
+    everything: Everything = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Go back to what the file says of one limit.
+
+    Example: `wojak limits lift POSITION_MAX --account demo --reason "calm again"`
+    """
+    scope, key = scope_of(account, strategy, instrument, everything=everything)
+    client = EngineClient(deployment(config).paths)
+    try:
+        reply = client.ask(SetLimit(LimitName[limit], scope, key, None, reason))
+    finally:
+        client.close()
+    say(f"{reply.text}, the file's value binds · durable at seq {grouped(reply.seq)}")
+    return 0
+
+
+@app.command
+def show(*, config: ConfigPath = DEFAULT_CONFIG) -> int:
+    """Show every limit row: what is in force, and what the file says where an operator said otherwise.
+
+    Example: `wojak limits show`
+    """
+    client = EngineClient(deployment(config).paths)
+    try:
+        shown = _ask(client)
+    finally:
+        client.close()
+    for limit in shown:
+        say(line_of(limit))
+    if not shown:
+        say("no limit has a row: nothing but the contracts and the gate's own rules bind")
+    return 0
+
+
+def line_of(shown: ShownLimit) -> str:
+    """Return one limit as a line: what is in force first."""
+    where = f"{shown.scope.name.lower()} {shown.key}".rstrip()
+    text = f"{shown.name.name:<16} {where:<24}"
+    row, change = shown.row, shown.change
+    in_file = "no row" if row is None else _format(shown.name, row.value, row.window_ns, row.reserve_exit)
+    most = "" if row is None or row.value_max is None else f" (at most {_format(shown.name, row.value_max)})"
+    if change is None:
+        return f"{text} {in_file}{most}   as the file says"
+    assert change.value is not None
+    value = _format(shown.name, change.value, change.window_ns, change.reserve_exit)
+    when = dt.datetime.fromtimestamp(change.at_ns // NS_PER_S, dt.UTC)
+    return (
+        f"{text} {value}   set by {change.operator} {when:%Y-%m-%d %H:%M:%S}: {change.reason}   "
+        f"the file says {in_file}{most}"
+    )
+
+
+def _ask(client: EngineClient) -> list[ShownLimit]:
+    return client.ask(ShowLimits()).limits or []
+
+
+def _format(name: LimitName, value: int | str, window_ns: int = 0, reserve_exit: int = 0) -> str:
+    text = str(value) if name.name in COUNT_LIMITS else format_e9(int(value))
+    if window_ns:
+        text += f" in {window_ns // MS_NS} ms" + (f", {reserve_exit} more for exits" if reserve_exit else "")
+    return text
+
+
+def _parse(limit: str, value: str) -> int:
+    if limit in COUNT_LIMITS:
+        if value.isascii() and value.isdecimal():
+            return int(value)
+        raise ConfigError([f"VALUE expected a whole number for {limit}, was {value!r}"], "options")
+    try:
+        exact = parse_e9(value, "VALUE")
+    except FieldError as e:
+        raise ConfigError([f"VALUE expected {e.expected}, was {e.value!r}"], "options") from e
+    if exact < 0:
+        raise ConfigError([f"VALUE expected at least 0, was {value!r}"], "options")
+    return exact
