@@ -27,6 +27,8 @@ def run(settings: EngineSettings) -> None:
         )  # fmt: skip
         for note in started.notes:
             log.warning("limit", text=note)
+        if (cut := started.accepted_cut) is not None:
+            log.warning("cut accepted", last_seq=cut.last_seq, seen=cut.seen, operator=cut.operator, reason=cut.reason)
         try:
             EngineLoop(settings, started, stop, log, board).run()
         finally:

@@ -20,10 +20,11 @@ from journal.disk import Disk
 from journal.format import JournalSettings
 from journal.lock import FolderLock
 from journal.recovery import Recovered, recover
+from journal.repair import drop_note, noted_cut
 from journal.writer import JournalWriter
 from protocol.errors import ConfigError
 from protocol.params import encode_params, params_hash
-from protocol.records import FORMAT_VERSION, Adjusted, ParamsSet, Record, Started
+from protocol.records import FORMAT_VERSION, AcceptedCut, Adjusted, ParamsSet, Record, Started
 from protocol.session import INSTANCE_BYTES
 from protocol.shards import ShardMap
 from runtime import failpoints
@@ -52,6 +53,7 @@ class StartedEngine(NamedTuple):
     recovered: Recovered
     recovery_ns: int
     notes: tuple[str, ...] = ()
+    accepted_cut: AcceptedCut | None = None
 
 
 def start(settings: EngineSettings, when_locked: Callable[[], None] | None = None) -> StartedEngine:
@@ -93,15 +95,23 @@ def _start(settings: EngineSettings, disk: Disk, lock: FolderLock) -> StartedEng
     clock = EngineClock(recovered.now_ns)
     now_ns = clock.read().now_ns
     writer.start(recovered.epoch_max + 1)
-    notes = _journal_start(core, writer, settings, recovered, now_ns)
+    accepted_cut = noted_cut(folder)
+    notes = _journal_start(core, writer, settings, recovered, now_ns, accepted_cut)
     writer.commit(now_ns)
+    if accepted_cut is not None:
+        drop_note(folder, disk)
     for venue in state.venues.values():
         venue.fresh.clear()
-    return StartedEngine(core, writer, lock, clock, recovered, recovery_ns, tuple(notes))
+    return StartedEngine(core, writer, lock, clock, recovered, recovery_ns, tuple(notes), accepted_cut)
 
 
 def _journal_start(
-    core: Core, writer: JournalWriter, settings: EngineSettings, recovered: Recovered, now_ns: int
+    core: Core,
+    writer: JournalWriter,
+    settings: EngineSettings,
+    recovered: Recovered,
+    now_ns: int,
+    accepted_cut: AcceptedCut | None,
 ) -> list[str]:
     is_new = recovered.records == 0
     trading_date = int(datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y%m%d"))
@@ -118,6 +128,7 @@ def _journal_start(
             format_version=FORMAT_VERSION,
             release=settings.release,
             order_id_key=secrets.token_bytes(ORDER_ID_KEY_BYTES) if is_new else b"",
+            accepted_cut=accepted_cut,
         ),
     )
     params, notes = carry_over(settings.params, core.state.params)

@@ -7,6 +7,7 @@ counts as having seen everything (DECISIONS 4).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -65,6 +66,14 @@ def holders(folder: Path) -> list[Held]:
     place = folder / "holders"
     names = sorted(p for p in place.iterdir() if p.suffix != ".tmp") if place.is_dir() else []
     return [_read(p) for p in names]
+
+
+def forget(folder: Path, names: Iterable[str], disk: Disk | None = None) -> None:
+    """Remove what these holders have said. Only after a cut that an operator accepted: they must begin anew."""
+    disk = disk or Disk()
+    for name in names:
+        disk.remove(folder / "holders" / name)
+    disk.fsync_folder(folder / "holders")
 
 
 def _read(path: Path) -> Held:

@@ -8,7 +8,7 @@ back from the page cache may not be on the medium. Damage anywhere else stops th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -66,6 +66,8 @@ def recover(
     *,
     shard: int = 0,
     disk: Disk | None = None,
+    also: Sequence[Held] = (),
+    accept_cut: bool = False,
 ) -> Recovered:
     """Hand every record to ``apply`` and leave the journal ready for a writer. The caller holds the FolderLock.
 
@@ -75,17 +77,22 @@ def recover(
         settings: Sizes of new segments.
         shard: Stands in a new journal; an existing one of another shard is refused.
         disk: What changes go through.
+        also: What others have seen who keep no holder file here.
+        accept_cut: Cut also what somebody has seen: an operator's decision (repair.py), never a start's.
 
     Raises:
         JournalDamagedError, JournalGapError, JournalVersionError: Nothing was changed.
     """
     disk = disk or Disk()
     disk.make_folder(folder)
-    seen = _Seen(folder)
+    seen = _Seen(folder, also)
     end = scan(folder, seen.watch(apply))
     if end.segment and end.shard != shard:
         raise JournalDamagedError(segment_path(folder, end.segment), 12, 1, f"is of shard {end.shard}, not {shard}")
-    seen.require_nothing_lost(end)
+    if accept_cut:
+        seen.require_same_history(end)
+    else:
+        seen.require_nothing_lost(end)
     cut_bytes = _written_bytes(folder, end) if end.torn else 0
     for left_over in folder.glob("*.tmp"):
         disk.remove(left_over)
@@ -105,9 +112,9 @@ def recover(
 class _Seen:
     """What others have seen of this journal, compared with what it holds."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, also: Sequence[Held] = ()) -> None:
         self._folder = folder
-        self._held = holders(folder)
+        self._held = [*holders(folder), *also]
         if watermark_path(folder).exists():
             writer = WatermarkWriter(folder)
             self._held.append(Held("the durable watermark", writer.last.seq, writer.last.crc))
@@ -137,22 +144,65 @@ class _Seen:
 
         return on_frame
 
+    def past(self, end: End) -> list[Held]:
+        """Return who has seen records behind the end, or may have and can't be asked."""
+        last_seq = end.link.next_seq - 1
+        return [h for h in self._held if (h.seq is None and end.torn) or (h.seq is not None and h.seq > last_seq)]
+
     def require_nothing_lost(self, end: End) -> None:
         """Refuse a journal that ends before what somebody saw, or that lacks the batch end they stood at."""
-        last_seq = end.link.next_seq - 1
+        for held in self.past(end):
+            raise lost(self._folder, end, held)
+        self.require_same_history(end)
+
+    def require_same_history(self, end: End) -> None:
+        """Refuse a journal where somebody stood at the end of a batch and none ends."""
         path = segment_path(self._folder, max(end.segment, 1))
-        for held in self._held:
-            if held.seq is None and end.torn:
-                why = f"{end.torn}, and what holder {held.name} has seen can't be read from its file"
-                raise JournalDamagedError(path, end.offset, last_seq + 1, why)
-            if held.seq is not None and held.seq > last_seq:
-                if not end.segment:
-                    raise JournalGapError(path, 1, f"which is absent, but {held.name} has seen record {held.seq}")
-                why = f"{end.torn or 'is not there'}, but {held.name} has seen record {held.seq}"
-                raise JournalDamagedError(path, end.offset, last_seq + 1, why)
         for seq, left in self._unchecked.items():
+            if seq >= end.link.next_seq:
+                continue
             why = f"was seen by {left[0].name} as the end of a batch, here it is none: another history"
             raise JournalDamagedError(path, end.offset, seq, why)
+
+
+class Tail(NamedTuple):
+    """How a journal ends, and who has seen past that; nothing was changed.
+
+    Attributes:
+        end: Behind the last whole frame; ``torn`` says what is wrong with what is behind it.
+        cut_bytes: Size of that, up to the last byte written.
+        past: Everybody who has seen, or may have seen, records behind the end.
+    """
+
+    end: End
+    cut_bytes: int
+    past: tuple[Held, ...]
+
+
+def look_at_tail(folder: Path, also: Sequence[Held] = ()) -> Tail:
+    """Validate the whole journal and return how it ends. The caller holds the FolderLock.
+
+    Raises:
+        JournalDamagedError, JournalGapError, JournalVersionError: If something else than its end is wrong.
+    """
+    seen = _Seen(folder, also)
+    end = scan(folder, seen.watch(None))
+    if not end.segment:
+        seen.require_nothing_lost(end)
+    seen.require_same_history(end)
+    return Tail(end, _written_bytes(folder, end) if end.torn else 0, tuple(seen.past(end)))
+
+
+def lost(folder: Path, end: End, held: Held) -> JournalDamagedError | JournalGapError:
+    """Return the error that names the place and who has seen, or may have seen, what is behind it."""
+    path, next_seq = segment_path(folder, max(end.segment, 1)), end.link.next_seq
+    if held.seq is None:
+        why = f"{end.torn}, and what holder {held.name} has seen can't be read from its file"
+    elif not end.segment:
+        return JournalGapError(path, 1, f"which is absent, but {held.name} has seen record {held.seq}")
+    else:
+        why = f"{end.torn or 'is not there'}, but {held.name} has seen record {held.seq}"
+    return JournalDamagedError(path, end.offset, next_seq, why)
 
 
 def _written_bytes(folder: Path, end: End) -> int:

@@ -24,6 +24,7 @@ from protocol.codes import (
 )
 from protocol.orders import CancelOrder, NewOrder, command_decoder
 from protocol.records import (
+    AcceptedCut,
     Adjusted,
     CancelRequested,
     Clocked,
@@ -289,7 +290,8 @@ def _engine_cancel(seq: int, n: int, now_ns: int, cancel: EngineCancel) -> Statu
 def _system_text(record: Record) -> str:
     match record:
         case Started():
-            return f"epoch {record.epoch}, mode {record.mode.name}, trading date {record.trading_date}"
+            text = f"epoch {record.epoch}, mode {record.mode.name}, trading date {record.trading_date}"
+            return text if record.accepted_cut is None else f"{text}; {_cut_text(record.accepted_cut)}"
         case ParamsSet():
             return _params_text(record)
         case VenueChanged():
@@ -311,3 +313,8 @@ def _params_text(record: ParamsSet) -> str:
     value = "lifted" if changed.value is None else f"set to {changed.value}"
     where = f"{changed.scope.name.lower()} {changed.key}".rstrip()
     return f"limit {changed.name.name} of {where} {value} by {changed.operator}: {changed.reason}"
+
+
+def _cut_text(cut: AcceptedCut) -> str:
+    seen = ", ".join(f"{name} had seen {seq if seq >= 0 else 'what nobody can say'}" for name, seq in cut.seen)
+    return f"{cut.operator} accepted that the journal was cut behind record {cut.last_seq} ({seen}): {cut.reason}"

@@ -86,6 +86,20 @@ class Reference(Struct, array_like=True, frozen=True, gc=False):
     source: ReferenceSource
 
 
+class AcceptedCut(Struct, array_like=True, frozen=True):
+    """An operator let the journal end at ``last_seq`` though others had seen more (DESIGN 6.2, DECISIONS 4).
+
+    ``seen``: (who, up to which record; -1 = could not be asked). ``cut_bytes``: of a frame that was torn, 0 = none.
+    """
+
+    last_seq: int
+    cut_bytes: int
+    seen: list[tuple[str, int]]
+    reason: str
+    operator: str
+    accepted_at_ns: int
+
+
 class Started(Struct, array_like=True, tag=1, frozen=True):
     """An engine took the journal. ``order_id_key`` stands in the first one only; ``trading_date`` is yyyymmdd."""
 
@@ -97,6 +111,7 @@ class Started(Struct, array_like=True, tag=1, frozen=True):
     format_version: int
     release: str
     order_id_key: bytes = b""
+    accepted_cut: AcceptedCut | None = None
 
 
 class ParamsSet(Struct, array_like=True, tag=2, frozen=True):

@@ -8,11 +8,18 @@ from typing import Literal
 
 import pytest
 
+from books.sqlite import SqliteStore
+from books.store import StoreMark
 from cli.example import EXAMPLE
 from cli.journal_export import export
 from cli.journal_ls import HEAD, list_segments
 from cli.options import deployment
+from cli.tail import recover, repair_tail
+from journal.errors import JournalDamagedError, JournalLockedError
 from journal.holders import Holder
+from journal.lock import FolderLock
+from journal.projection import NothingStored, Projection
+from journal.repair import noted_cut
 from protocol.errors import ConfigError
 from tests.unit.journal.damage import crc_behind, flip, tear
 from tests.unit.journal.samples import clocked, ordered, write_batches
@@ -120,3 +127,88 @@ def test_export_names_the_kinds_there_are(config: Path, tmp_path: Path) -> None:
 
     assert "Ordered" in str(refused.value)
     assert not (tmp_path / "out").exists()
+
+
+def _torn_journal(config: Path) -> Path:
+    journal = deployment(config).paths.journal
+    write_batches(journal, [clocked(1, 2), clocked(3)])
+    tear(journal)
+    return journal
+
+
+def test_repair_tail_shows_first_and_cuts_only_with_yes(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first run says where, how much and what it was; the second does it; the third has nothing to do."""
+    journal = _torn_journal(config)
+    before = (journal / "000001.wal").read_bytes()
+
+    shown, said = repair_tail(config=config), capsys.readouterr().out
+    unchanged = (journal / "000001.wal").read_bytes() == before
+    done, cut = repair_tail(yes=True, config=config), capsys.readouterr().out
+    again, nothing = repair_tail(config=config), capsys.readouterr().out
+
+    assert (shown, unchanged, done, again) == (1, True, 0, 0)
+    assert "the journal ends with record 2 (" in said
+    assert "its header says: records 3 to 3, epoch 1" in said
+    assert "nothing was changed" in said
+    assert "the next record is 3" in cut
+    assert "nothing is torn" in nothing
+
+
+def test_repair_tail_refuses_what_the_books_have_seen(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A holder past the cut is named, --yes or not."""
+    journal = _torn_journal(config)
+    Holder(journal, "books").advance(3, 1)
+    with pytest.raises(JournalDamagedError) as refused:
+        repair_tail(yes=True, config=config)
+
+    assert "books has seen record 3" in refused.value.why
+    assert "PAST THE END: books has seen to record 3" in capsys.readouterr().out
+
+
+def test_repair_tail_asks_the_store_itself(config: Path) -> None:
+    """The store's own watermark counts also where its holder file is gone."""
+    _torn_journal(config)
+    store = SqliteStore(deployment(config).paths.books)
+    store.apply(StoreMark(), Projection(NothingStored()).take(), StoreMark(3, 1, 1))
+    store.close()
+    with pytest.raises(JournalDamagedError) as refused:
+        repair_tail(yes=True, config=config)
+
+    assert "the books' store has seen record 3" in refused.value.why
+
+
+def test_neither_repair_runs_beside_an_engine(config: Path) -> None:
+    """The engine's lock is theirs too."""
+    journal = _torn_journal(config)
+    lock = FolderLock(journal)
+    try:
+        with pytest.raises(JournalLockedError):
+            repair_tail(yes=True, config=config)
+        with pytest.raises(JournalLockedError):
+            recover(accept_cut=True, reason="why not", config=config)
+    finally:
+        lock.close()
+
+
+def test_recover_says_what_may_be_lost_and_does_it_only_when_told(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --accept-cut it shows; with it, and a reason, the journal ends where it is whole."""
+    journal = _torn_journal(config)
+    Holder(journal, "books").advance(9, 1)
+
+    shown, said = recover(config=config), capsys.readouterr().out
+    with pytest.raises(ConfigError):
+        recover(accept_cut=True, config=config)
+    done, accepted = recover(accept_cut=True, reason="the cache lied", config=config), capsys.readouterr().out
+    again, nothing = recover(config=config), capsys.readouterr().out
+
+    assert (shown, done, again) == (1, 0, 0)
+    assert "may be lost: records 3 to 9 at least" in said
+    assert "nothing was changed" in said
+    assert "accepted: the next record is 3" in accepted
+    assert "the books hold what the journal lacks: remove " in accepted
+    assert "nobody has seen more" in nothing
+    note = noted_cut(journal)
+    assert note is not None
+    assert (note.reason, note.seen) == ("the cache lied", [("books", 9)])
