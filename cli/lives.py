@@ -23,7 +23,6 @@ BACKOFF_FIRST_NS: Final = 100_000_000
 BACKOFF_MAX_NS: Final = 1_000_000_000
 SHORT_LIVES_MAX: Final = 40
 START_LIVES_MAX: Final = 3  # before a deployment was ready for the first time
-EXIT_CONFIG: Final = 2
 TAIL_BYTES: Final = 4096
 
 

@@ -1,7 +1,8 @@
 """The entry of every supervised process: ``python -m cli.run <name> --config wojak.toml``.
 
 Rule: it imports only that process's room, so that the engine stays small. Exit codes: 0 clean; 2 it can't run until
-somebody changes something (one clear message: configuration, damage, fencing); 1 anything else, a restart may help.
+somebody changes something (one clear message: configuration, damage, fencing); 3 it left in time with something
+unfinished; 1 anything else, a restart may help.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from cli.parent import end_with
 from cli.wiring import STARTERS
 from journal.errors import JournalFailedError
 from protocol.errors import WojakError
+from runtime.exits import CANNOT_RUN, CLEAN, FAILED
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,14 +34,14 @@ def main(argv: list[str] | None = None) -> int:
         loaded = load(options.config, options.ticks)
         if options.check_config:
             sys.stdout.write(f"{loaded.path}: fine\n")
-            return 0
+            return CLEAN
         return STARTERS[options.process](loaded)
     except JournalFailedError as e:  # the disk said no; recovery may find that it works again
         sys.stderr.write(f"{e}\n")
-        return 1
+        return FAILED
     except WojakError as e:
         sys.stderr.write(f"{e}\n")
-        return 2
+        return CANNOT_RUN
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from cli.lives import EXIT_CONFIG, SHORT_LIVES_MAX, START_LIVES_MAX, Life, Spec
+from cli.lives import SHORT_LIVES_MAX, START_LIVES_MAX, Life, Spec
 from cli.paths import Paths
 from protocol.errors import WojakError
 from runtime.clock import monotonic_ns, wall_ns
+from runtime.exits import CANNOT_RUN, UNFINISHED
 from runtime.signals import StopSignal
 
 WATCHERS_MAX: Final = 16
@@ -121,7 +122,7 @@ class Supervisor:
                 life.rotate_log()
 
     def stop(self, say: Callable[[str], None]) -> bool:
-        """Stop everything in order; a second signal kills what is left. Return whether all ended by themselves."""
+        """Stop everything in order; a second signal kills what is left. Return whether all ended settled."""
         clean = True
         asked = self._stop.count
         for group in self._groups():
@@ -130,6 +131,10 @@ class Supervisor:
                 life.signal(signal.SIGTERM)
             deadline = monotonic_ns() + max(life.spec.stop_within_ms for life in group) * MS_NS
             clean &= self._wait_for_end(group, deadline, asked)
+            for life in group:
+                if life.ended is not None and life.ended.status == UNFINISHED:
+                    clean = False
+                    say(f"{life.spec.name}: left before all was settled; given back or in the journal, see {life.log}")
             if self._stop.count > max(asked, 1):
                 say("second Ctrl-C: ending the rest now; the journal has everything that was answered")
                 break
@@ -190,7 +195,7 @@ class Supervisor:
         self._selector.unregister(life.pidfd)
         ended = life.reap()
         if not self.stopping:
-            if ended.status == EXIT_CONFIG:
+            if ended.status == CANNOT_RUN:
                 raise ProcessFailedError(life.spec.name, life.last_words() or "exit 2", life.log)
             if not life.schedule_restart(SHORT_LIVES_MAX if self.was_ready else START_LIVES_MAX):
                 why = f"died {life.restarts} times in a row, last with {ended.status}: {life.last_words()}"

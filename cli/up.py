@@ -32,6 +32,7 @@ from cli.wiring import (
 )
 from protocol.errors import ConfigError
 from runtime.clock import monotonic_ns
+from runtime.exits import CLEAN, UNFINISHED
 from runtime.health import port_in_use
 
 MS_NS: Final = 1_000_000
@@ -101,7 +102,7 @@ class _Up:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         finally:
             clean = self._stop()
-        return 0 if clean else 1
+        return CLEAN if clean else UNFINISHED
 
     def _on_ready(self) -> None:
         self._ready = self._supervisor.was_ready = True

@@ -97,8 +97,7 @@ def run_engine(loaded: Loaded) -> int:
     """Run the engine."""
     from engine.main import run
 
-    run(engine_settings(loaded))
-    return 0
+    return run(engine_settings(loaded))
 
 
 def run_feed(loaded: Loaded) -> int:

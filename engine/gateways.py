@@ -52,6 +52,7 @@ from protocol.venue import (
 from risk.gate.exposure import InstrumentState
 
 NEW: Final = OutgoingKind.NEW
+VOID: Final = OutgoingKind.VOID
 NS_PER_MS: Final = 1_000_000
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -308,10 +309,29 @@ class Gateways:
             sent = True
         return sent
 
+    def unfinished(self) -> list[str]:
+        """Return per venue what no gateway has acknowledged; it is in the journal, the next engine goes on with it."""
+        found = []
+        for venue, held_seq, is_away in self._held():
+            count = sum(o.seq > held_seq and o.kind is not VOID for o in venue.awaiting.values())
+            if count:
+                away = ", its gateway is away" if is_away else ""
+                found.append(f"venue {venue.name}: {count} commands not acknowledged{away}; they are in the journal")
+        return found
+
     @property
     def is_idle(self) -> bool:
-        """Whether everything sent is acknowledged and nothing waits to be sent."""
-        return all(not s.queue and s.acked_seq >= s.venue.last_seq for s in self._sessions.values() if s.ready)
+        """Whether ``unfinished`` would say nothing."""
+        for venue, held_seq, _ in self._held():
+            for outgoing in venue.awaiting.values():
+                if outgoing.seq > held_seq and outgoing.kind is not VOID:
+                    return False
+        return True
+
+    def _held(self) -> list[tuple[VenueState, int, bool]]:
+        """Return (venue, number up to which its gateway has the commands durably, whether it is away)."""
+        acked = {s.venue.name: s.acked_seq for s in self._sessions.values() if s.ready}
+        return [(v, acked.get(v.name, v.received_seq), v.name not in acked) for v in self._state.venues.values()]
 
     def queues(self) -> dict[str, tuple[int, int]]:
         """Return per venue with a READY gateway how many commands wait here, and how many are unacknowledged."""

@@ -7,13 +7,17 @@ from engine.metrics import FAMILIES
 from engine.settings import EngineSettings
 from engine.start import start
 from runtime import logs
+from runtime.exits import CLEAN, UNFINISHED
 from runtime.health import served
 from runtime.metrics import Board
 from runtime.signals import StopSignal
 
 
-def run(settings: EngineSettings) -> None:
-    """Run one engine until it is told to stop. Raises what stops the start, with what to do about it."""
+def run(settings: EngineSettings) -> int:
+    """Run one engine until it is told to stop; return its exit code.
+
+    Raises what stops the start, with what to do about it.
+    """
     log = logs.configure("engine")
     stop = StopSignal()
     board = Board()
@@ -30,6 +34,7 @@ def run(settings: EngineSettings) -> None:
         if (cut := started.accepted_cut) is not None:
             log.warning("cut accepted", last_seq=cut.last_seq, seen=cut.seen, operator=cut.operator, reason=cut.reason)
         try:
-            EngineLoop(settings, started, stop, log, board).run()
+            unfinished = EngineLoop(settings, started, stop, log, board).run()
+            return UNFINISHED if unfinished else CLEAN
         finally:
             started.lock.close()

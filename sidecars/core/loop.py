@@ -92,7 +92,8 @@ class SidecarLoop:
         self._tasks: set[asyncio.Task[None]] = set()
         self._receiver: asyncio.Task[None] | None = None
         self._drainer: asyncio.Task[None] | None = None
-        self._settling_now = False
+        self._settling_count = 0  # of the batch that the source settles now
+        self._abandoned = 0  # in the drain: the engine had not answered
         self._settle_lost = 0
         self._finished: asyncio.Future[None]
         self._was_open = False
@@ -101,8 +102,11 @@ class SidecarLoop:
 
     # Life
 
-    async def run(self, stop: StopSignal | None = None) -> None:
+    async def run(self, stop: StopSignal | None = None) -> int:
         """Serve until ``stop`` is set, or ``request_stop``; then drain and close.
+
+        Returns:
+            How many deliveries it left without an answer or a settle: their source delivers them again.
 
         Raises:
             ConfigError: If the source's settings can't work.
@@ -123,6 +127,10 @@ class SidecarLoop:
             self._last_tick_ns = time.monotonic_ns()
             self._tick(loop)
             await self._finished
+            left = self._abandoned + len(self.session.live()) + len(self._settling) + self._settling_count
+            if left:
+                self._log.warning("left unfinished", deliveries=left)
+            return left
         finally:
             loop.remove_reader(fd)
             for task in list(self._tasks):
@@ -250,7 +258,7 @@ class SidecarLoop:
             await self._settle_due.wait()
             self._settle_due.clear()
             batch, self._settling = self._settling, []
-            self._settling_now = True
+            self._settling_count = len(batch)
             failpoints.hit("sidecar.before_settle")
             for settlement in batch:
                 if settlement.delivery.reply_to and settlement.outcome is not None:
@@ -259,7 +267,7 @@ class SidecarLoop:
             self._count(batch, failed)
             if failed:
                 self._settle_again(failed)
-            self._settling_now = False
+            self._settling_count = 0
             self._changed.set()
 
     def _settle_again(self, failed: Sequence[Settlement]) -> None:
@@ -285,6 +293,7 @@ class SidecarLoop:
             if outcome is None:
                 metrics.handed_back += settlement.verb is Verb.RETRY
                 metrics.abandoned += settlement.verb is Verb.ABANDON
+                self._abandoned += settlement.verb is Verb.ABANDON and settlement.why is Why.DRAINING
                 metrics.settled_parked += settlement.verb is Verb.DEAD_LETTER
                 continue
             metrics.receive_to_submit.record(settlement.submitted_mono_ns - received_ns)
@@ -387,7 +396,7 @@ class SidecarLoop:
 
     @property
     def _is_settled(self) -> bool:
-        return not (self._settling or self._settling_now)
+        return not (self._settling or self._settling_count)
 
     def _finish(self) -> None:
         if not self._finished.done():

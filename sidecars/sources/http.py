@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from protocol.errors import ConfigError, WojakError
 from protocol.orders import Name
+from runtime.exits import CANNOT_RUN, CLEAN, FAILED, UNFINISHED
 from runtime.logs import configure
 from runtime.signals import StopSignal
 from sidecars.core.loop import LoopSettings, SidecarLoop
@@ -212,20 +213,19 @@ def run(settings: HttpSettings) -> int:
     stop = StopSignal()
     log = structlog.get_logger()
 
-    async def serve() -> None:
+    async def serve() -> int:
         loop, _source = make_sidecar(settings)
         gc.collect()
         gc.freeze()
         log.info("http sidecar", address=f"http://{settings.host}:{settings.port}", engine=settings.engine_endpoint)
-        await loop.run(stop)
+        return UNFINISHED if await loop.run(stop) else CLEAN
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve())
+            return runner.run(serve())
     except ConfigError as e:
         print(f"http: {'; '.join(e.problems)}", file=sys.stderr)
-        return 2
+        return CANNOT_RUN
     except WojakError as e:
         print(f"http: {e}", file=sys.stderr)
-        return 1
-    return 0
+        return FAILED
