@@ -1,4 +1,4 @@
-"""Bodies into commands, the same for every source.
+"""Bodies into commands and which outcomes a person must see, the same for every source.
 
 Rule: what can't be decoded is permanent (R8): it is named field by field and dead-lettered, never sent to the engine.
 """
@@ -8,14 +8,18 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from protocol.codes import Code, OutcomeKind
 from protocol.edge import NewOrderRequest, decode_new_order, to_new_order
 from protocol.errors import FieldError
 from protocol.orders import CancelOrder, Command
+from protocol.session import Outcome
 from sidecars.core.source import Delivery
 
 # No value of a valid order can hold a quote, so a quote before a colon ends a name.
 _NAME_END: Final = re.compile(rb'"\s*:')
 _NAME: Final = re.compile(rb'"([a-z_]+)"\s*:')
+# Refusals that a person must see: copied to the dead letters before they are settled (DECISIONS 11).
+DEAD_LETTER_CODES: Final = frozenset({Code.AUTH_NOT_PERMITTED, Code.ID_CONFLICT, Code.WRONG_SHARD})
 
 
 def decode_request(body: bytes) -> NewOrderRequest:
@@ -52,3 +56,8 @@ def decode_delivery(delivery: Delivery) -> Command:
 def may_use_reserve(command: Command) -> bool:
     """Whether the reserved credits are open to it: cancels and reduce-only orders (DECISIONS 12)."""
     return isinstance(command, CancelOrder) or command.reduce_only
+
+
+def is_for_people(outcome: Outcome) -> bool:
+    """Whether the outcome goes to the dead letters too."""
+    return outcome.kind is OutcomeKind.REJECTED and outcome.code in DEAD_LETTER_CODES

@@ -1,8 +1,8 @@
 """The one loop that drives every source: credits → receive → decode → submit → settle.
 
-One asyncio loop on one thread. The DEALER's descriptor is watched with ``add_reader`` and drained in batches, also
-after every send, because it is edge-triggered; a Submit carries what one receive brought and never waits to fill. All
-decisions are ``session.EngineSession``'s; here is only what touches the world.
+One asyncio loop on one thread. Each engine's descriptor is watched with ``add_reader``; a Submit carries what one
+receive brought and never waits to fill. All decisions are ``session.EngineSession``'s, one a shard, and ``shards``';
+here is only what touches the world.
 """
 
 from __future__ import annotations
@@ -16,51 +16,31 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import structs
 
-from protocol.channels import Context, Dealer
+from protocol.channels import Context
 from protocol.codes import OutcomeKind
 from protocol.errors import FieldError
-from protocol.session import INSTANCE_BYTES, SidecarMessage, Submit, engine_decoder
+from protocol.session import INSTANCE_BYTES
 from runtime import failpoints
 from runtime.signals import StopSignal
 from sidecars.core.decode import decode_delivery
 from sidecars.core.epochs import EpochFile
 from sidecars.core.lease import EXTEND_RETRY_NS, is_over, needs_extension
+from sidecars.core.line import Line
 from sidecars.core.metrics import Metrics
-from sidecars.core.session import EngineSession, SessionSettings
+from sidecars.core.session import EngineSession
+from sidecars.core.settings import LoopSettings
+from sidecars.core.shards import NONE, WHOLE, EngineSessions
 from sidecars.core.source import Delivery, Settlement, Source, Verb, Why
 
-HWM: Final = 65_536  # above any credit limit: the engine's credits bound what is queued
-BATCH_MAX: Final = 256
-BATCHES_MAX: Final = 8  # engine messages handled before sources and clients get a turn
 SETTLE_RETRY_S: Final = 0.1
 NS_PER_MS: Final = 1_000_000
 
 
-class LoopSettings(Struct, frozen=True, kw_only=True):
-    """Settings of the loop.
-
-    Attributes:
-        engine_endpoint: The engine's sidecar socket.
-        state_file: Where the newest engine epoch is kept; its folder exists.
-        sidecar: Name of this sidecar in logs and in the engine's status; empty = host name.
-        drain_ms: Time to leave in after SIGTERM.
-        tick_ms: How often time alone is looked at (leases, silence, back-offs).
-    """
-
-    engine_endpoint: str
-    state_file: str
-    sidecar: str = ""
-    session: SessionSettings = SessionSettings()
-    drain_ms: int = 10_000
-    tick_ms: int = 20
-
-
 class SidecarLoop:
-    """One source and one engine session in this process's asyncio loop."""
+    """One source and its engines' sessions in this process's asyncio loop."""
 
     def __init__(self, settings: LoopSettings, source: Source, metrics: Metrics) -> None:
         """Read the state file; nothing is connected before ``run``.
@@ -72,19 +52,9 @@ class SidecarLoop:
         self._source = source
         self._metrics = metrics
         self._log = structlog.get_logger().bind(source=source.name)
-        sidecar = (settings.sidecar or socket.gethostname())[:64]
-        self.session = EngineSession(
-            settings.session,
-            EpochFile(Path(settings.state_file)),
-            source=source.name,
-            sidecar=sidecar,
-            new_instance=lambda: os.urandom(INSTANCE_BYTES),
-            jitter=random.SystemRandom().random,
-        )
-        self._identity = b"s" + self.session.instance
+        self._lines = self._make_lines()
+        self.engines = EngineSessions([line.session for line in self._lines], settings.shard_map())
         self._context: Context | None = None
-        self._dealer: Dealer
-        self._encode = msgspec.msgpack.Encoder().encode
         self._changed = asyncio.Event()
         self._settle_due = asyncio.Event()
         self._settling: list[Settlement] = []
@@ -95,10 +65,40 @@ class SidecarLoop:
         self._settling_count = 0  # of the batch that the source settles now
         self._abandoned = 0  # in the drain: the engine had not answered
         self._settle_lost = 0
+        self._settle_passes = 0
+        self._stopped: frozenset[str] = NONE
+        self._shard_drains: dict[int, asyncio.Task[None]] = {}
         self._finished: asyncio.Future[None]
-        self._was_open = False
         self._last_tick_ns = 0
-        self._last_fault = ""
+
+    @property
+    def session(self) -> EngineSession:
+        """The session of the first shard's engine."""
+        return self._lines[0].session
+
+    def _make_lines(self) -> list[Line]:
+        settings, source = self._settings, self._source
+        endpoints = settings.endpoints
+        is_one = len(endpoints) == 1
+        session = structs.replace(settings.session, is_one_of_several=not (is_one or source.tells_account))
+        epochs = EpochFile(Path(settings.state_file))
+        return [
+            Line(
+                EngineSession(
+                    session,
+                    epochs,
+                    source=source.name,
+                    sidecar=(settings.sidecar or socket.gethostname())[:64],
+                    new_instance=lambda: os.urandom(INSTANCE_BYTES),
+                    jitter=random.SystemRandom().random,
+                    shard=None if is_one else shard,
+                ),
+                endpoint,
+                self._metrics,
+                self._log if is_one else self._log.bind(shard=shard),
+            )
+            for shard, endpoint in enumerate(endpoints)
+        ]
 
     # Life
 
@@ -115,11 +115,11 @@ class SidecarLoop:
         loop = asyncio.get_running_loop()
         self._finished = loop.create_future()
         self._context = Context()
-        self._dealer = Dealer(self._context, self._settings.engine_endpoint, HWM, self._identity)
-        fd = self._dealer.fd
+        fds = [line.open(self._context) for line in self._lines]
         try:
-            await self._source.open(self.session)
-            loop.add_reader(fd, self._on_readable)
+            await self._source.open(self.engines)
+            for fd, line in zip(fds, self._lines, strict=True):
+                loop.add_reader(fd, self._on_readable, line)
             if stop is not None:
                 loop.add_reader(stop.fd, self._on_stop, loop, stop)
             self._spawn(self._settle_all())
@@ -127,22 +127,30 @@ class SidecarLoop:
             self._last_tick_ns = time.monotonic_ns()
             self._tick(loop)
             await self._finished
-            left = self._abandoned + len(self.session.live()) + len(self._settling) + self._settling_count
+            left = (
+                self._abandoned
+                + sum(len(s.live()) for s in self.engines.shards)
+                + len(self._settling)
+                + self._settling_count
+            )
             if left:
                 self._log.warning("left unfinished", deliveries=left)
             return left
         finally:
-            loop.remove_reader(fd)
+            for fd in fds:
+                loop.remove_reader(fd)
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._source.close()
-            self._dealer.close()
+            for line in self._lines:
+                line.close()
             self._context.close()
 
     def request_stop(self) -> None:
         """Drain within the settings' time, then return from ``run``."""
-        self.session.stop(self._settings.drain_ms, time.monotonic_ns())
+        for session in self.engines.shards:
+            session.stop(self._settings.drain_ms, time.monotonic_ns())
         asyncio.get_running_loop().call_later(self._settings.drain_ms / 1000, self._finish)
         self._pump()
 
@@ -165,18 +173,35 @@ class SidecarLoop:
     # Receive
 
     async def _receive_all(self) -> None:
-        session = self.session
+        source = self._source
         while True:
-            most, most_reserved = session.room(reserved=False), session.room(reserved=True)
-            if (most_reserved if self._source.tells_reserved else most) == 0:
+            most, most_reserved = self._allowed()
+            if (most_reserved if source.tells_reserved else most) == 0:
                 await self._wait_change()
                 continue
-            deliveries = await self._source.receive(most, most_reserved)
+            deliveries = await source.receive(most, most_reserved)
             failpoints.hit("sidecar.after_receive")
             self._take(deliveries)
             self._pump()
             if not deliveries:
                 await asyncio.sleep(0)  # a source that had nothing after all does not starve the rest
+
+    def _allowed(self) -> tuple[int, int]:
+        """Return how much may be received, and how much if the rest are cancels and exits."""
+        engines = self.engines
+        if self._source.tells_account:
+            return engines.room(reserved=False), engines.room(reserved=True)
+        self._tell_stopped()
+        if WHOLE in self._stopped:
+            return 0, 0
+        return engines.allowed(reserved=False), engines.allowed(reserved=True)
+
+    def _tell_stopped(self) -> None:
+        """Stop the units that feed a full shard, let the others go on."""
+        stopped = self.engines.to_stop()
+        if stopped != self._stopped:
+            self._stopped = stopped
+            self._source.stop(stopped)
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         now_ns = time.monotonic_ns()
@@ -189,67 +214,30 @@ class SidecarLoop:
                 poison = Settlement(delivery, Verb.DEAD_LETTER, why=Why.MALFORMED, text=str(e))
                 self.session.ended.append(poison)
                 continue
-            self.session.take(delivery, command, now_ns)
+            self.engines.of(command.account).take(delivery, command, now_ns)
 
-    # Engine
+    # Engines
 
-    def _on_readable(self) -> None:
-        batches = 0
-        while True:
-            bodies = self._dealer.receive(BATCH_MAX)
-            if bodies:
-                self._handle(bodies)
-            if len(bodies) < BATCH_MAX:
-                break
-            batches += 1
-            if batches == BATCHES_MAX:
-                asyncio.get_running_loop().call_soon(self._on_readable)
-                break
+    def _on_readable(self, line: Line) -> None:
+        if line.take_arrived():
+            asyncio.get_running_loop().call_soon(self._on_readable, line)
         self._pump()
-
-    def _handle(self, bodies: Sequence[bytes]) -> None:
-        now_ns = time.monotonic_ns()
-        for body in bodies:
-            try:
-                message = engine_decoder.decode(body)
-            except (msgspec.ValidationError, msgspec.DecodeError) as e:
-                # A newer engine's message, or damage: unanswered stays unanswered and is submitted again.
-                self._log.error("engine message not understood", error=str(e))
-                continue
-            self.session.on_message(message, now_ns)
-        if self.session.ended:
-            failpoints.hit("sidecar.after_outcome")
 
     def _pump(self) -> None:
         """Send what is due, hand on what has ended, wake who waits for room."""
-        session = self.session
-        messages = session.outgoing(time.monotonic_ns())
-        while messages:
-            self._send(messages)
-            # The descriptor tells changes only: a send may have swallowed one.
-            messages = []
-            if self._dealer.readable:
-                bodies = self._dealer.receive(BATCH_MAX)
-                self._handle(bodies)
-                messages = session.outgoing(time.monotonic_ns())
-                if len(bodies) == BATCH_MAX:
-                    asyncio.get_running_loop().call_soon(self._on_readable)
-        if session.ended:
-            self._settling += session.ended
-            session.ended.clear()
-            self._settle_due.set()
+        for line in self._lines:
+            if line.send_due():
+                asyncio.get_running_loop().call_soon(self._on_readable, line)
+            if line.session.ended:
+                self._settling += line.session.ended
+                line.session.ended.clear()
+                self._settle_due.set()
         self._changed.set()
-        if session.is_draining and self._drainer is None:
-            self._drainer = self._spawn(self._drain())
-
-    def _send(self, messages: list[SidecarMessage]) -> None:
-        for index, message in enumerate(messages):
-            if not self._dealer.send(self._encode(message)):
-                self.session.on_send_failed(messages[index:], time.monotonic_ns())
-                return
-            if isinstance(message, Submit):
-                self._metrics.forwarded += len(message.items)
-                failpoints.hit("sidecar.after_submit")
+        if self.engines.is_draining:
+            if self._drainer is None:
+                self._drainer = self._spawn(self._drain())
+        elif len(self._lines) > 1:
+            self._drain_shards()
 
     # Settle
 
@@ -268,6 +256,7 @@ class SidecarLoop:
             if failed:
                 self._settle_again(failed)
             self._settling_count = 0
+            self._settle_passes += 1
             self._changed.set()
 
     def _settle_again(self, failed: Sequence[Settlement]) -> None:
@@ -312,18 +301,23 @@ class SidecarLoop:
         if self._finished.done():
             return
         now_ns = time.monotonic_ns()
-        self.session.on_tick(now_ns)
+        for session in self.engines.shards:
+            session.on_tick(now_ns)
         if self._source.lease_extend_ms:
             self._extend(now_ns)
+        if not self._source.tells_account:
+            self._tell_stopped()
         self._observe(now_ns)
-        # A connection made makes the descriptor readable, but only a look at the socket says so.
-        self._on_readable()
+        for line in self._lines:
+            # A connection made makes the descriptor readable, but only a look at the socket says so.
+            self._on_readable(line)
         loop.call_later(self._settings.tick_ms / 1000, self._tick, loop)
 
     def _extend(self, now_ns: int) -> None:
         due = [
             d
-            for d in self.session.live()
+            for session in self.engines.shards
+            for d in session.live()
             if needs_extension(d, self._source.lease_extend_ms, now_ns) and self._extending.get(id(d), 0) <= now_ns
         ]
         if due:
@@ -341,27 +335,24 @@ class SidecarLoop:
                 self._extending.pop(id(delivery), None)
 
     def _observe(self, now_ns: int) -> None:
-        session, metrics = self.session, self._metrics
-        if not self._was_open:
+        sessions, metrics = self.engines.shards, self._metrics
+        if not all(metrics.shards_open):
             metrics.paused_ns += now_ns - self._last_tick_ns
         metrics.late.record(now_ns - self._last_tick_ns - self._settings.tick_ms * NS_PER_MS)
         self._last_tick_ns = now_ns
-        if session.is_open != self._was_open:
-            self._was_open = session.is_open
-            self._log.info("engine session", open=self._was_open, epoch=session.epoch, fault=session.fault)
-        if session.fault and session.fault != self._last_fault:
-            self._log.warning("engine session fault", fault=session.fault)
-        self._last_fault = session.fault
-        live = session.live()
-        if not live:
+        for line in self._lines:
+            line.observe()
+        metrics.shards_open = [s.is_open for s in sessions]
+        oldest = [live[0].received_mono_ns for s in sessions if (live := s.live())]
+        if not oldest:
             self._extending.clear()
-        metrics.in_flight = session.in_flight
-        metrics.held = session.held
-        metrics.credits = session.credits
-        metrics.epoch = session.epoch
-        metrics.reconnects = max(0, session.welcomes - 1)
-        metrics.lost_lease = session.lease_lost + self._settle_lost
-        metrics.oldest_unsettled_ns = now_ns - live[0].received_mono_ns if live else 0
+        metrics.in_flight = sum(s.in_flight for s in sessions)
+        metrics.held = sum(s.held for s in sessions)
+        metrics.credits = sum(s.credits for s in sessions)
+        metrics.epoch = self.engines.epoch
+        metrics.reconnects = sum(max(0, s.welcomes - 1) for s in sessions)
+        metrics.lost_lease = sum(s.lease_lost for s in sessions) + self._settle_lost
+        metrics.oldest_unsettled_ns = now_ns - min(oldest) if oldest else 0
         lag = self._source.lag()
         if lag is not None:
             metrics.broker_lag, metrics.broker_oldest_age_ns = lag.messages, lag.oldest_age_ns
@@ -371,24 +362,45 @@ class SidecarLoop:
 
     async def _drain(self) -> None:
         """Stop pulling, wait for answers and settles, say so; then leave, or start again with the next engine."""
-        session = self.session
+        engines = self.engines
         if self._receiver is not None:
             self._receiver.cancel()
             await asyncio.gather(self._receiver, return_exceptions=True)
         self._take(await self._source.pause())
         self._pump()
-        while session.is_draining and not (session.is_idle and self._is_settled):
+        while engines.is_draining and not (all(s.is_idle for s in engines.shards) and self._is_settled):
             await self._wait_change()
-        if session.is_draining:
-            session.drained()
-            self._pump()
-        while session.is_draining and not session.is_stopping:
+        for session in engines.shards:
+            if session.is_draining:
+                session.drained()
+        self._pump()
+        while engines.is_draining and not engines.is_stopping:
             await self._wait_change()
-        if session.is_stopping:
+        if engines.is_stopping:
             self._finish()
         else:
             self._receiver = self._spawn(self._receive_all())
             self._drainer = None
+
+    def _drain_shards(self) -> None:
+        """See to engines that leave while others stay: the source goes on."""
+        for shard, session in enumerate(self.engines.shards):
+            if session.is_draining and shard not in self._shard_drains:
+                self._shard_drains[shard] = self._spawn(self._drain_shard(shard, session))
+
+    async def _drain_shard(self, shard: int, session: EngineSession) -> None:
+        """Wait until the engine has answered what it was given, and that is settled; say so; wait for the next one."""
+        while session.is_draining and session.in_flight:
+            await self._wait_change()
+        passes = self._settle_passes + 2  # one may be under way, the next has all that ended until now
+        while session.is_draining and not (self._is_settled or self._settle_passes >= passes):
+            await self._wait_change()
+        if session.is_draining and not session.is_stopping:
+            session.drained()
+            self._pump()
+        while session.is_draining and not session.is_stopping:
+            await self._wait_change()
+        self._shard_drains.pop(shard, None)
 
     async def _wait_change(self) -> None:
         self._changed.clear()

@@ -42,11 +42,12 @@ FAMILIES: Final = (
     Family("wojak_sidecar_lease_extensions", COUNTER, "Lease extensions", ("result",)),
     Family("wojak_sidecar_answers", COUNTER, "Answers to callers by status", ("status",)),
     Family("wojak_sidecar_reconnects", COUNTER, "Engine sessions after the first"),
-    Family("wojak_sidecar_paused_seconds", COUNTER, "Time without an open engine session"),
+    Family("wojak_sidecar_paused_seconds", COUNTER, "Time without an open session of every engine"),
     Family("wojak_sidecar_in_flight", GAUGE, "Deliveries submitted and unanswered"),
     Family("wojak_sidecar_held", GAUGE, "Deliveries taken that wait for credits or for the end of a RETRY"),
     Family("wojak_sidecar_credits", GAUGE, "What the engine lets be unanswered"),
     Family("wojak_sidecar_epoch", GAUGE, "Epoch of the engine spoken with"),
+    Family("wojak_sidecar_shard_open", GAUGE, "Of several engines, whether orders of this one's are taken", ("shard",)),
     Family("wojak_sidecar_oldest_unsettled_age_seconds", GAUGE, "Age of the oldest unsettled delivery"),
     Family("wojak_sidecar_broker_lag", GAUGE, "Messages that wait at the broker; absent where it can't be asked"),
     Family("wojak_sidecar_broker_oldest_age_seconds", GAUGE, "Age of the oldest of them; absent likewise"),
@@ -76,6 +77,7 @@ class Metrics:
         self.extensions_failed = 0
         self.reconnects = 0
         self.paused_ns = 0
+        self.shards_open: list[bool] = [False]
         self.in_flight = 0
         self.held = 0
         self.credits = 0
@@ -139,6 +141,8 @@ class Metrics:
             "wojak_sidecar_epoch": self.epoch,
             "wojak_sidecar_oldest_unsettled_age_seconds": self.oldest_unsettled_ns / NS_PER_S,
         }
+        if len(self.shards_open) > 1:
+            gauges["wojak_sidecar_shard_open"] = {(str(n),): int(it) for n, it in enumerate(self.shards_open)}
         if self.broker_lag >= 0:
             gauges["wojak_sidecar_broker_lag"] = self.broker_lag
         if self.broker_oldest_age_ns >= 0:

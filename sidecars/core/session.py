@@ -13,9 +13,9 @@ from enum import IntEnum
 from typing import Final, Protocol
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
-from protocol.codes import ByeReason, Code, Mode, OutcomeKind
+from protocol.codes import ByeReason, Mode, OutcomeKind
 from protocol.errors import FencedError
 from protocol.orders import Command
 from protocol.session import (
@@ -31,7 +31,6 @@ from protocol.session import (
     Hello,
     Item,
     Leave,
-    Outcome,
     Outcomes,
     Ping,
     Pong,
@@ -41,16 +40,15 @@ from protocol.session import (
     Submit,
     Welcome,
 )
-from sidecars.core.decode import may_use_reserve
+from sidecars.core.decode import is_for_people, may_use_reserve
 from sidecars.core.lease import NS_PER_MS, is_over, left_ms
 from sidecars.core.pending import Entry, Pending
+from sidecars.core.settings import SessionSettings
 from sidecars.core.source import Delivery, Settlement, Verb, Why
 
 # After these the engine does not know the session (any more): greet again, submit again. FENCED is among them because
 # the unit is this instance's own id, which nobody else can own; it comes back under a new one.
 GREET_AGAIN: Final = frozenset({ByeReason.SLOW, ByeReason.UNIT_NOT_CLAIMED, ByeReason.FENCED})
-# Refusals that a person must see: copied to the dead letters before they are settled (DECISIONS 11).
-DEAD_LETTER_CODES: Final = frozenset({Code.AUTH_NOT_PERMITTED, Code.ID_CONFLICT, Code.WRONG_SHARD})
 BACKOFF_MAX_DOUBLINGS: Final = 5
 
 
@@ -62,27 +60,6 @@ class State(IntEnum):
     CLAIMING = 2  # welcomed, the unit asked for
     OPEN = 3
     REFUSED = 4  # a zombie engine answered: nothing goes to it and nothing of it counts
-
-
-class SessionSettings(Struct, frozen=True, kw_only=True):
-    """Bounds of one session, in ms.
-
-    Attributes:
-        ping_ms: Silence after which the engine is asked for a sign of life.
-        silence_ms: Silence after which the session is held dead and greeted anew.
-        answer_ms: Age of an unanswered submit after which the session is greeted anew; doubles until one answers.
-        hello_ms: Between two Hellos; doubles up to 32 times that after repeated faults.
-        hold_max: New-risk deliveries held while the engine says RETRY, before no more are received.
-        hold_ms: How long one is held before it is given back; 0 = as long as its lease. Only for sources without
-            order, whose callers rather try again themselves.
-    """
-
-    ping_ms: int = 250
-    silence_ms: int = 1000
-    answer_ms: int = 2000
-    hello_ms: int = 100
-    hold_max: int = 1024
-    hold_ms: int = 0
 
 
 class Fence(Protocol):
@@ -104,9 +81,14 @@ class EngineSession:
         sidecar: str,
         new_instance: Callable[[], bytes],
         jitter: Callable[[], float],
+        shard: int | None = None,
     ) -> None:
-        """Start without a session; ``jitter`` returns 0 to 1, ``new_instance`` 16 random bytes."""
+        """Start without a session; ``jitter`` returns 0 to 1, ``new_instance`` 16 random bytes.
+
+        ``shard``: the only one whose engine is spoken to; None = the one engine there is.
+        """
         self._settings = settings
+        self._shard = shard
         self._fence = fence
         self._source = source
         self._sidecar = sidecar
@@ -160,15 +142,30 @@ class EngineSession:
 
     def room(self, *, reserved: bool) -> int:
         """Return how many more deliveries are taken now."""
-        if not self.is_open:
+        if not (self.is_open or self._holds):
             return 0
         under_way = len(self._pending)
         if reserved:
-            return max(0, self.credits + self.reserved_credits - under_way)
-        room = self.credits - under_way
-        if self.in_retry:
+            return max(0, self._credits_known + self.reserved_credits - under_way)
+        room = self._credits_known - under_way
+        if self.in_retry or not self.is_open:
             room = min(room, self._settings.hold_max - self._pending.risk_waiting)
         return max(0, room)
+
+    @property
+    def bound(self) -> int:
+        """What ``room`` is when nothing is under way."""
+        most = self._credits_known
+        return min(most, self._settings.hold_max) if self.in_retry or not self.is_open else most
+
+    @property
+    def _credits_known(self) -> int:
+        return self.credits if self.welcomes else self._settings.hold_max
+
+    @property
+    def _holds(self) -> bool:
+        """Whether deliveries wait here for an engine that is away or drains: one of several that a source feeds."""
+        return self._settings.is_one_of_several and not self.is_stopping
 
     @property
     def in_flight(self) -> int:
@@ -194,7 +191,7 @@ class EngineSession:
     def take(self, delivery: Delivery, command: Command, now_ns: int) -> None:
         """Take a delivery; it ends in ``ended``, later or at once."""
         entry = self._pending.add(delivery, Raw(_encode(command)), is_reserved=may_use_reserve(command))
-        if self.is_draining:
+        if self.is_draining and not self._holds:
             self._end_without(entry, Why.DRAINING)
         elif is_over(delivery, now_ns):
             self._lose_lease(entry)
@@ -217,7 +214,7 @@ class EngineSession:
                 self._lose_lease(entry)
         if self.in_retry and self._settings.hold_ms:
             self._let_go(now_ns - self._settings.hold_ms * NS_PER_MS)
-        if self.is_draining and now_ns >= self._drain_due_ns:
+        if self.is_draining and not self._holds and now_ns >= self._drain_due_ns:
             self._give_up(Why.DRAINING)
         if len(self.ended) > ended:
             self._pending.sweep()
@@ -239,6 +236,8 @@ class EngineSession:
         due_ns = now_ns + (within_ms - reserve_ms) * NS_PER_MS
         self._drain_due_ns = min(due_ns, self._drain_due_ns) if self.is_draining else due_ns
         self.is_draining = True
+        if self._holds:
+            return
         for entry in self._pending.waiting():
             if not entry.is_unknown:
                 self._end_without(entry, Why.DRAINING)
@@ -262,7 +261,7 @@ class EngineSession:
         """Return what is to be sent now, in order; it counts as sent unless ``on_send_failed`` takes it back."""
         messages, self._control = self._control, []
         if self.state is State.OPEN:
-            if self.in_retry and self._may_resume(now_ns):
+            if self.in_retry and not self._waits_out and self._may_resume(now_ns):
                 messages.append(Resume())
                 self.in_retry = False
                 self._pending.sweep()
@@ -279,14 +278,13 @@ class EngineSession:
     # Engine messages
 
     def _on_welcome(self, message: Welcome, now_ns: int) -> None:
+        if self._shard not in {None, message.shard}:
+            self._refuse(f"engine expected shard {self._shard}, was shard {message.shard}; mend the addresses", now_ns)
+            return
         try:
             self._fence.require_newest(message.shard, message.epoch, message.instance)
         except FencedError as e:
-            self.fault = str(e)
-            self._faults += 1
-            self._pending.unanswered_again()
-            self.state = State.REFUSED
-            self._hello_due_ns = now_ns + self._backoff_ns()
+            self._refuse(str(e), now_ns)
             return
         self.fault = ""
         self.welcomes += 1
@@ -297,6 +295,13 @@ class EngineSession:
         self.state = State.CLAIMING
         self.is_draining = self.is_stopping
         self._control = [Claim(self.unit)]
+
+    def _refuse(self, fault: str, now_ns: int) -> None:
+        self.fault = fault
+        self._faults += 1
+        self._pending.unanswered_again()
+        self.state = State.REFUSED
+        self._hello_due_ns = now_ns + self._backoff_ns()
 
     def _on_claimed(self, message: Claimed, _now_ns: int) -> None:
         if self.state is State.CLAIMING and message.unit == self.unit:
@@ -330,7 +335,7 @@ class EngineSession:
         self._resume_due_ns = now_ns + wait_ns + int(wait_ns * self._jitter() / 2)
         for seq in message.item_seqs:
             entry = self._pending.hold(seq)
-            if entry is not None and self.is_draining:
+            if entry is not None and self.is_draining and not self._holds:
                 self._end_without(entry, Why.DRAINING)
 
     def _on_pong(self, _message: Pong, _now_ns: int) -> None:
@@ -347,7 +352,7 @@ class EngineSession:
         self._faults += 1
         if message.reason is ByeReason.FENCED:
             self._take_instance()
-        if message.reason in GREET_AGAIN:
+        if message.reason in GREET_AGAIN or (self._holds and message.reason is ByeReason.STOPPING):
             self._pending.unanswered_again()
             self._go_away(now_ns, self._backoff_ns() if self._faults > 1 else 0)
             return
@@ -360,7 +365,7 @@ class EngineSession:
     def _sendable(self, now_ns: int) -> list[Item]:
         items: list[Item] = []
         take_next = self._pending.take_next
-        while entry := take_next(self.credits, self.reserved_credits, risk_waits=self.in_retry):
+        while entry := take_next(self.credits, self.reserved_credits, risk_waits=self.in_retry or self._waits_out):
             if is_over(entry.delivery, now_ns):  # a stalled loop looks again before it forwards (R7)
                 self._pending.answer(entry.seq)
                 self._lose_lease(entry)
@@ -403,6 +408,11 @@ class EngineSession:
         for entry in self._pending.live():
             self._end_without(entry, why)
 
+    @property
+    def _waits_out(self) -> bool:
+        """Whether new risk is kept for the engine that comes after the one that drains."""
+        return self.is_draining and self._holds
+
     # The engine's life
 
     def _watch_engine(self, now_ns: int) -> None:
@@ -436,11 +446,6 @@ class EngineSession:
     def _take_instance(self) -> None:
         self.instance = self._new_instance()
         self.unit = f"{self._sidecar[:40]}.{self.instance.hex()[:16]}"
-
-
-def is_for_people(outcome: Outcome) -> bool:
-    """Whether the outcome goes to the dead letters too."""
-    return outcome.kind is OutcomeKind.REJECTED and outcome.code in DEAD_LETTER_CODES
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

@@ -42,6 +42,7 @@ class Delivery(Struct):
         derived_id: client_order_id for a body that has none (DECISIONS 17); empty = such a body is dead-lettered.
         lane: Ordering unit; deliveries of one lane are decided in the order received.
         lease_until_mono_ns: When the source takes the delivery back; 0 = it has no lease.
+        unit: What the source can stop by itself, such as a partition; empty = only the source as a whole.
         reply_to: Where an answer is published; empty = nowhere.
         is_redelivered: Whether the broker says that it was delivered before.
         receipt: The source's own handle for settling; nobody else looks inside.
@@ -57,6 +58,7 @@ class Delivery(Struct):
     source_id: str = ""
     derived_id: str = ""
     lease_until_mono_ns: int = 0
+    unit: str = ""
     reply_to: str = ""
     is_redelivered: bool = False
     receipt: Any = None
@@ -135,14 +137,29 @@ class Flow(Protocol):
         """Return how many more deliveries are taken; ``reserved`` counts the part kept for cancels and exits too."""
 
 
+class Engines(Flow, Protocol):
+    """What a source may ask about all engines. What ``Flow`` says of them together: open = at least one is."""
+
+    @property
+    def shards(self) -> Sequence[Flow]:
+        """Each engine's session, shard 0 first."""
+
+    def of(self, account: str) -> Flow:
+        """Return the session that orders of the account go to."""
+
+    def shard_of(self, account: str) -> int | None:
+        """Return the number of that shard; None where there is one engine only."""
+
+
 class Source(Protocol):
     """One message source."""
 
     name: str
     lease_extend_ms: int  # what one extension gives; 0 = leases can't be extended
     tells_reserved: bool  # whether it knows cancels and exits before it receives them, and so may use the reserve
+    tells_account: bool  # whether it asks ``Engines.of`` before it receives; what it offers has a place
 
-    async def open(self, flow: Flow) -> None:
+    async def open(self, flow: Engines) -> None:
         """Connect or listen.
 
         Raises:
@@ -154,6 +171,12 @@ class Source(Protocol):
 
     async def receive(self, most: int, most_reserved: int) -> Sequence[Delivery]:
         """Wait for deliveries; at most ``most``, or up to ``most_reserved`` if the rest are cancels and exits."""
+
+    def stop(self, units: frozenset[str]) -> None:
+        """Receive nothing of these units (``Delivery.unit``) until told otherwise; each call replaces the one before.
+
+        Called when what a unit feeds is full or has place again; a ``receive`` that waits must notice (DECISIONS 39).
+        """
 
     async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Extend leases, moving ``lease_until_mono_ns``; return those that failed."""

@@ -22,10 +22,10 @@ from protocol.orders import Name
 from runtime.exits import CANNOT_RUN, CLEAN, FAILED, UNFINISHED
 from runtime.logs import configure
 from runtime.signals import StopSignal
-from sidecars.core.loop import LoopSettings, SidecarLoop
+from sidecars.core.loop import SidecarLoop
 from sidecars.core.metrics import Metrics
-from sidecars.core.session import SessionSettings
-from sidecars.core.source import Delivery, Flow, Lag, Settlement
+from sidecars.core.settings import LoopSettings, SessionSettings
+from sidecars.core.source import Delivery, Engines, Lag, Settlement
 from sidecars.sources.http_api import OrdersApi
 from sidecars.sources.http_keys import HttpKey, Keys
 from sidecars.sources.http_models import Readiness
@@ -53,6 +53,8 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         connections_max: Clients connected at once.
         drain_ms: Time to leave in after SIGTERM.
         answer_ms: Age of an unanswered submit after which everything unanswered is submitted again.
+        shard_endpoints: Of several engines, the socket of each, shard 0 first; empty = the one at ``engine_endpoint``.
+        account_shards: Accounts that the configuration gives a shard; the others are where the hash says.
     """
 
     engine_endpoint: str
@@ -69,6 +71,8 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     connections_max: Positive = 1024
     drain_ms: Positive = 10_000
     answer_ms: Positive = 1500
+    shard_endpoints: tuple[str, ...] = ()
+    account_shards: dict[str, int] = {}
 
     def problems(self) -> list[str]:
         """Return what can't work together, one line each."""
@@ -85,6 +89,7 @@ class HttpSource:
 
     lease_extend_ms = 0
     tells_reserved = True
+    tells_account = True
 
     def __init__(self, settings: HttpSettings, metrics: Metrics) -> None:
         """Read the keys; nothing listens before ``open``.
@@ -99,7 +104,7 @@ class HttpSource:
         self._queue: list[Delivery] = []
         self._arrived = asyncio.Event()
         self._listener: Listener | None = None
-        self._flow: Flow
+        self._flow: Engines
         self._api = OrdersApi(
             Keys(settings.keys, settings.loopback_principal),
             self._offer,
@@ -117,7 +122,7 @@ class HttpSource:
         assert self._listener is not None
         return self._listener.port
 
-    async def open(self, flow: Flow) -> None:
+    async def open(self, flow: Engines) -> None:
         """Listen.
 
         Raises:
@@ -143,6 +148,9 @@ class HttpSource:
             self._arrived.clear()
             await self._arrived.wait()
         return self._taken()
+
+    def stop(self, units: frozenset[str]) -> None:
+        """Stop nothing: the handlers ask for room by the account before they queue."""
 
     async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Extend nothing: the deadline is the caller's."""
@@ -180,9 +188,14 @@ class HttpSource:
         return None
 
     def _readiness(self) -> Readiness:
-        session = self._flow
-        reason = "" if session.is_open else session.fault or session.why_closed.name
-        return Readiness(session.is_open, reason, session.mode.name, session.epoch)
+        flow = self._flow
+        closed = [(n, s.fault or s.why_closed.name) for n, s in enumerate(flow.shards) if not s.is_open]
+        if len(flow.shards) == 1:
+            return Readiness(flow.is_open, closed[0][1] if closed else "", flow.mode.name, flow.epoch)
+        away = dict(closed)
+        shards = {str(n): away.get(n, "open") for n in range(len(flow.shards))}
+        reason = "; ".join(f"shard {n}: {why}" for n, why in closed)
+        return Readiness(flow.is_open, reason, flow.mode.name, flow.epoch, shards)
 
 
 def loop_settings(settings: HttpSettings) -> LoopSettings:
@@ -193,6 +206,8 @@ def loop_settings(settings: HttpSettings) -> LoopSettings:
         sidecar=settings.sidecar,
         session=SessionSettings(answer_ms=settings.answer_ms, hold_ms=settings.hold_ms),
         drain_ms=settings.drain_ms,
+        shard_endpoints=settings.shard_endpoints,
+        account_shards=settings.account_shards,
     )
 
 
@@ -217,7 +232,8 @@ def run(settings: HttpSettings) -> int:
         loop, _source = make_sidecar(settings)
         gc.collect()
         gc.freeze()
-        log.info("http sidecar", address=f"http://{settings.host}:{settings.port}", engine=settings.engine_endpoint)
+        log.info("http sidecar", address=f"http://{settings.host}:{settings.port}", engine=settings.engine_endpoint,
+                 shards=max(1, len(settings.shard_endpoints)))  # fmt: skip
         return UNFINISHED if await loop.run(stop) else CLEAN
 
     try:

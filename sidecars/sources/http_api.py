@@ -36,7 +36,7 @@ from protocol.orders import CancelOrder, Command
 from runtime.clock import wall_ns
 from sidecars.core.decode import decode_request, may_use_reserve
 from sidecars.core.lease import NS_PER_MS
-from sidecars.core.source import Delivery, Flow, Settlement, Why
+from sidecars.core.source import Delivery, Engines, Settlement, Why
 from sidecars.sources.http_keys import Caller, Keys
 from sidecars.sources.http_models import HttpError, ItemError, encode_json
 
@@ -109,7 +109,7 @@ class OrdersApi:
         other: ASGI3Application,
     ) -> None:
         """``offer`` queues a delivery, ``waiting`` counts those queued; ``answers`` counts statuses."""
-        self.flow: Flow
+        self.flow: Engines
         self._keys = keys
         self._offer = offer
         self._waiting = waiting
@@ -229,15 +229,16 @@ class OrdersApi:
 
     def _submit(self, request: Request, command: Command, created_at_ns: int | None, ticket: Ticket, at: int) -> None:
         """Queue one delivery; refuse it here when the engine could not take it."""
-        flow = self.flow
+        account = command.account
+        flow = self.flow.of(account)
         if not flow.is_open:
-            raise self._unavailable(flow.why_closed)
+            raise self._unavailable(flow.why_closed, account)
         if flow.room(reserved=may_use_reserve(command)) <= self._waiting():
-            raise self._unavailable(Why.NONE)
+            raise self._unavailable(Why.NONE, account)
         ticket.left += 1
         self._offer(
             Delivery(
-                request.caller.principal, command.account, request.trace_id, created_at_ns or wall_ns(),
+                request.caller.principal, account, request.trace_id, created_at_ns or wall_ns(),
                 request.received_mono_ns, command, lease_until_mono_ns=request.received_mono_ns + self._request_ns,
                 receipt=(ticket, at),
             )
@@ -268,7 +269,7 @@ class OrdersApi:
                 settlement.outcome, command, request.trace_id, settlement.mode.name, settlement.durable_after_ns
             )
         if not settlement.is_unknown:
-            raise self._unavailable(settlement.why)
+            raise self._unavailable(settlement.why, command.account)
         order_id = command.orig_client_order_id if isinstance(command, CancelOrder) else command.client_order_id
         raise HttpError(
             504, "OUTCOME_UNKNOWN", f"no answer in time for {order_id}; the outcome is unknown, retry is safe: "
@@ -288,8 +289,11 @@ class OrdersApi:
         assert settlement.outcome is not None
         return replace(response, http_status=http_status(settlement.outcome))
 
-    def _unavailable(self, why: Why) -> HttpError:
+    def _unavailable(self, why: Why, account: str = "") -> HttpError:
         code, text = _UNAVAILABLE[why]
+        shard = self.flow.shard_of(account) if account else None
+        if shard is not None:
+            text = f"shard {shard}, where account {account} is: {text}"
         return HttpError(503, code, text, header=_retry_after(self._random.randint(1, 2)))
 
     def _refusal(self, error: HttpError) -> Answer:

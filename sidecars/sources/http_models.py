@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from protocol.edge import ErrorBody, ErrorResponse
 
@@ -26,12 +26,17 @@ class Health(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True):
-    """Whether orders are taken now, and why not."""
+    """Whether orders are taken now, and why not.
+
+    ``shards``: of several engines, each with ``open`` or why not. Ready is then whether at least one is open, for the
+    orders of the others must not stop; ``reason`` names who is away.
+    """
 
     ready: bool
     reason: str
     mode: str
     epoch: int
+    shards: dict[str, str] | UnsetType = UNSET
 
 
 class HttpError(Exception):

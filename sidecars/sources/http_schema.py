@@ -56,7 +56,7 @@ def make_app(readiness: Callable[[], Readiness], metrics: Metrics) -> Litestar:
     async def healthz() -> Health:
         return Health("ok")
 
-    @get("/readyz", summary="Whether orders are taken now (503 if not)")
+    @get("/readyz", summary="Whether orders are taken now (503 if not); of several shards, which are")
     async def readyz() -> Response[Readiness]:
         state = readiness()
         return Response(state, status_code=200 if state.ready else 503)
@@ -140,6 +140,7 @@ def _outcomes() -> dict[str, Any]:
         "202": _outcome("Taken, not yet final; or a cancel that came before its order", {}),
         "403": _outcome("The key may not trade this account with this strategy", {}),
         "409": _outcome("The id belongs to an order with other content", {}),
+        "421": _outcome("The account belongs to another shard than the one that was asked: the map is wrong here", {}),
         "422": _outcome("Refused: code and text say why", {"refused": REFUSED}),
     }
 

@@ -70,12 +70,14 @@ class EnginePeer:
         credits: int = 64,  # noqa: A002
         reserved: int = 8,
         epoch: int | None = None,
+        shard: int = 0,
     ) -> None:
         self.journal = journal if journal is not None else Journal()
         self.journal.epoch += 1
         self.epoch = self.journal.epoch if epoch is None else epoch
         self.instance = os.urandom(16)
         self.credits, self.reserved = credits, reserved
+        self.shard = shard
         self.sessions: dict[bytes, PeerSession] = {}
         self.received: list[object] = []
         self.faults: list[str] = []
@@ -134,7 +136,7 @@ class EnginePeer:
             self._send(
                 identity,
                 Welcome(
-                    PROTOCOL_VERSION, 0, self.epoch, self.instance, Mode.PAPER, self.credits, self.reserved
+                    PROTOCOL_VERSION, self.shard, self.epoch, self.instance, Mode.PAPER, self.credits, self.reserved
                 ),
             )  # fmt: skip
             return

@@ -19,7 +19,8 @@ from protocol.session import (
     Welcome,
 )
 from sidecars.core.epochs import EpochFile
-from sidecars.core.session import EngineSession, SessionSettings
+from sidecars.core.session import EngineSession
+from sidecars.core.settings import SessionSettings
 from sidecars.core.source import Delivery, Verb, Why
 
 MS = 1_000_000

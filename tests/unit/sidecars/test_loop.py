@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from protocol.orders import NewOrder, command_decoder
-from sidecars.core.loop import LoopSettings, SidecarLoop
+from sidecars.core.loop import SidecarLoop
 from sidecars.core.metrics import Metrics
-from sidecars.core.session import SessionSettings
+from sidecars.core.settings import LoopSettings, SessionSettings
 from sidecars.core.source import Delivery, Flow, Lag, Settlement, SourceFailedError, Verb, Why
 from tests.unit.sidecars.conftest import ORDER
 from tests.unit.sidecars.engine_peer import EnginePeer
@@ -27,6 +27,7 @@ class QueueBroker:
     name = "queue"
     lease_extend_ms = 0
     tells_reserved = False
+    tells_account = False
 
     def __init__(self) -> None:
         self.waiting: list[Delivery] = []
@@ -34,16 +35,21 @@ class QueueBroker:
         self.replied: list[Settlement] = []
         self.extended: list[Delivery] = []
         self.most_seen: list[int] = []
+        self.stopped: list[frozenset[str]] = []
         self.fail_settles = 0
         self.fail_extensions = 0
         self.breaks = False
         self.is_open = False
         self.changed = asyncio.Event()
 
-    def put(self, **fields: object) -> Delivery:
+    @property
+    def stopped_now(self) -> frozenset[str]:
+        return self.stopped[-1] if self.stopped else frozenset()
+
+    def put(self, unit: str = "", **fields: object) -> Delivery:
         now_ns = int(asyncio.get_running_loop().time() * 1e9)
         body = json.dumps({**ORDER, **fields}).encode()
-        delivery = Delivery("p", "lane", bytes(16), 1, now_ns, body=body)
+        delivery = Delivery("p", "lane", bytes(16), 1, now_ns, body=body, unit=unit)
         self.waiting.append(delivery)
         self.changed.set()
         return delivery
@@ -57,12 +63,17 @@ class QueueBroker:
     async def receive(self, most: int, most_reserved: int) -> Sequence[Delivery]:
         if self.breaks:
             raise SourceFailedError(self.name, "the test")
-        while not self.waiting:
+        while not (there := [d for d in self.waiting if d.unit not in self.stopped_now]):
             self.changed.clear()
             await self.changed.wait()
         self.most_seen.append(most)
-        taken, self.waiting = self.waiting[:most], self.waiting[most:]
+        taken = there[:most]
+        self.waiting = [d for d in self.waiting if d not in taken]
         return taken
+
+    def stop(self, units: frozenset[str]) -> None:
+        self.stopped.append(units)
+        self.changed.set()
 
     async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         self.extended += deliveries
