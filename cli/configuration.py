@@ -12,7 +12,7 @@ from msgspec import structs
 
 from cli.paths import Paths, paths_of
 from cli.problems import problems
-from cli.settings import LimitRow, OpeningFile, WojakConfig
+from cli.settings import AccountRow, LimitRow, OpeningFile, SourceRow, WojakConfig
 from engine.settings import Opening, OpeningCash, OpeningPosition
 from market.instruments import to_params
 from protocol import params as wire
@@ -56,10 +56,10 @@ def to_wire_params(config: WojakConfig) -> wire.Params:
     """Return what the gate is told, in exact integers."""
     return wire.Params(
         instruments=tuple(to_params(r) for r in config.instruments),
-        accounts=tuple(wire.AccountParams(r.account, r.currency) for r in config.accounts),
+        accounts=tuple(_account(r) for r in config.accounts),
         strategies=tuple(wire.StrategyParams(r.strategy, r.ttl_ms * MS_NS) for r in config.strategies),
         principals=tuple(wire.PrincipalParams(r.principal, r.accounts, r.strategies) for r in config.principals),
-        channels=tuple(wire.ChannelParams(r.source, r.principals) for r in config.sources),
+        channels=tuple(_channel(r) for r in config.sources),
         limits=tuple(_limit(r) for r in config.limits),
         order_age_max_ns=config.engine.order_age_max_ms * MS_NS,
         skew_max_ns=config.engine.skew_max_ms * MS_NS,
@@ -67,6 +67,15 @@ def to_wire_params(config: WojakConfig) -> wire.Params:
         exit_slots=config.engine.exit_slots,
         venue_wait_ns=config.engine.venue_wait_ms * MS_NS,
     )
+
+
+def _account(row: AccountRow) -> wire.AccountParams:
+    wait_ms = row.cancel_on_disconnect_ms
+    return wire.AccountParams(row.account, row.currency, disconnect_ns=wait_ms * MS_NS if wait_ms >= 0 else -1)
+
+
+def _channel(row: SourceRow) -> wire.ChannelParams:
+    return wire.ChannelParams(row.source, row.principals, row.cancel_on_disconnect_ms * MS_NS, row.keep_exits)
 
 
 def _limit(row: LimitRow) -> wire.LimitRow:

@@ -19,6 +19,7 @@ from protocol.units import parse_e9
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 COUNT_LIMITS: Final = frozenset({"OPEN_COUNT_MAX", "RATE_COUNT"})
 HTTP_SOURCE: Final = "http"
+ENGINE: Final = "engine"  # engine.state.ENGINE
 VENUES: Final = ("sandbox",)
 SECRET_CHARS_MIN: Final = 16
 
@@ -93,6 +94,9 @@ def _permissions(config: WojakConfig) -> Iterator[str]:
             yield from _known(f"principals[{n}].accounts", account, ["*", *accounts])
         for strategy in principal.strategies:
             yield from _known(f"principals[{n}].strategies", strategy, ["*", *strategies])
+    for kind, names in (("sources", [r.source for r in config.sources]), ("strategies", strategies)):
+        if ENGINE in names:
+            yield f"{kind}: expected no row named {ENGINE!r}, the engine's own name for what it makes itself, was one"
     for n, source in enumerate(config.sources):
         for name in source.principals:
             yield from _known(f"sources[{n}].principals", name, ["*", *principals])

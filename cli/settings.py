@@ -92,10 +92,16 @@ class FeedSection(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AccountRow(Struct, frozen=True, forbid_unknown_fields=True):
-    """An account and the currency its money limits are in."""
+    """An account and the currency its money limits are in.
+
+    Attributes:
+        cancel_on_disconnect_ms: For this account's orders instead of what their source says; -1 = as the source says,
+            0 = never.
+    """
 
     account: Identifier
     currency: Annotated[str, Meta(min_length=1, max_length=16)]
+    cancel_on_disconnect_ms: Annotated[int, Meta(ge=-1, le=600_000)] = -1
 
 
 class StrategyRow(Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,10 +120,18 @@ class PrincipalRow(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SourceRow(Struct, frozen=True, forbid_unknown_fields=True):
-    """A message source that may open sessions, and the principals it may speak for; ``"*"`` stands for all."""
+    """A message source that may open sessions, and the principals it may speak for; ``"*"`` stands for all.
+
+    Attributes:
+        cancel_on_disconnect_ms: Cancel its open orders when no sidecar of it was heard for `engine.lease_ms` and then
+            so long; a reconnect or a restart of the engine within that cancels nothing. 0 = keep them.
+        keep_exits: Orders that only reduce a position stay then.
+    """
 
     source: Identifier
     principals: tuple[str, ...]
+    cancel_on_disconnect_ms: Annotated[int, Meta(ge=0, le=600_000)] = 0
+    keep_exits: bool = True
 
 
 LimitKind = Literal["ORDER_VALUE_MAX", "OPEN_VALUE_MAX", "POSITION_MAX", "OPEN_COUNT_MAX", "RATE_COUNT", "QUANTITY_MAX"]

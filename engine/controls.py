@@ -13,7 +13,7 @@ from engine.dedup import payload_hash, value_of
 from engine.order import Order
 from engine.orders import Orders
 from engine.reports import Reports
-from engine.state import CLOCK_JUMPED, Halt, State
+from engine.state import CLOCK_JUMPED, ENGINE, Halt, State
 from protocol.codes import TERMINAL, Code, OrderStatus, Scope, Side, TradingState
 from protocol.orders import NewOrder, command_decoder
 from protocol.records import (
@@ -28,6 +28,7 @@ from protocol.records import (
 )
 from protocol.units import INT64_MAX
 
+NS_PER_MS: Final = 1_000_000
 CANCELS_MAX: Final = 4096
 """Cancels in one record; a larger kill is several records of one batch, the first of which sets the state."""
 
@@ -37,6 +38,9 @@ _STATES: Final = {
     ControlAction.REDUCE_ONLY: TradingState.REDUCING,
     ControlAction.RESUME: TradingState.ACTIVE,
 }
+
+
+_CHOOSING: Final = frozenset({ControlAction.KILL, ControlAction.REDUCE_ONLY})
 
 
 class Controls:
@@ -62,16 +66,62 @@ class Controls:
 
         ``unsent_from``: per venue, the first number that surely was never sent (a fact of the loop).
         """
-        if action is ControlAction.KILL:
-            doomed = [o for o in self._state.orders.values() if _is_in(o, scope, key)]
-        elif action is ControlAction.REDUCE_ONLY:
-            doomed = self._increasing(scope, key)
-        else:
-            doomed = []
-        doomed = [o for o in doomed if not o.cancel_seq]
+        doomed = self._doomed(action, scope, key)
         for start in range(0, max(1, len(doomed)), CANCELS_MAX):
             cancels = self._cancels(doomed[start : start + CANCELS_MAX], unsent_from)
             yield Controlled(action, scope, key, operator, reason, False, cancels)
+
+    def decide_disconnect(self, source: str, away_ns: int, unsent_from: dict[str, int]) -> Iterator[Controlled]:
+        """Yield the records of a source's absence: none if nothing of it has to be cancelled. Applied one by one."""
+        doomed = self._left_behind(source, away_ns)
+        reason = f"source {source} away for {away_ns // NS_PER_MS} ms"
+        for start in range(0, len(doomed), CANCELS_MAX):
+            cancels = self._cancels(doomed[start : start + CANCELS_MAX], unsent_from)
+            yield Controlled(
+                ControlAction.DISCONNECT, Scope.GLOBAL, source, ENGINE, reason, True, cancels, away_ns=away_ns
+            )
+
+    def is_decided_again(self, record: Controlled) -> bool | None:
+        """Return whether the recorded cancels are the orders that are cancelled now; None where none are chosen.
+
+        Which of them were never sent only the loop knew.
+        """
+        if record.action is ControlAction.DISCONNECT:
+            doomed = self._left_behind(record.key, record.away_ns)
+        elif record.action in _CHOOSING:
+            doomed = self._doomed(record.action, record.scope, record.key)
+        else:
+            return None
+        return [o.order_id for o in doomed[:CANCELS_MAX]] == [c.order_id for c in record.cancels]
+
+    def _doomed(self, action: ControlAction, scope: Scope, key: str) -> list[Order]:
+        """Return what the control cancels, as far as it is not being cancelled already."""
+        orders = self._state.orders
+        if action is ControlAction.KILL:
+            doomed = [o for o in orders.values() if _is_in(o, scope, key)]
+        elif action is ControlAction.REDUCE_ONLY:
+            # As the gate judges: a strategy that reduces has its own ledger (RISK.md A1).
+            newest_first = [o for o in reversed(orders.values()) if _is_in(o, scope, key)]
+            doomed = _beyond_exits(newest_first, own=scope is Scope.STRATEGY)
+        else:
+            return []
+        return [o for o in doomed if not o.cancel_seq]
+
+    def _left_behind(self, source: str, away_ns: int) -> list[Order]:
+        """Return the open orders that came through a source that is away too long for them."""
+        state = self._state
+        params, channel = state.params, state.channels.get(source)
+        if params is None or channel is None:
+            return []
+        waits = {a.account: a.disconnect_ns for a in params.accounts if a.disconnect_ns >= 0}
+        wait_ns = channel.disconnect_ns
+        found = [
+            o for o in reversed(state.orders.values())
+            if o.source == source and 0 < waits.get(o.account, wait_ns) <= away_ns
+        ]  # fmt: skip
+        if channel.keep_exits:
+            found = _beyond_exits(found, own=False)
+        return [o for o in found if not o.cancel_seq]
 
     def _cancels(self, doomed: list[Order], unsent_from: dict[str, int]) -> list[EngineCancel]:
         last_seq = {name: venue.last_seq for name, venue in self._state.venues.items()}
@@ -86,23 +136,6 @@ class Controls:
                 last_seq[venue] += 1
                 cancels.append(EngineCancel(*names, last_seq[venue], 0, Code.OK, cum_e9))
         return cancels
-
-    def _increasing(self, scope: Scope, key: str) -> list[Order]:
-        """Return the orders that could raise |position|, newest first, until exits alone are left."""
-        doomed: list[Order] = []
-        left: dict[tuple[str, str, Side], int] = {}
-        for order in reversed(self._state.orders.values()):
-            if not _is_in(order, scope, key):
-                continue
-            # As the gate judges: a strategy that reduces has its own ledger (RISK.md A1).
-            ledger = order.route.own if scope is Scope.STRATEGY else order.route.ledger
-            where = (order.account, order.route.instrument.name, order.side)
-            pending = left.setdefault(where, ledger.buy if order.side is Side.BUY else ledger.sell)
-            room = max(0, -ledger.position if order.side is Side.BUY else ledger.position)
-            if pending > room:
-                doomed.append(order)
-                left[where] = pending - order.leaves
-        return doomed
 
     def decide_resolve(
         self, order_id: str, status: OrderStatus, cum_quantity_e9: int, avg_price_e9: int, operator: str, reason: str
@@ -193,6 +226,24 @@ class Controls:
         if record.instrument:
             step = state.instruments[record.instrument].quantity_step_e9
             state.book.ledger(record.account, record.instrument).position = record.quantity_e9 // step
+
+
+def _beyond_exits(newest_first: list[Order], *, own: bool) -> list[Order]:
+    """Return those that could raise |position|, newest first, until exits alone are left.
+
+    ``own``: judged in the strategy's own ledger instead of the account's.
+    """
+    doomed: list[Order] = []
+    left: dict[tuple[str, str, Side], int] = {}
+    for order in newest_first:
+        ledger = order.route.own if own else order.route.ledger
+        where = (order.account, order.route.instrument.name, order.side)
+        pending = left.setdefault(where, ledger.buy if order.side is Side.BUY else ledger.sell)
+        room = max(0, -ledger.position if order.side is Side.BUY else ledger.position)
+        if pending > room:
+            doomed.append(order)
+            left[where] = pending - order.leaves
+    return doomed
 
 
 def _is_in(order: Order, scope: Scope, key: str) -> bool:

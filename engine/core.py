@@ -142,6 +142,8 @@ class Core:
             case Queried():
                 venue = state.venues[record.venue]
                 return self.reports.decide_unknown(venue, venue.received_seq) == record
+            case Controlled():
+                return self.controls.is_decided_again(record)
             case ParamsSet() if record.changed is not None:
                 return decide_limit(state, record.changed) == record
             case _:

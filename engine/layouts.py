@@ -151,6 +151,7 @@ ORDER: Final = Layout(
     "account", "client_order_id", "order_id", Field("order_type", OrderType), Field("time_in_force", TimeInForce),
     Field("status", OrderStatus), "quantity", "limit_price", "reduce_only", "venue_seq", "accepted_ns",
     "created_at_ns", "trace_id", "slot", "cum", Field("value_e9", BIG), "cancel_seq",
+    Field("source", default=""),
 )  # fmt: skip
 OUTGOING: Final = Layout(Outgoing, "seq", Field("kind", OutgoingKind), Field("order", Kind.ORDER), "at_ns")
 VENUE: Final = Layout(

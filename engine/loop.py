@@ -15,6 +15,7 @@ from typing import Final
 from structlog.stdlib import BoundLogger
 
 from engine.control import Control
+from engine.disconnects import Disconnects
 from engine.gateways import Gateways
 from engine.meters import Meters
 from engine.metrics import EngineReadings
@@ -78,6 +79,7 @@ class EngineLoop:
         self.sidecars = Sidecars(parts, self._sidecar_router)
         self.sidecars.find_table_slots()
         self.gateways = Gateways(parts, self._venue_router, self.sidecars.reference_of)
+        self._disconnects = Disconnects(parts, self.sidecars, self.gateways)
         self._control = Control(parts, self._control_router, self.sidecars, self.gateways, self.start_drain)
         self._readings = EngineReadings(
             parts, self.sidecars, self.gateways, (started.recovered.records, started.recovery_ns)
@@ -221,6 +223,7 @@ class EngineLoop:
         readings = self._readings
         readings.free_bytes = self._writer.free_bytes()
         if not self._drain_until_ns:
+            self._disconnects.watch(now_ns, monotonic_ns)
             short = readings.free_bytes < self._settings.disk_reserve_bytes
             self._defer = RetryReason.DISK_RESERVE if short else None
         self._board.not_ready = readings.not_ready(draining=self._drain_until_ns > 0)

@@ -25,12 +25,13 @@ class Order(Reservation):
     """One order from acceptance until it leaves memory. Quantities count quantity steps, prices price steps.
 
     ``limit_price`` is 0 for a MARKET order; ``slot`` is the order's place in the dedup table while it
-    is open, -1 after: then its key is looked up, for it may have left.
+    is open, -1 after: then its key is looked up, for it may have left. ``source``: the message source it came through;
+    empty for orders older than this field.
     """
 
     __slots__ = (
         "accepted_ns", "account", "cancel_seq", "client_order_id", "created_at_ns", "cum", "limit_price",
-        "order_id", "order_type", "quantity", "reduce_only", "slot", "status", "time_in_force", "trace_id",
+        "order_id", "order_type", "quantity", "reduce_only", "slot", "source", "status", "time_in_force", "trace_id",
         "value_e9", "venue_seq",
     )  # fmt: skip
 
@@ -81,6 +82,7 @@ class Order(Reservation):
         self.cum = cum
         self.value_e9 = value_e9
         self.cancel_seq = cancel_seq
+        self.source = ""
 
 
 class Outgoing:

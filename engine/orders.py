@@ -205,6 +205,7 @@ class Orders:
                 price if view.order_type is not MARKET else 0, order.reduce_only, decision.venue_seq, now_ns,
                 item.created_at_ns, item.trace_id, slot,
             )  # fmt: skip
+            opened.source = record.source
             state.orders[decision.order_id] = opened
             state.book.open(opened, now_ns)
             venue.add(decision.venue_seq, NEW, opened, now_ns)

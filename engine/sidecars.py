@@ -63,8 +63,8 @@ class Session:
     """One open session."""
 
     __slots__ = (
-        "drained", "identity", "in_retry", "items", "outcomes", "permits", "replays", "retries", "retry_reason",
-        "sidecar", "source", "units",
+        "drained", "heard", "heard_ns", "identity", "in_retry", "items", "outcomes", "permits", "replays", "retries",
+        "retry_reason", "sidecar", "source", "units",
     )  # fmt: skip
 
     def __init__(self, identity: bytes, source: str, sidecar: str) -> None:
@@ -73,6 +73,8 @@ class Session:
         self.sidecar = sidecar
         self.in_retry = False
         self.drained = False
+        self.heard = True  # since ``present`` looked last
+        self.heard_ns = 0
         self.units: dict[str, int] = {}
         self.permits: dict[str, Permit] = {}  # principals are fixed while a process runs
         self.items = 0  # in this turn
@@ -109,6 +111,17 @@ class Sidecars:
     def sessions(self) -> list[Session]:
         """The open sessions."""
         return list(self._sessions.values())
+
+    def present(self, monotonic_ns: int, lease_ns: int) -> set[str]:
+        """Return the sources of which some session was heard within the lease; a sidecar pings when it is silent."""
+        found: set[str] = set()
+        for session in self._sessions.values():
+            if session.heard:
+                session.heard = False
+                session.heard_ns = monotonic_ns
+            if monotonic_ns - session.heard_ns <= lease_ns:
+                found.add(session.source)
+        return found
 
     def find_table_slots(self) -> None:
         """Look up every instrument in the last-value table; after the parameters changed."""
@@ -153,6 +166,7 @@ class Sidecars:
         items = submit.items
         if not session.items:
             self._touched.append(session)
+            session.heard = True
         count = len(items)
         session.items += count
         if session.items > self._credits:
@@ -280,6 +294,7 @@ class Sidecars:
         if session is None:
             self._refuse(identity, ByeReason.UNIT_NOT_CLAIMED, "no session; say Hello")
             return
+        session.heard = True
         match message:
             case Claim():
                 self._claim(session, message.unit)

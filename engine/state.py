@@ -232,6 +232,14 @@ class State:
             self.routes[key] = found
         return found
 
+    @property
+    def watches_sources(self) -> bool:
+        """Whether the orders of any source are cancelled when it is away."""
+        params = self.params
+        return params is not None and (
+            any(c.disconnect_ns for c in params.channels) or any(a.disconnect_ns > 0 for a in params.accounts)
+        )
+
     def belongs_elsewhere(self, account: str) -> Facts | None:
         """Return what to tell whoever asks for an account of another shard; None if it belongs here."""
         if self.shards is None:
@@ -322,6 +330,8 @@ def state_hash(state: State) -> str:
     for name in sorted(state.venues):
         digest.update(encode(_venue_row(state.venues[name])))
     digest.update(encode([(int(s), k, *h) for (s, k), h in sorted(state.halts.items())]))
+    if state.watches_sources:
+        digest.update(encode([(order_id, state.orders[order_id].source) for order_id in sorted(state.orders)]))
     digest.update(state.dedup.content_hash())
     return digest.hexdigest()
 

@@ -61,11 +61,17 @@ class InstrumentParams(Struct, array_like=True, frozen=True):
 
 
 class AccountParams(Struct, array_like=True, frozen=True):
-    """One account; ``shard`` -1 = where the rendezvous hash says (``protocol.shards``)."""
+    """One account.
+
+    Attributes:
+        shard: -1 = where the rendezvous hash says (``protocol.shards``).
+        disconnect_ns: As of ``ChannelParams``, for this account's orders; -1 = as the source says, 0 = never.
+    """
 
     account: Name
     currency: str
     shard: int = -1
+    disconnect_ns: int = -1
 
 
 class StrategyParams(Struct, array_like=True, frozen=True):
@@ -84,10 +90,18 @@ class PrincipalParams(Struct, array_like=True, frozen=True):
 
 
 class ChannelParams(Struct, array_like=True, frozen=True):
-    """A message source that may open sessions, and the principals it may speak for. ``"*"`` stands for all."""
+    """A message source that may open sessions.
+
+    Attributes:
+        principals: It may speak for these; ``"*"`` stands for all.
+        disconnect_ns: Open orders that came through it are cancelled once it is away for so long; 0 = never.
+        keep_exits: Exits stay then (RISK.md A6).
+    """
 
     source: Name
     principals: tuple[str, ...]
+    disconnect_ns: int = 0
+    keep_exits: bool = True
 
 
 class LimitName(IntEnum):

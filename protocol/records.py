@@ -66,6 +66,7 @@ class ControlAction(IntEnum):
     DRAIN = 5
     RESOLVE = 6
     CONFIRM_CLOCK = 7
+    DISCONNECT = 10  # a source was away too long: what came through it is cancelled
 
 
 class ReportEffect(IntEnum):
@@ -240,7 +241,10 @@ class SendDecided(Struct, array_like=True, tag=7, frozen=True, gc=False):
 
 
 class Controlled(Struct, array_like=True, tag=8, frozen=True):
-    """A control took effect. ``automatic``: the engine itself did it. ``resolved`` for RESOLVE: the final state."""
+    """A control took effect. ``automatic``: the engine itself did it.
+
+    ``resolved`` for RESOLVE: the final state. For DISCONNECT ``key`` is the source and ``away_ns`` how long it is away.
+    """
 
     action: ControlAction
     scope: Scope
@@ -250,6 +254,7 @@ class Controlled(Struct, array_like=True, tag=8, frozen=True):
     automatic: bool
     cancels: list[EngineCancel]
     resolved: ReportDecision | None = None
+    away_ns: int = 0
 
 
 class Clocked(Struct, array_like=True, tag=9, frozen=True):
