@@ -26,6 +26,7 @@ NS_PER_S = 1_000_000_000
 app.command("cli.journal_ls:list_segments", name="ls")
 app.command("cli.journal_export:export", name="export")
 app.command("cli.tail:repair_tail", name="repair-tail")
+app.command("cli.journal_prune:prune", name="prune")
 
 
 @app.command

@@ -166,3 +166,17 @@ class ExportError(JournalError):
         self.path = path
         self.why = why
         super().__init__(f"{self.code}: {path}: {why}")
+
+
+class PruneError(JournalError):
+    """A segment that nothing needs can't be removed."""
+
+    code = "PRUNE"
+
+    def __init__(self, folder: Path, cause: str) -> None:
+        self.folder = folder
+        self.cause = cause
+        super().__init__(
+            f"{self.code}: {folder}: a segment can't be removed: {cause}; what was named before it is gone and "
+            "the rest is whole: look at the folder's rights, then run it again"
+        )
