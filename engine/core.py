@@ -33,6 +33,7 @@ from protocol.records import (
     Reported,
     SendDecided,
     Started,
+    StateChecked,
     VenueChanged,
 )
 from protocol.venue import report_decoder
@@ -97,6 +98,8 @@ class Core:
                 self.orders.take_params()
             case Started():
                 self._apply_started(now_ns, record)
+            case StateChecked():
+                pass  # said of the state, changes nothing
             case _:
                 raise AssertionError(f"record {type(record).__name__} has no apply")
 

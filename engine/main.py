@@ -24,10 +24,13 @@ def run(settings: EngineSettings) -> int:
     board.not_ready = ("recovering",)
     with served(settings.health, board, FAMILIES) as serve:
         started = start(settings, serve)
+        for warning in started.warnings:
+            log.warning("snapshot passed over", text=warning)
         state = started.core.state
         log.info(
             "started", mode=state.mode.name, shard=state.shard, epoch=state.epoch, recovered=started.recovered.records,
-            recovery_ms=started.recovery_ns // 1_000_000, cut_bytes=started.recovered.cut_bytes,
+            snapshot_seq=started.snapshot_seq, recovery_ms=started.recovery_ns // 1_000_000,
+            cut_bytes=started.recovered.cut_bytes,
         )  # fmt: skip
         for note in started.notes:
             log.warning("limit", text=note)

@@ -67,11 +67,11 @@ def journal_id(order_id_key: bytes) -> bytes:
 
 
 def head_of(
-    state: State, *, seq: int, crc: int, segment: int, offset: int, records: int, epoch_max: int, release: str
+    state: State, *, seq: int, crc: int, segment: int, offset: int, epoch_max: int, release: str
 ) -> SnapshotHead:
     """Return the head of a snapshot of the state as it is now, behind record ``seq``. Reads the whole state."""
     return SnapshotHead(
-        seq, crc, segment, offset, epoch_max, state.last_ns, records, state.shard, journal_id(state.order_id_key),
+        seq, crc, segment, offset, epoch_max, state.last_ns, state.shard, journal_id(state.order_id_key),
         state_hash(state), LAYOUT_ID, release,
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from engine.core import Core
 from engine.limit_changes import carry_over
+from engine.restore import restore
 from engine.settings import EngineSettings
 from journal.disk import Disk
 from journal.format import JournalSettings
@@ -44,7 +45,11 @@ class FailpointDisk(Disk):
 
 
 class StartedEngine(NamedTuple):
-    """What the loop needs of the start. ``notes``: limits that are not as the file says, a line each."""
+    """What the loop needs of the start.
+
+    ``notes``: limits that are not as the file says, a line each. ``snapshot_seq``: what recovery read is behind it;
+    ``warnings``: the snapshots it passed over.
+    """
 
     core: Core
     writer: JournalWriter
@@ -54,6 +59,8 @@ class StartedEngine(NamedTuple):
     recovery_ns: int
     notes: tuple[str, ...] = ()
     accepted_cut: AcceptedCut | None = None
+    snapshot_seq: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def start(settings: EngineSettings, when_locked: Callable[[], None] | None = None) -> StartedEngine:
@@ -63,7 +70,8 @@ def start(settings: EngineSettings, when_locked: Callable[[], None] | None = Non
 
     Raises:
         JournalLockedError: If another engine has the folder.
-        JournalDamagedError, JournalGapError: If the journal can't be trusted; nothing was changed.
+        JournalDamagedError, JournalGapError, SnapshotForeignError: If the journal can't be trusted, or a snapshot is
+            not of it; nothing was changed.
         ConfigError: If mode, shard or parameters do not fit what the journal holds.
     """
     disk = FailpointDisk() if os.environ.get(failpoints.ENV_POINT) else Disk()
@@ -82,12 +90,13 @@ def _start(settings: EngineSettings, disk: Disk, lock: FolderLock) -> StartedEng
     sizes = JournalSettings(
         segment_bytes=settings.segment_bytes, batch_bytes_max=min(8 << 20, settings.segment_bytes // 2)
     )
-    core = Core(settings.dedup_keys_max)
     began_ns = time.monotonic_ns()
-    recovered = recover(folder, core.apply, sizes, shard=settings.shard, disk=disk)
+    restored = restore(folder, settings.dedup_keys_max, settings.shard)
+    core = restored.core
+    recovered = recover(folder, core.apply, sizes, shard=settings.shard, disk=disk, start=restored.place)
     recovery_ns = time.monotonic_ns() - began_ns
     state = core.state
-    if recovered.records and state.mode is not settings.mode:
+    if recovered.next_seq > 1 and state.mode is not settings.mode:
         began, asked = state.mode.name.lower(), settings.mode.name.lower()
         raise ConfigError([f"wojak.mode expected {began}, as journal {folder} began, was {asked}"])
     _check_params(core, settings)
@@ -102,7 +111,10 @@ def _start(settings: EngineSettings, disk: Disk, lock: FolderLock) -> StartedEng
         drop_note(folder, disk)
     for venue in state.venues.values():
         venue.fresh.clear()
-    return StartedEngine(core, writer, lock, clock, recovered, recovery_ns, tuple(notes), accepted_cut)
+    return StartedEngine(
+        core, writer, lock, clock, recovered, recovery_ns, tuple(notes), accepted_cut, restored.seq,
+        restored.warnings,
+    )  # fmt: skip
 
 
 def _journal_start(
@@ -113,7 +125,7 @@ def _journal_start(
     now_ns: int,
     accepted_cut: AcceptedCut | None,
 ) -> list[str]:
-    is_new = recovered.records == 0
+    is_new = recovered.next_seq == 1
     trading_date = int(datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y%m%d"))
     _append(
         core,

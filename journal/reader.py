@@ -59,14 +59,16 @@ class JournalReader:
         folder: The journal; it need not be there yet.
         after_seq: The last record already used, the end of a batch; 0 = from the beginning.
         after_crc: The chain there.
+        position: The end of that batch, where it is known (``Batch.end``); else the place is looked for.
 
     Attributes:
         seq: The last record returned.
         crc: The chain there.
     """
 
-    def __init__(self, folder: Path, after_seq: int = 0, after_crc: int = 0) -> None:
+    def __init__(self, folder: Path, after_seq: int = 0, after_crc: int = 0, position: int = 0) -> None:
         self._folder = folder
+        self._begin = position
         self._watermark = WatermarkReader(folder)
         self._link = Link(after_seq + 1, after_crc)
         self._segment = 0
@@ -193,7 +195,14 @@ class JournalReader:
         self._offset = SEGMENT_HEADER_BYTES
 
     def _find_place(self, mark: Watermark) -> None:
-        """Go behind the batch that ends with ``seq`` and see that it is the one that was read."""
+        """Go behind the batch that ends with ``seq`` and see that it is the one that was read.
+
+        Where its position is known, the chain of the next batch shows that.
+        """
+        if self._begin:
+            segment, self._offset = split_position(self._begin)
+            self._open(segment)
+            return
         start, at_start = 0, Link(1, 0)
         for path in segments(self._folder):
             with path.open("rb") as file:

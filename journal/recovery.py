@@ -23,7 +23,8 @@ from journal.format import (
     segment_path,
 )
 from journal.holders import Held, holders
-from journal.scan import End, OnFrame, decode_record, frame_records, scan
+from journal.scan import End, OnFrame, Place, decode_record, frame_records, scan
+from journal.snapshots import held_by_snapshots
 from journal.watermark import WatermarkWriter, watermark_path
 from protocol.records import FrameHeader, Record
 
@@ -68,6 +69,7 @@ def recover(
     disk: Disk | None = None,
     also: Sequence[Held] = (),
     accept_cut: bool = False,
+    start: Place | None = None,
 ) -> Recovered:
     """Hand every record to ``apply`` and leave the journal ready for a writer. The caller holds the FolderLock.
 
@@ -79,14 +81,16 @@ def recover(
         disk: What changes go through.
         also: What others have seen who keep no holder file here.
         accept_cut: Cut also what somebody has seen: an operator's decision (repair.py), never a start's.
+        start: Where a snapshot stands: only what is behind it is read and handed over.
 
     Raises:
-        JournalDamagedError, JournalGapError, JournalVersionError: Nothing was changed.
+        JournalDamagedError, JournalGapError, JournalVersionError: Nothing was changed. Also where the journal ends
+            before ``start``: what a snapshot holds was seen (DESIGN 6.2).
     """
     disk = disk or Disk()
     disk.make_folder(folder)
-    seen = _Seen(folder, also)
-    end = scan(folder, seen.watch(apply))
+    seen = _Seen(folder, also, start)
+    end = scan(folder, seen.watch(apply), start)
     if end.segment and end.shard != shard:
         raise JournalDamagedError(segment_path(folder, end.segment), 12, 1, f"is of shard {end.shard}, not {shard}")
     if accept_cut:
@@ -112,17 +116,24 @@ def recover(
 class _Seen:
     """What others have seen of this journal, compared with what it holds."""
 
-    def __init__(self, folder: Path, also: Sequence[Held] = ()) -> None:
+    def __init__(self, folder: Path, also: Sequence[Held] = (), start: Place | None = None) -> None:
         self._folder = folder
         self._held = [*holders(folder), *also]
         if watermark_path(folder).exists():
             writer = WatermarkWriter(folder)
             self._held.append(Held("the durable watermark", writer.last.seq, writer.last.crc))
             writer.close()
+        snapshots_held, unread = held_by_snapshots(folder)
+        self._held += snapshots_held
         self._unchecked: dict[int, list[Held]] = {}
         for held in self._held:
-            if held.seq:
+            if start is not None and held.seq == start.link.next_seq - 1 and held.crc != start.link.crc:
+                why = f"was seen by {held.name} with chain {held.crc:08x}, {start.name} has {start.link.crc:08x} there"
+                raise JournalDamagedError(segment_path(folder, start.segment), start.offset, held.seq, why)
+            # Who stands before the place finds another history himself, when he reads on.
+            if held.seq and (start is None or held.seq >= start.link.next_seq):
                 self._unchecked.setdefault(held.seq, []).append(held)
+        self._held += unread
 
     def watch(self, apply: Apply | None) -> OnFrame:
         """Return the callback that applies records and compares the chain where somebody stood."""

@@ -18,6 +18,7 @@ from journal.errors import JournalDamagedError
 from journal.format import JournalSettings, segment_path
 from journal.holders import Held, forget, holders
 from journal.recovery import Recovered, Tail, recover
+from journal.snapshots import drop_snapshots_behind
 from protocol.records import AcceptedCut, FrameHeader, read_header
 
 NOTE: Final = "accepted-cut"
@@ -72,6 +73,7 @@ def accept_cut(
     local = {held.name for held in holders(folder)}
     if past := [held.name for held in tail.past if held.name in local]:
         forget(folder, past, disk)
+    drop_snapshots_behind(folder, recovered.next_seq - 1, disk)
     return recovered
 
 

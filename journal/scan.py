@@ -50,25 +50,59 @@ class End(NamedTuple):
     torn: str = ""
 
 
-def scan(folder: Path, on_frame: OnFrame) -> End:
+class Place(NamedTuple):
+    """Behind a batch, where somebody's state stands; a scan may begin there.
+
+    Attributes:
+        name: Whose state it is, for messages.
+        link: The number of the next record and the chain.
+        segment: Index of the segment the batch is in.
+        offset: Behind it.
+        epoch_max: Highest epoch up to there.
+        now_ns: Clock read of that batch.
+    """
+
+    name: str
+    link: Link
+    segment: int
+    offset: int
+    epoch_max: int
+    now_ns: int
+
+
+def scan(folder: Path, on_frame: OnFrame, start: Place | None = None) -> End:
     """Hand every whole frame to ``on_frame`` and return where the journal ends.
+
+    Args:
+        folder: The journal.
+        on_frame: What is called.
+        start: Begin there. Segments before its own are not looked at; its own is, so that the place is surely one of
+            this journal.
 
     Raises:
         JournalGapError: If a segment is missing.
-        JournalDamagedError: If anything but the end of the last segment is not as written.
+        JournalDamagedError: If anything but the end of the last segment is not as written, or the journal ends
+            before ``start`` or has another chain there.
         JournalVersionError: If a newer release wrote it.
     """
     end = End()
-    paths = segments(folder)
-    for expected, path in enumerate(paths, start=1):
+    first = start.segment if start is not None else 1
+    paths = [path for path in segments(folder) if segment_index(path) >= first]
+    if start is not None:
+        end = End(start.link, epoch_max=start.epoch_max, now_ns=start.now_ns)
+        if not paths:
+            why = f"which is absent, but {start.name} holds record {start.link.next_seq - 1}"
+            raise JournalGapError(segment_path(folder, first), start.link.next_seq, why)
+    for expected, path in enumerate(paths, start=first):
         if segment_index(path) != expected:
             missing = segment_path(folder, expected)
             raise JournalGapError(missing, end.link.next_seq, f"but the next file is {path.name}")
-        end = _scan_segment(path, end, on_frame, is_last=path is paths[-1])
+        end = _scan_segment(path, end, on_frame, start, is_last=path is paths[-1])
+        start = None
     return end
 
 
-def _scan_segment(path: Path, end: End, on_frame: OnFrame, *, is_last: bool) -> End:
+def _scan_segment(path: Path, end: End, on_frame: OnFrame, start: Place | None, *, is_last: bool) -> End:
     with path.open("rb") as file:
         size = path.stat().st_size
         if size < SEGMENT_HEADER_BYTES:
@@ -76,21 +110,24 @@ def _scan_segment(path: Path, end: End, on_frame: OnFrame, *, is_last: bool) -> 
         mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
     view = memoryview(mapped)
     try:
-        return _walk(path, view, end, on_frame, is_last=is_last)
+        return _walk(path, view, end, on_frame, start, is_last=is_last)
     finally:
         view.release()
         mapped.close()
 
 
-def _walk(path: Path, view: memoryview, end: End, on_frame: OnFrame, *, is_last: bool) -> End:
+def _walk(path: Path, view: memoryview, end: End, on_frame: OnFrame, start: Place | None, *, is_last: bool) -> End:
     header = decode_segment_header(view, path)
     link = end.link
-    if (header.first_seq, header.prev_crc) != (link.next_seq, link.crc):
+    if start is None and (header.first_seq, header.prev_crc) != (link.next_seq, link.crc):
         why = f"but this segment begins with {header.first_seq} behind chain {header.prev_crc:08x}, was {link.crc:08x}"
         raise JournalGapError(path, link.next_seq, why)
     if end.segment and header.shard != end.shard:
         raise JournalDamagedError(path, 12, link.next_seq, f"is of shard {header.shard}, expected {end.shard}")
     index, offset = header.segment, SEGMENT_HEADER_BYTES
+    if start is not None:
+        _require_place(path, view, Link(header.first_seq, header.prev_crc), start)
+        offset = start.offset
     epoch_max, now_ns, records = end.epoch_max, end.now_ns, end.records
     while True:
         frame = next_frame(view, offset, link)
@@ -109,6 +146,23 @@ def _walk(path: Path, view: memoryview, end: End, on_frame: OnFrame, *, is_last:
     if torn:
         _require_last(path, view, offset, link, torn, is_last=is_last)
     return End(link, index, offset, len(view), epoch_max, now_ns, records, header.shard, torn)
+
+
+def _require_place(path: Path, view: memoryview, link: Link, start: Place) -> None:
+    """Refuse a journal that ends before the place, or has another history there."""
+    offset, seq = SEGMENT_HEADER_BYTES, start.link.next_seq - 1
+    while offset < start.offset:
+        frame = next_frame(view, offset, link)
+        if isinstance(frame, Torn | Broken):
+            raise JournalDamagedError(path, offset, link.next_seq, f"{frame.why}, but {start.name} holds record {seq}")
+        link = after(frame)
+        offset += FRAME_BYTES + frame.body_bytes
+    if offset != start.offset or link != start.link:
+        why = (
+            f"is behind chain {link.crc:08x}, but {start.name} stands behind record {seq} "
+            f"with chain {start.link.crc:08x} at offset {start.offset}: another history"
+        )
+        raise JournalDamagedError(path, offset, link.next_seq, why)
 
 
 def _require_last(path: Path, view: memoryview, offset: int, link: Link, torn: str, *, is_last: bool) -> None:

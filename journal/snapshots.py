@@ -29,6 +29,7 @@ from msgspec import Struct
 
 from journal.disk import Disk, write_all
 from journal.errors import SnapshotDamagedError
+from journal.holders import Held
 
 VERSION: Final = 1
 MAGIC: Final = b"WOJAKSNP"
@@ -50,13 +51,12 @@ class SnapshotHead(Struct, array_like=True, frozen=True):
     """Which state of which journal a snapshot holds.
 
     Attributes:
-        seq: The last record in it, the end of a batch.
+        seq: The last record in it, the end of a batch; so many records it stands for.
         crc: The chain there.
         segment: Index of the segment that batch is in.
         offset: Behind that batch.
         epoch_max: Highest epoch up to there.
         now_ns: Clock read of that batch, UTC.
-        records: How many records it stands for.
         shard: Of the journal.
         journal_id: Hash of the secret in the journal's first record: which journal this is.
         state_hash: Of the state in it, as the release that wrote it computes it.
@@ -70,7 +70,6 @@ class SnapshotHead(Struct, array_like=True, frozen=True):
     offset: int
     epoch_max: int
     now_ns: int
-    records: int
     shard: int
     journal_id: bytes
     state_hash: str
@@ -172,6 +171,31 @@ def prune_snapshots(folder: Path, keep: int, disk: Disk | None = None) -> list[P
     if gone:
         disk.fsync_folder(place)
     return gone
+
+
+def held_by_snapshots(folder: Path) -> tuple[list[Held], list[Held]]:
+    """Return what the snapshots hold of the journal: with the chain there, and those with a damaged head by name."""
+    known: list[Held] = []
+    unread: list[Held] = []
+    for path in snapshots(folder):
+        name, seq = f"snapshot {path.name}", snapshot_seq(path)
+        try:
+            reader = SnapshotReader(path)
+        except SnapshotDamagedError:
+            unread.append(Held(name, seq))
+        else:
+            reader.close()
+            known.append(Held(name, seq, reader.head.crc))
+    return known, unread
+
+
+def drop_snapshots_behind(folder: Path, seq: int, disk: Disk) -> None:
+    """Remove the snapshots of records that the journal no longer has: an operator accepted that."""
+    gone = [path for path in snapshots(folder) if snapshot_seq(path) > seq]
+    for path in gone:
+        disk.remove(path)
+    if gone:
+        disk.fsync_folder(snapshots_folder(folder))
 
 
 class SnapshotReader:

@@ -42,6 +42,7 @@ from protocol.records import (
     ReportEffect,
     SendDecided,
     Started,
+    StateChecked,
     VenueChanged,
 )
 from protocol.session import Facts
@@ -302,6 +303,8 @@ def _system_text(record: Record) -> str:
             return f"decide failed for account {record.account}: {record.text}"
         case Queried():
             return f"{len(record.queries)} orders UNKNOWN at {record.venue}, queried"
+        case StateChecked():
+            return f"state {record.state_hash} ({record.why})"
         case _:
             return ""
 

@@ -292,6 +292,17 @@ class Queried(Struct, array_like=True, tag=12, frozen=True):
     queries: list[tuple[str, int]]
 
 
+class StateChecked(Struct, array_like=True, tag=50, frozen=True):
+    """The engine's own hash of its whole state as the records before this one left it; changes nothing.
+
+    ``layout``: of the fields that are hashed; a replica can compare under the same one only. ``why``: who asked for it.
+    """
+
+    state_hash: str
+    layout: str
+    why: str = ""
+
+
 Record = (
     Started
     | ParamsSet
@@ -305,6 +316,7 @@ Record = (
     | Adjusted
     | Failed
     | Queried
+    | StateChecked
 )
 
 record_encoder: Final = msgspec.msgpack.Encoder()

@@ -27,9 +27,7 @@ KEYS_MAX = 256
 
 def save(folder: Path, desk: Desk, seq: int = 0) -> Path:
     """Write a snapshot of the desk's state as if the journal stood there."""
-    head = head_of(
-        desk.state, seq=seq or desk.seq, crc=7, segment=1, offset=64, records=desk.seq, epoch_max=1, release="t"
-    )
+    head = head_of(desk.state, seq=seq or desk.seq, crc=7, segment=1, offset=64, epoch_max=1, release="t")
     for _ in write_snapshot(folder, head, blocks_of(desk.state)):
         pass
     return snapshots(folder)[0]
@@ -208,7 +206,7 @@ def test_a_cut_file_is_found(whole: bytes, tmp_path_factory: pytest.TempPathFact
 def test_a_state_that_is_not_the_one_it_says_is_refused(tmp_path: Path) -> None:
     """Whole bytes are not enough: the state they make has the hash that was written with them."""
     desk = story()
-    head = head_of(desk.state, seq=22, crc=7, segment=1, offset=64, records=22, epoch_max=1, release="t")
+    head = head_of(desk.state, seq=22, crc=7, segment=1, offset=64, epoch_max=1, release="t")
     desk.state.closed[next(iter(desk.state.closed))].cum += 1
     for _ in write_snapshot(tmp_path, head, blocks_of(desk.state)):
         pass
@@ -234,7 +232,7 @@ def test_a_snapshot_of_before_a_field_gets_its_default() -> None:
 def test_an_unfinished_one_is_none(tmp_path: Path) -> None:
     """A writer that dies on the way leaves nothing under a snapshot's name, and the next prune removes the rest."""
     desk = story()
-    head = head_of(desk.state, seq=9, crc=7, segment=1, offset=64, records=9, epoch_max=1, release="t")
+    head = head_of(desk.state, seq=9, crc=7, segment=1, offset=64, epoch_max=1, release="t")
     steps = write_snapshot(tmp_path, head, blocks_of(desk.state))
     for _ in range(3):
         next(steps)
