@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, get_args, get_origin
 import msgspec
 from cyclopts import Parameter
 
+from cli.docs_metrics import metrics_page
 from cli.options import say
 from cli.settings import WojakConfig
 from journal.flat import COLUMNS
@@ -78,6 +79,7 @@ def pages() -> dict[str, str]:
         "docs/reference/schema.md": _schema(),
         "docs/reference/errors.md": _errors(),
         "docs/reference/export.md": _export(),
+        "docs/reference/metrics.md": metrics_page(WRITTEN),
         FUSED: module_source({"first_refusal": CHECKS, "first_late_refusal": SEND_CHECKS}, View),
     }
 

@@ -48,6 +48,7 @@ FAMILIES: Final = (
     Family("wojak_engine_alarms", COUNTER, "Times the engine called for a person"),
     Family("wojak_engine_journal_bytes", COUNTER, "Bytes appended to the journal"),
     Family("wojak_engine_table_reads", COUNTER, "Reads of the last-value table, by result", ("result",)),
+    Family("wojak_engine_info", GAUGE, "1, with what this engine is", ("mode", "shard", "release")),
     Family("wojak_engine_epoch", GAUGE, "Epoch of this engine's life"),
     Family("wojak_engine_seq", GAUGE, "Number of the last record"),
     Family("wojak_engine_durable_seq", GAUGE, "Number of the last durable record"),
@@ -145,6 +146,7 @@ class EngineReadings:
         state, writer, settings = self._state, self._writer, self._settings
         records, recovery_ns = self.recovered
         return {
+            "wojak_engine_info": {(state.mode.name.lower(), str(state.shard), settings.release): 1},
             "wojak_engine_epoch": state.epoch,
             "wojak_engine_seq": writer.next_seq - 1,
             "wojak_engine_durable_seq": writer.durable_seq,

@@ -32,6 +32,8 @@ DURATION_BOUNDS_NS: Final = tuple(
 SIZE_BOUNDS: Final = tuple(1 << power for power in range(14))
 QUANTILES: Final = (("p50", "0.5"), ("p99", "0.99"), ("p99.9", "0.999"), ("max", "1"))
 
+OBSERVED_AT: Final = "wojak_observed_at_seconds"
+
 Labelled = Mapping[tuple[str, ...], float]
 
 
@@ -119,6 +121,12 @@ class BoardCollector(Collector):
         """Yield the families; called by Prometheus' registry. What a snapshot does not hold has no samples."""
         snapshots = self._snapshots()
         last = snapshots[-1] if snapshots else Snapshot(0, {}, {})
+        observed = GaugeMetricFamily(
+            OBSERVED_AT, "When these numbers were taken, on the process's monotonic clock", labels=self._names
+        )
+        if snapshots:
+            observed.add_metric(self._values, last.at_ns / NS_PER_S)
+        yield observed
         for family in self._families:
             if family.kind in {DURATION, SIZE}:
                 yield from self._histogram(family, last.histograms.get(family.name), snapshots)

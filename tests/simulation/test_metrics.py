@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+import engine.start
 from engine.metrics import ANSWERED, DECIDED, DURABLE, FAMILIES, LATE, SENT, SYNC, SYNC_RECORDS, TURN, TURN_ITEMS
+from journal.errors import JournalLockedError
 from protocol.codes import Scope
 from protocol.control import SetState
 from protocol.orders import CancelOrder
@@ -238,3 +240,21 @@ def test_the_dedup_alarm_comes_once_a_crossing(stage: Stage) -> None:
     dedup.keys_max = 4
     rounds(stage)
     assert len(alarms()) == 2
+
+
+def test_health_is_served_from_the_lock_on(stage: Stage) -> None:
+    """Before the recovery, so that a long one is seen; after the lock, so that nobody else's address is taken."""
+    stage.kill_engine("planted", power=False)
+    seen: list[str] = []
+
+    def when_locked() -> None:
+        with pytest.raises(JournalLockedError):
+            engine.start.start(stage.settings)
+        seen.append("locked")
+
+    started = engine.start.start(stage.settings, when_locked)
+
+    assert seen == ["locked"]
+    assert started.recovered.records > 0
+    started.writer.close()
+    started.lock.close()
