@@ -47,7 +47,7 @@ def live(folder: Path, records: Iterable[tuple[int, int, int, Record]], snapshot
             segment, offset = split_position(batch.end)
             head = head_of(
                 core.state, seq=batch.last_seq, crc=batch.header.crc, segment=segment, offset=offset,
-                records=batch.last_seq, epoch_max=1, release="t",
+                epoch_max=1, release="t",
             )  # fmt: skip
             for _ in write_snapshot(folder, head, blocks_of(core.state)):
                 pass
