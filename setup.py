@@ -29,6 +29,8 @@ HOT: Final = (
     "engine/orders.py",
     "engine/reports.py",
     "engine/controls.py",
+    "engine/day.py",
+    "engine/rolls.py",
     "engine/core.py",
     "engine/meters.py",
     "engine/sidecars.py",

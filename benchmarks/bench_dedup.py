@@ -1,4 +1,4 @@
-"""``dedup``: what a key costs in the deduplication table, and how fast one is found while the table fills."""
+"""``dedup``: what a key costs in the deduplication table, how fast one is found, how long a step of a roll takes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from protocol.codes import OrderStatus
 KEYS: Final = 5_000_000
 QUICK_KEYS: Final = 50_000
 FLOOR_KEYS: Final = 500_000
+RETIRED_KEYS: Final = 1_000_000
 SAMPLE: Final = 100_000
 RUNS_MAX: Final = 3
 BAR_BYTES: Final = 64
@@ -31,6 +32,8 @@ Digest = tuple[int, int]
 def dedup(options: Options) -> Report:
     """Fill the table to its last key; measure memory, and look-ups in its first and its last tenth."""
     keys = QUICK_KEYS if options.quick else KEYS
+    retired = min(keys, RETIRED_KEYS)
+    options.folder.mkdir(parents=True, exist_ok=True)  # its disk is named in the conditions
     report = Report(
         "dedup",
         f"the deduplication table at {keys:,} keys: resident memory a key, look-ups (half of them of unknown keys) "
@@ -45,6 +48,10 @@ def dedup(options: Options) -> Report:
     middle = report.figure(ENGINE, "bytes_per_key", "bytes resident a key")
     report.figure(ENGINE, "first_per_s", "look-ups/s, one tenth in")
     report.figure(ENGINE, "last_per_s", "look-ups/s, all in")
+    report.figure(
+        ENGINE, "retire_longest_us", f"CPU µs, the longest of the steps by which half of {retired:,} keys leave"
+    )
+    report.figure(ENGINE, "retire_total_ms", "CPU ms, all of these steps")
     report.figure(FLOOR, "bytes_per_key", "bytes resident a key")
     report.figure(FLOOR, "last_per_s", "look-ups/s, all in")
     report.ratio("first tenth ÷ all in", (ENGINE, "first_per_s"), (ENGINE, "last_per_s"))
@@ -66,10 +73,27 @@ def _measure_table(report: Report, keys: int) -> None:
     if table.keys != keys or not table.is_full:
         raise BenchError(f"dedup expected a table of {keys} keys that is full, was {table.keys} keys")
     report.hold(f"{table.keys} keys, {table.content_hash().hex()}")
+    longest_ns, total_ns = _retire(hashes, min(keys, RETIRED_KEYS))
     report.add(
-        ENGINE, bytes_per_key=resident / keys, fill_per_s=keys * NS_PER_S / fill_ns,
-        first_per_s=first_per_s, last_per_s=last_per_s,
+        ENGINE, bytes_per_key=resident / keys, fill_per_s=keys * NS_PER_S / fill_ns, first_per_s=first_per_s,
+        last_per_s=last_per_s, retire_longest_us=longest_ns / 1e3, retire_total_ms=total_ns / 1e6,
     )  # fmt: skip
+
+
+def _retire(hashes: KeyHash, keys: int) -> tuple[int, int]:
+    """Let the older half of a full table leave, as two days' ids do; return (longest step, all steps), CPU ns."""
+    table = DedupTable(keys)
+    for n in range(keys):
+        low, high, _ = hashes.key("account", f"order-{n}")
+        table.insert(-1 - table.find(low, high), low, high, n, value_of(n, OrderStatus.FILLED))
+    steps: list[int] = []
+    for part in range(table.parts):
+        began_ns = time.thread_time_ns()  # of the processor: what else runs here is not the step's
+        table.retire(part, table.parts, keys // 2)
+        steps.append(time.thread_time_ns() - began_ns)
+    if table.keys != keys - keys // 2:
+        raise BenchError(f"dedup expected {keys - keys // 2} keys to stay, was {table.keys}")
+    return max(steps), sum(steps)
 
 
 def _fill(table: DedupTable, hashes: KeyHash, start: int, end: int) -> int:

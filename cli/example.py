@@ -110,6 +110,13 @@ value = 50
 window_ms = 1000
 reserve_exit = 10
 
+# The trading day: at its end DAY orders expire; an order id may be used again after the day that follows it.
+[session]
+timezone = "UTC"
+roll_time = "00:00"         # the midnight that ends the date; "15:30" = at that time of it
+weekdays = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+holidays = []               # "2026-12-25"
+
 [http]
 host = "127.0.0.1"
 port = 8081

@@ -14,7 +14,6 @@ from cyclopts import App, Parameter
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.view import grouped
 from journal.reader import read_batches, start_of
-from journal.recovery import pruned_to
 from journal.watermark import WatermarkReader
 from protocol.events import events_of
 from protocol.records import record_decoder
@@ -72,8 +71,6 @@ def verify(*, config: ConfigPath = DEFAULT_CONFIG) -> int:
     Example: `wojak journal verify`
     """
     loaded = deployment(config)
-    if (begins := pruned_to(loaded.paths.journal)) is not None:
-        say(f"pruned: the journal begins with {begins.name}; decided again behind the oldest whole snapshot")
     compared, differing, total, state_hash = decide_again(loaded.paths.journal, loaded.config.engine.dedup_keys_max)
     for line in differing[:20]:
         say(f"DIFFERS  {line}")
@@ -88,14 +85,14 @@ def verify(*, config: ConfigPath = DEFAULT_CONFIG) -> int:
 
 def decide_again(folder: Path, dedup_keys_max: int) -> tuple[Counter[str], list[str], int, str]:
     """Return (decisions compared by kind, those that differ, records read, hash of the state at the end)."""
-    from cli.kept import beginning
+    from engine.core import Core
     from engine.state import state_hash
 
-    core, after_seq, after_crc = beginning(folder, dedup_keys_max)
+    core = Core(dedup_keys_max)
     compared: Counter[str] = Counter()
     differing: list[str] = []
     total = 0
-    for batch in read_batches(folder, after_seq, after_crc):
+    for batch in read_batches(folder):
         now_ns = batch.header.now_ns
         for seq, position, data in batch.records:
             record = record_decoder.decode(data)

@@ -15,6 +15,7 @@ from market.errors import InstrumentError
 from market.instruments import to_params
 from protocol.errors import FieldError
 from protocol.units import parse_e9
+from runtime.sessions import SessionRules
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 COUNT_LIMITS: Final = frozenset({"OPEN_COUNT_MAX", "RATE_COUNT"})
@@ -28,6 +29,7 @@ def problems(config: WojakConfig, folder: Path) -> list[str]:
     """Return every fault of the configuration; relative file names are relative to ``folder``."""
     return [
         *_mode(config),
+        *session_rules(config).problems(),
         *_unique("instruments", "instrument", (r.instrument for r in config.instruments)),
         *_unique("accounts", "account", (r.account for r in config.accounts)),
         *_unique("strategies", "strategy", (r.strategy for r in config.strategies)),
@@ -41,6 +43,14 @@ def problems(config: WojakConfig, folder: Path) -> list[str]:
         *_flow(config),
         *_opening(config, folder),
     ]
+
+
+def session_rules(config: WojakConfig) -> SessionRules:
+    """Return the calendar as written."""
+    session = config.session
+    return SessionRules(
+        timezone=session.timezone, roll_time=session.roll_time, weekdays=session.weekdays, holidays=session.holidays
+    )
 
 
 def _mode(config: WojakConfig) -> Iterator[str]:

@@ -73,6 +73,24 @@ class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
     exit_slots: Annotated[int, Meta(ge=0, le=1_000)] = 5
 
 
+class SessionSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """When trading days end: DAY orders expire, old order ids leave. The sandbox venue ends its session then too.
+
+    Attributes:
+        automatic: Whether the calendar ends them; if not, only `wojak session roll` does.
+        timezone: IANA name of the zone that ``roll_time`` is in.
+        roll_time: HH:MM at which the session of a trading date ends; 00:00 = the midnight after it.
+        weekdays: Trading days, of mon tue wed thu fri sat sun.
+        holidays: Dates without a session, yyyy-mm-dd.
+    """
+
+    automatic: bool = True
+    timezone: Text = "UTC"
+    roll_time: Text = "00:00"
+    weekdays: tuple[str, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    holidays: tuple[str, ...] = ()
+
+
 class FeedSection(Struct, frozen=True, forbid_unknown_fields=True):
     """Where ticks come from.
 
@@ -263,6 +281,7 @@ class WojakConfig(Struct, frozen=True, forbid_unknown_fields=True):
     limits: tuple[LimitRow, ...] = ()
     wojak: WojakSection = WojakSection()
     engine: EngineSection = EngineSection()
+    session: SessionSection = SessionSection()
     feed: FeedSection = FeedSection()
     http: HttpSection = HttpSection()
     gateway: GatewaySection = GatewaySection()

@@ -12,12 +12,14 @@ from typing import Final
 
 from cli.configuration import Loaded, to_opening, to_wire_params
 from cli.lives import Spec, argv_of
+from cli.problems import session_rules
 from cli.settings import HttpKeyRow
 from engine.settings import EngineSettings
 from market.instruments import to_params
 from protocol.codes import Mode
 from protocol.params import InstrumentParams
 from runtime.health import HealthSettings
+from runtime.sessions import SessionRules
 
 ENGINE: Final = "engine"
 FEED: Final = "feed"
@@ -65,9 +67,15 @@ def engine_settings(loaded: Loaded) -> EngineSettings:
         disk_reserve_bytes=engine.disk_reserve_bytes,
         lease_ms=engine.lease_ms,
         venue_window=engine.venue_window,
+        session=session_of(loaded),
         drain_ms=engine.drain_ms,
         health=health_settings(loaded, ENGINE),
     )
+
+
+def session_of(loaded: Loaded) -> SessionRules | None:
+    """Return the calendar; None where only operators end a trading day."""
+    return session_rules(loaded.config) if loaded.config.session.automatic else None
 
 
 def health_settings(loaded: Loaded, process: str) -> HealthSettings:
@@ -135,6 +143,7 @@ def run_gateway(loaded: Loaded) -> int:
             token_file=str(paths.token),
             log_dir=str(paths.gateway),
             instruments=tuple(i for i in instruments(loaded) if i.venue == VENUE),
+            session=session_of(loaded),
             feed_endpoint=paths.endpoint(TICKS_SOCKET),
             snapshots_endpoint=paths.endpoint(SNAPSHOTS_SOCKET),
             cancel_on_engine_loss_ms=loaded.config.gateway.cancel_on_engine_loss_ms,

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from engine.days import Days
 from engine.gateways import Gateways
 from engine.limit_changes import decide_limit, limit_views
 from engine.metrics import DURABLE, SYNC
@@ -27,6 +28,7 @@ from protocol.control import (
     EngineStatus,
     HaltedScope,
     Resolve,
+    RollSession,
     SessionStatus,
     SetLimit,
     SetState,
@@ -62,6 +64,7 @@ class Control:
         router: Router,
         sidecars: Sidecars,
         gateways: Gateways,
+        days: Days,
         start_drain: Callable[[int, str], None],
     ) -> None:
         self._core = parts.core
@@ -75,6 +78,7 @@ class Control:
         self._router = router
         self._sidecars = sidecars
         self._gateways = gateways
+        self._days = days
         self._start_drain = start_drain
         self._replies: list[tuple[bytes, ControlReply]] = []
         self.recovered_records = 0
@@ -103,8 +107,8 @@ class Control:
         if not hmac.compare_digest(request.token.encode(), self._token):
             return ControlReply(False, "AUTH_NOT_PERMITTED: the token is not the one of control.token; read that file")
         match request.body:
-            case Status() as body:
-                return ControlReply(True, "running", status=self._status(now_ns, with_hash=body.with_hash))
+            case Status() | UnknownOrders() | ShowLimits() as body:
+                return self._tell(body, now_ns)
             case SetState() as body:
                 return self._set_state(body, request.operator, now_ns)
             case Resolve() as body:
@@ -125,12 +129,26 @@ class Control:
                 record = Controlled(drain, Scope.GLOBAL, "", request.operator, body.reason, False, [])
                 self._start_drain(body.within_ms, f"asked by {request.operator}")
                 return self._append([record], now_ns, f"draining within {body.within_ms} ms")
-            case UnknownOrders():
-                return ControlReply(True, "", unknown=self._unknown())
+            case RollSession() as body:
+                return self._roll(body, request.operator, now_ns)
             case SetLimit() as body:
                 return self._set_limit(body, request.operator, now_ns)
-            case ShowLimits():
-                return ControlReply(True, "", limits=self._limits())
+
+    def _tell(self, body: Status | UnknownOrders | ShowLimits, now_ns: int) -> ControlReply:
+        """Answer what changes nothing."""
+        if isinstance(body, Status):
+            return ControlReply(True, "running", status=self._status(now_ns, with_hash=body.with_hash))
+        if isinstance(body, UnknownOrders):
+            return ControlReply(True, "", unknown=self._unknown())
+        return ControlReply(True, "", limits=self._limits())
+
+    def _roll(self, body: RollSession, operator: str, now_ns: int) -> ControlReply:
+        seq = self._writer.next_seq
+        rolled = self._days.roll(body.to_date, operator, body.reason, now_ns)
+        if isinstance(rolled, str):
+            return ControlReply(False, rolled)
+        text = f"trading date {rolled.from_date} is over, {rolled.to_date} begins"
+        return ControlReply(True, text, seq=seq, cancels=len(self._state.day.expiring))
 
     def _set_state(self, body: SetState, operator: str, now_ns: int) -> ControlReply:
         action = _ACTIONS.get(body.action)

@@ -68,7 +68,7 @@ class Controls:
         """
         doomed = self._doomed(action, scope, key)
         for start in range(0, max(1, len(doomed)), CANCELS_MAX):
-            cancels = self._cancels(doomed[start : start + CANCELS_MAX], unsent_from)
+            cancels = self.cancels_of(doomed[start : start + CANCELS_MAX], unsent_from, Code.OK)
             yield Controlled(action, scope, key, operator, reason, False, cancels)
 
     def decide_disconnect(self, source: str, away_ns: int, unsent_from: dict[str, int]) -> Iterator[Controlled]:
@@ -76,7 +76,7 @@ class Controls:
         doomed = self._left_behind(source, away_ns)
         reason = f"source {source} away for {away_ns // NS_PER_MS} ms"
         for start in range(0, len(doomed), CANCELS_MAX):
-            cancels = self._cancels(doomed[start : start + CANCELS_MAX], unsent_from)
+            cancels = self.cancels_of(doomed[start : start + CANCELS_MAX], unsent_from, Code.OK)
             yield Controlled(
                 ControlAction.DISCONNECT, Scope.GLOBAL, source, ENGINE, reason, True, cancels, away_ns=away_ns
             )
@@ -123,19 +123,32 @@ class Controls:
             found = _beyond_exits(found, own=False)
         return [o for o in found if not o.cancel_seq]
 
-    def _cancels(self, doomed: list[Order], unsent_from: dict[str, int]) -> list[EngineCancel]:
+    def cancels_of(self, doomed: list[Order], unsent_from: dict[str, int], sent_code: Code) -> list[EngineCancel]:
+        """Return the cancels of open orders: numbered for the venue, or void where never sent.
+
+        ``sent_code`` says why of those that go to the venue; OK = as the control's own record says.
+        """
         last_seq = {name: venue.last_seq for name, venue in self._state.venues.items()}
+        unsent_code = Code.UNSENT_KILLED if sent_code is Code.OK else sent_code
         cancels: list[EngineCancel] = []
         for order in doomed:
             venue = order.route.instrument.venue
             cum_e9 = order.cum * order.route.instrument.quantity_step_e9
             names = (order.account, order.client_order_id, order.order_id)
             if order.venue_seq >= unsent_from.get(venue, 1 << 62):
-                cancels.append(EngineCancel(*names, 0, order.venue_seq, Code.UNSENT_KILLED, cum_e9))
+                cancels.append(EngineCancel(*names, 0, order.venue_seq, unsent_code, cum_e9))
             else:
                 last_seq[venue] += 1
-                cancels.append(EngineCancel(*names, last_seq[venue], 0, Code.OK, cum_e9))
+                cancels.append(EngineCancel(*names, last_seq[venue], 0, sent_code, cum_e9))
         return cancels
+
+    def apply_cancels(self, cancels: list[EngineCancel], now_ns: int) -> None:
+        """Write what ``cancels_of`` decided."""
+        for cancel in cancels:
+            if cancel.venue_seq:
+                self._orders.cancel_at_venue(self._state.orders[cancel.order_id], cancel.venue_seq, now_ns)
+            else:
+                self._reports.apply_unsent(cancel)
 
     def decide_resolve(
         self, order_id: str, status: OrderStatus, cum_quantity_e9: int, avg_price_e9: int, operator: str, reason: str
@@ -186,11 +199,7 @@ class Controls:
         trading_state = _STATES.get(record.action)
         if trading_state is not None:
             self._set(record.scope, record.key, Halt(trading_state, record.reason, record.operator))
-        for cancel in record.cancels:
-            if cancel.venue_seq:
-                self._orders.cancel_at_venue(state.orders[cancel.order_id], cancel.venue_seq, now_ns)
-            else:
-                self._reports.apply_unsent(cancel)
+        self.apply_cancels(record.cancels, now_ns)
 
     def _set(self, scope: Scope, key: str, halt: Halt) -> None:
         self._state.set_trading_state(scope, key, halt.state)

@@ -14,6 +14,7 @@ from engine.dedup import KeyHash
 from engine.limit_changes import decide_limit
 from engine.orders import Orders
 from engine.reports import Reports
+from engine.rolls import Rolls
 from engine.state import State
 from protocol.codes import OutcomeKind
 from protocol.orders import CancelOrder, NewOrder, command_decoder
@@ -24,7 +25,9 @@ from protocol.records import (
     CancelRequested,
     Clocked,
     Controlled,
+    DayOrdersExpired,
     Failed,
+    KeysRetired,
     NewDecision,
     Ordered,
     ParamsSet,
@@ -32,6 +35,7 @@ from protocol.records import (
     Record,
     Reported,
     SendDecided,
+    SessionRolled,
     Started,
     StateChecked,
     VenueChanged,
@@ -49,6 +53,7 @@ class Core:
         self.orders = Orders(self.state)
         self.reports = Reports(self.state, self.orders)
         self.controls = Controls(self.state, self.orders, self.reports)
+        self.rolls = Rolls(self.state, self.orders, self.controls)
 
     def take_restored(self) -> None:
         """Derive what the parts keep of the state, after a snapshot was put there."""
@@ -91,17 +96,23 @@ class Core:
                 self.controls.apply_failed(record, position)
             case Adjusted():
                 self.controls.apply_adjusted(record)
-            case ParamsSet():
-                self.state.set_params(params_decoder.decode(record.content), record.content_hash)
-                for venue in self.state.venues.values():
-                    venue.changed_ns = venue.changed_ns or now_ns  # a new venue's wait begins here
-                self.orders.take_params()
-            case Started():
-                self._apply_started(now_ns, record)
+            case Started() | ParamsSet():
+                self._apply_start(now_ns, record)
+            case SessionRolled() | DayOrdersExpired() | KeysRetired():
+                self.rolls.apply(record, position, now_ns)
             case StateChecked():
                 pass  # said of the state, changes nothing
             case _:
                 raise AssertionError(f"record {type(record).__name__} has no apply")
+
+    def _apply_start(self, now_ns: int, record: Started | ParamsSet) -> None:
+        if isinstance(record, Started):
+            self._apply_started(now_ns, record)
+            return
+        self.state.set_params(params_decoder.decode(record.content), record.content_hash)
+        for venue in self.state.venues.values():
+            venue.changed_ns = venue.changed_ns or now_ns  # a new venue's wait begins here
+        self.orders.take_params()
 
     def _apply_started(self, now_ns: int, record: Started) -> None:
         state = self.state
@@ -142,6 +153,8 @@ class Core:
             case Reported():
                 venue = state.venues[record.venue]
                 return self.reports.decide_report(venue, report_decoder.decode(record.report)) == record.decision
+            case SessionRolled() | DayOrdersExpired() | KeysRetired():
+                return self.rolls.decide_again(record)
             case Queried():
                 venue = state.venues[record.venue]
                 return self.reports.decide_unknown(venue, venue.received_seq) == record

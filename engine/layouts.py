@@ -15,6 +15,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from engine.day import TradingDay
 from engine.order import Order, Outgoing, OutgoingKind
 from engine.state import Halt, State, VenueState
 from protocol.codes import Mode, OrderStatus, OrderType, Scope, Side, TimeInForce, TradingState
@@ -36,6 +37,7 @@ class Kind(Enum):
     BOUNDS = auto()  # a tuple of Bound
     RATE = auto()  # a RateLog with its wider ones, or None
     TIMES = auto()
+    IDS = auto()  # a deque of order ids
     ROUTE = auto()  # number of the route in the snapshot
     ORDER = auto()  # number of the order in the snapshot
 
@@ -129,6 +131,7 @@ SCALARS: Final = Layout(
         "book": "its state and rows of Ledger",
         "channels": "from params",
         "closed": "rows of Order",
+        "day": "a row of TradingDay",
         "dedup": "in chunks",
         "halts": "rows of Halt",
         "instruments": "rows of InstrumentState",
@@ -144,6 +147,11 @@ SCALARS: Final = Layout(
         "strategies": "rows of StrategyState",
         "venues": "rows of VenueState",
     },
+)  # fmt: skip
+DAY: Final = Layout(
+    TradingDay,
+    "began_ns", "position", "retire_before", "part", "parts", Field("expiring", Kind.IDS),
+    Field("past_dates", Kind.TIMES),
 )  # fmt: skip
 ORDER: Final = Layout(
     Order,
@@ -189,7 +197,7 @@ RATE: Final = Layout(
 HALT: Final = Layout(Halt, Field("state", TradingState), "reason", "operator")
 
 LAYOUTS: Final[tuple[Layout[object], ...]] = (
-    SCALARS, ORDER, OUTGOING, VENUE, LEDGER, ACCOUNT, STRATEGY, INSTRUMENT, BOUND, RATE, HALT,
+    SCALARS, DAY, ORDER, OUTGOING, VENUE, LEDGER, ACCOUNT, STRATEGY, INSTRUMENT, BOUND, RATE, HALT,
 )  # type: ignore[assignment]  # fmt: skip
 
 

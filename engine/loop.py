@@ -15,6 +15,7 @@ from typing import Final
 from structlog.stdlib import BoundLogger
 
 from engine.control import Control
+from engine.days import Days
 from engine.disconnects import Disconnects
 from engine.gateways import Gateways
 from engine.meters import Meters
@@ -38,6 +39,7 @@ NS_PER_S: Final = 1_000_000_000
 HOUSEKEEPING_NS: Final = 100 * NS_PER_MS
 EVENTS_HWM: Final = 100_000
 CONTROLS_MAX: Final = 16
+DAYS_STEP_MS: Final = 2
 DEDUP_ALARM_PERCENT: Final = 80
 GATEWAY_BATCH_MAX: Final = 64  # messages; each carries up to 1,024 reports
 
@@ -80,7 +82,8 @@ class EngineLoop:
         self.sidecars.find_table_slots()
         self.gateways = Gateways(parts, self._venue_router, self.sidecars.reference_of)
         self._disconnects = Disconnects(parts, self.sidecars, self.gateways)
-        self._control = Control(parts, self._control_router, self.sidecars, self.gateways, self.start_drain)
+        self._days = Days(parts, self.gateways)
+        self._control = Control(parts, self._control_router, self.sidecars, self.gateways, self._days, self.start_drain)
         self._readings = EngineReadings(
             parts, self.sidecars, self.gateways, (started.recovered.records, started.recovery_ns)
         )
@@ -121,6 +124,8 @@ class EngineLoop:
         if submits:
             failpoints.hit("engine.after_receive")
         now_ns = self._read_clock()
+        if now_ns >= self._days.due_ns:  # first: what came after the end is of the next date
+            self._days.watch(now_ns)
         if controls:
             self._control.receive(controls, now_ns)
         if reports:
@@ -131,6 +136,8 @@ class EngineLoop:
             failpoints.hit("engine.after_decide")
         if self._received_ns >= self._housekeeping_at_ns:
             self._keep_house(now_ns)
+        if self._days.is_busy:
+            self._days.step(now_ns, self._received_ns)
         self._finish(now_ns)
 
     def _wait(self) -> list[object]:
@@ -142,12 +149,17 @@ class EngineLoop:
                 ready: list[object] = [r.socket for r in (self._sidecar_router, self._venue_router) if r.readable]
                 if ready:
                     return ready
-        return self._waiter.wait_for(max(1, min(100, self._settings.lease_ms // 4)))
+        longest_ms = DAYS_STEP_MS if self._days.is_busy else min(100, self._settings.lease_ms // 4)
+        return self._waiter.wait_for(max(1, longest_ms))
 
     def _idle(self) -> None:
         """Do what is due when nothing came."""
         self._received_ns = self._board.turned_ns = time.monotonic_ns()
         now_ns = self._read_clock()
+        if now_ns >= self._days.due_ns:
+            self._days.watch(now_ns)
+        if self._days.is_busy:
+            self._days.step(now_ns, self._received_ns)
         self._keep_house(now_ns)
         self._finish(now_ns)
         gc.collect(0)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from engine.dedup import NO_PAYLOAD, payload_hash, value_of
+from engine.dedup import NO_PAYLOAD, ORDER_ID_BYTES, payload_hash, value_of
 from engine.order import Order, OutgoingKind
 from engine.state import Permit, State, VenueState
-from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side
+from protocol.codes import TERMINAL, Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side
 from protocol.orders import CancelOrder, NewOrder
 from protocol.records import CancelDecision, CancelRequested, NewDecision, OrderClass, Ordered, Reference
 from protocol.session import Facts, Item
@@ -33,6 +33,7 @@ PENDING_NEW_BITS: Final = value_of(0, OrderStatus.PENDING_NEW)
 REJECTED_BITS: Final = value_of(0, OrderStatus.REJECTED)
 NEW: Final = OutgoingKind.NEW
 MARKET: Final = OrderType.MARKET
+DATE_DIGITS: Final = 7
 # MSG, AUTH, ACCOUNT, STRATEGY, INSTR and ID come before the view exists.
 ENVELOPE_CHECKS: Final = 6
 CHECKS_ALL: Final = ENVELOPE_CHECKS + len(CHECKS)
@@ -84,13 +85,18 @@ class Orders:
         """
         if trading_date != self._suffix_date:
             self._suffix_date = trading_date
-            self._suffix = f"{trading_date:07x}"
+            self._suffix = f"{trading_date:0{DATE_DIGITS}x}"
         order_id = self._prefix + key.hex() + self._suffix
         if not leg and not attempt:
             return order_id
         assert 0 <= leg < 16
         assert 0 <= attempt < 256
         return f"{order_id}{leg:x}{attempt:02x}"
+
+    def date_of(self, order_id: str) -> int:
+        """Return the trading date of acceptance that an order's id holds."""
+        start = len(self._prefix) + 2 * ORDER_ID_BYTES
+        return int(order_id[start : start + DATE_DIGITS], 16)
 
     def find_route(self, permit: Permit | None, order: NewOrder) -> Route | Code:
         """Return where the order goes, or why it goes nowhere.
@@ -220,7 +226,7 @@ class Orders:
         if command.account not in state.accounts:
             return CancelDecision(REJECTED, Code.ACCOUNT_UNKNOWN)
         low, high, id_key = state.keys.key(command.account, command.orig_client_order_id)
-        # An open order is found by its id, which holds its trading date; that changes only at a SESSION_ROLL.
+        # An open order is found by its id, which holds its trading date: today's at once, a carried one below.
         order = state.orders.get(self.order_id(id_key, state.trading_date))
         if order is not None:
             return self._decide_live_cancel(order)
@@ -232,6 +238,11 @@ class Orders:
         _, _, status = state.dedup.entry(slot)
         if status is OrderStatus.TOMBSTONE:
             return CancelDecision(ACCEPTED, Code.TOMBSTONE, status=status)
+        if status not in TERMINAL:
+            for trading_date in state.day.past_dates:
+                order = state.orders.get(self.order_id(id_key, trading_date))
+                if order is not None:
+                    return self._decide_live_cancel(order)
         return CancelDecision(REJECTED, Code.ORDER_TERMINAL, status=status)
 
     def _decide_live_cancel(self, order: Order) -> CancelDecision:

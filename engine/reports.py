@@ -12,7 +12,7 @@ from engine.order import Order, Outgoing, OutgoingKind
 from engine.order_state import Happening, happening_of, next_status
 from engine.orders import Orders
 from engine.state import State, VenueState
-from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Scope, TradingState
+from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Scope, TimeInForce, TradingState
 from protocol.orders import NewOrder
 from protocol.records import (
     EngineCancel,
@@ -32,6 +32,7 @@ OK: Final = Code.OK
 NEW: Final = OutgoingKind.NEW
 CANCEL: Final = OutgoingKind.CANCEL
 VOID: Final = OutgoingKind.VOID
+DAY: Final = TimeInForce.DAY
 
 
 class Reports:
@@ -175,6 +176,8 @@ class Reports:
     def _late_refusal(self, order: Order, now_ns: int, reference: Reference | None) -> Code:
         if order.cancel_seq:
             return Code.UNSENT_KILLED
+        if order.time_in_force is DAY and self._orders.date_of(order.order_id) != self._state.trading_date:
+            return Code.DAY_OVER
         params = self._state.params
         assert params is not None
         view = View()

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from protocol.codes import Mode
 from protocol.params import Params
 from runtime.health import HealthSettings
+from runtime.sessions import SessionRules
 
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
@@ -49,6 +50,7 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         lease_ms: A venue whose gateway has not confirmed the epoch for this long takes no new order.
         venue_window: Commands to one gateway that may be unacknowledged.
         spin_us: Busy-wait this long before blocking; 0 on few cores (MEASURED finding 6).
+        session: When trading days end; None = only an operator ends one.
         drain_ms: Time to leave in after SIGTERM.
         health: Where the engine tells how it is.
     """
@@ -73,6 +75,7 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     disk_reserve_bytes: NotNegative = 256 << 20
     lease_ms: Positive = 1000
     venue_window: Positive = 8192
+    session: SessionRules | None = None
     spin_us: NotNegative = 0
     drain_ms: Positive = 10_000
     health: HealthSettings = HealthSettings()

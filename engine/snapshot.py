@@ -24,6 +24,7 @@ from engine.dedup import POSITION_MASK, DedupTable, KeyHash
 from engine.layouts import (
     ACCOUNT,
     BOUND,
+    DAY,
     HALT,
     INSTRUMENT,
     INT64,
@@ -81,12 +82,12 @@ def head_of(
 
 def blocks_of(state: State) -> Iterator[tuple[int, bytes]]:
     """Yield the blocks of a snapshot. The state must not change before the last one was drawn."""
-    save: dict[Of, Callable[[Any], object]] = {Kind.BIG: _big, Kind.MONEY: _money, Kind.TIMES: list}
+    save: dict[Of, Callable[[Any], object]] = {Kind.BIG: _big, Kind.MONEY: _money, Kind.TIMES: list, Kind.IDS: list}
     save[Kind.BOUNDS] = lambda bounds: [BOUND.row(b, save) for b in bounds]
     save[Kind.RATE] = lambda rate: None if rate is None else RATE.row(rate, save)
     yield LAYOUT, _encode(layout_names())
     params = b"" if state.params is None else encode_params(state.params)
-    yield STATE, _encode((SCALARS.row(state, save), params, int(state.book.state)))
+    yield STATE, _encode((SCALARS.row(state, save), params, int(state.book.state), DAY.row(state.day, save)))
     scopes = (
         [INSTRUMENT.row(i, save) for i in state.instruments.values()],
         [ACCOUNT.row(a, save) for a in state.accounts.values()],
@@ -215,6 +216,7 @@ class _Loader:
     def _take_layout(self, written: dict[str, list[str]]) -> None:
         load: dict[Of, Callable[[Any], object]] = {
             Kind.BIG: int, Kind.BOUNDS: self._load_bounds, Kind.RATE: self._load_rate, Kind.TIMES: list,
+            Kind.IDS: deque,
             Kind.MONEY: lambda amounts: {c: int(v) for c, v in amounts.items()},
             Kind.ROUTE: lambda n: self._routes[n],
             Kind.ORDER: lambda n: self._orders[n],
@@ -222,7 +224,7 @@ class _Loader:
         self._makers = {layout.name: layout.maker(written[layout.name], load) for layout in LAYOUTS}
 
     def _take_state(self, body: Any) -> None:
-        row, params, trading_state = body
+        row, params, trading_state, day = body
         state = self._state
         if params:
             # First: it makes what derives from parameters; what is counted is then written over it.
@@ -232,6 +234,7 @@ class _Loader:
         self._maker(SCALARS).fill(state, row)
         state.keys = KeyHash(state.order_id_key)
         state.book.state = TradingState(trading_state)
+        self._maker(DAY).fill(state.day, day)
 
     def _take_scopes(self, body: Any) -> None:
         instruments, accounts, strategies, halts = body

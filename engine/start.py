@@ -9,11 +9,11 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from engine.core import Core
+from engine.days import due_roll
 from engine.limit_changes import carry_over
 from engine.restore import restore
 from engine.settings import EngineSettings
@@ -30,6 +30,7 @@ from protocol.session import INSTANCE_BYTES
 from protocol.shards import ShardMap
 from runtime import failpoints
 from runtime.clock import EngineClock, wall_ns
+from runtime.sessions import SessionCalendar, utc_date
 
 ORDER_ID_KEY_BYTES: Final = 32
 HELD_SHOWN: Final = 3
@@ -126,7 +127,8 @@ def _journal_start(
     accepted_cut: AcceptedCut | None,
 ) -> list[str]:
     is_new = recovered.next_seq == 1
-    trading_date = int(datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y%m%d"))
+    calendar = None if settings.session is None else SessionCalendar(settings.session)
+    trading_date = core.state.trading_date or (calendar.trading_date(now_ns) if calendar else utc_date(now_ns))
     _append(
         core,
         writer,
@@ -148,6 +150,10 @@ def _journal_start(
     content_hash = params_hash(content)
     if core.state.params_hash != content_hash:
         _append(core, writer, now_ns, ParamsSet(content, content_hash))
+    if calendar is not None:
+        rolled = due_roll(core, calendar, now_ns)
+        if rolled is not None:
+            _append(core, writer, now_ns, rolled)
     if is_new:
         _journal_opening(core, writer, settings, now_ns)
     return notes

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from engine.day import TradingDay
 from engine.dedup import DedupTable, KeyHash
 from engine.order import Order, Outgoing, OutgoingKind
 from protocol.codes import Mode, Scope, TradingState
@@ -115,6 +116,7 @@ class State:
         "book",
         "channels",
         "closed",
+        "day",
         "dedup",
         "epoch",
         "halts",
@@ -146,6 +148,7 @@ class State:
         self.epoch = 0
         self.instance = b""
         self.trading_date = 0
+        self.day = TradingDay()
         self.order_id_key = b""
         self.keys = KeyHash(b"")
         self.last_ns = 0
@@ -332,6 +335,8 @@ def state_hash(state: State) -> str:
     digest.update(encode([(int(s), k, *h) for (s, k), h in sorted(state.halts.items())]))
     if state.watches_sources:
         digest.update(encode([(order_id, state.orders[order_id].source) for order_id in sorted(state.orders)]))
+    if state.day.began_ns:  # a journal that never rolled has the hash it had before rolls were
+        digest.update(encode(state.day.row()))
     digest.update(state.dedup.content_hash())
     return digest.hexdigest()
 

@@ -14,7 +14,7 @@ from journal.errors import ProjectionError
 from journal.rows import BreachRow, OrderRow, PositionRow, TradeRow
 from protocol.codes import TERMINAL, Code, ExecType, Mode, OrderStatus, ReferenceSource, Side
 from protocol.events import AdjustEvent, OrderEvent, StatusEvent, TradeEvent, events_of
-from protocol.records import Controlled, Queried, Record, ReportDecision, Started
+from protocol.records import Controlled, Queried, Record, ReportDecision, SessionRolled, Started
 from protocol.session import Facts
 from protocol.units import INT64_MAX
 
@@ -108,6 +108,8 @@ class Projection:
         if isinstance(record, Started):
             self.ledger = LEDGERS[record.mode]
             self.trading_date = record.trading_date
+        elif isinstance(record, SessionRolled):
+            self.trading_date = record.to_date
         for event in events_of(seq, now_ns, record):
             if isinstance(event, OrderEvent):
                 self._on_order(event)

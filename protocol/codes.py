@@ -183,6 +183,7 @@ class Code(IntEnum):
     OPERATOR_RESOLVED = 906
     VENUE_BOOK_STALE = 907
     TOO_LATE = 908
+    DAY_OVER = 930
 
 
 class RetryReason(IntEnum):

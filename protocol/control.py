@@ -56,6 +56,13 @@ class StartDrain(Struct, tag="drain", frozen=True, forbid_unknown_fields=True):
     reason: Reason
 
 
+class RollSession(Struct, tag="roll_session", frozen=True, forbid_unknown_fields=True):
+    """End the trading day now; ``to_date`` yyyymmdd, 0 = the next trading day of the calendar."""
+
+    to_date: Annotated[int, Meta(ge=0, le=99_991_231)]
+    reason: Reason
+
+
 class UnknownOrders(Struct, tag="unknown_orders", frozen=True, forbid_unknown_fields=True):
     """Ask for the orders in state UNKNOWN."""
 
@@ -79,7 +86,9 @@ class ShowLimits(Struct, tag="show_limits", frozen=True, forbid_unknown_fields=T
     """Ask for every limit row: the file's, and an operator's where there is one."""
 
 
-ControlBody = Status | SetState | Resolve | ConfirmClock | StartDrain | UnknownOrders | SetLimit | ShowLimits
+ControlBody = (
+    Status | SetState | Resolve | ConfirmClock | StartDrain | UnknownOrders | SetLimit | ShowLimits | RollSession
+)
 
 
 class ControlRequest(Struct, frozen=True, forbid_unknown_fields=True):

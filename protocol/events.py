@@ -30,8 +30,10 @@ from protocol.records import (
     Clocked,
     ControlAction,
     Controlled,
+    DayOrdersExpired,
     EngineCancel,
     Failed,
+    KeysRetired,
     Ordered,
     ParamsSet,
     Queried,
@@ -41,6 +43,7 @@ from protocol.records import (
     Reported,
     ReportEffect,
     SendDecided,
+    SessionRolled,
     Started,
     StateChecked,
     VenueChanged,
@@ -190,6 +193,8 @@ def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
             return [_engine_cancel(seq, 0, now_ns, record.cancel)]
         case Controlled():
             return _controlled(seq, now_ns, record)
+        case DayOrdersExpired():
+            return [_engine_cancel(seq, n, now_ns, c) for n, c in enumerate(record.cancels)]
         case Adjusted():
             return [
                 AdjustEvent(
@@ -295,6 +300,11 @@ def _system_text(record: Record) -> str:
             return text if record.accepted_cut is None else f"{text}; {_cut_text(record.accepted_cut)}"
         case ParamsSet():
             return _params_text(record)
+        case SessionRolled():
+            by = f"by {record.operator}: {record.reason}" if record.operator else "by the calendar"
+            return f"trading date {record.from_date} is over, {record.to_date} begins, {by}"
+        case KeysRetired():
+            return f"order ids of earlier sessions left, part {record.part + 1} of {record.parts}"
         case VenueChanged():
             return f"venue {record.venue} {'READY' if record.ready else 'LOST'}, received {record.received_seq}"
         case Clocked():

@@ -303,6 +303,34 @@ class StateChecked(Struct, array_like=True, tag=50, frozen=True):
     why: str = ""
 
 
+class SessionRolled(Struct, array_like=True, tag=40, frozen=True):
+    """The trading date moved on (SESSION_ROLL). Dates are yyyymmdd.
+
+    ``due_ns``: when the calendar said that the session ends, UTC nanoseconds; 0 = an operator's roll.
+    """
+
+    from_date: int
+    to_date: int
+    operator: str
+    reason: str
+    due_ns: int = 0
+
+
+class DayOrdersExpired(Struct, array_like=True, tag=41, frozen=True):
+    """One step after a roll: of the next ``looked_at`` DAY orders of earlier dates these still worked."""
+
+    looked_at: int
+    cancels: list[EngineCancel]
+
+
+class KeysRetired(Struct, array_like=True, tag=42, frozen=True):
+    """One step after a roll: of one part of the dedup table what is over and stands before a position left."""
+
+    part: int
+    parts: int
+    before: int
+
+
 Record = (
     Started
     | ParamsSet
@@ -317,6 +345,9 @@ Record = (
     | Failed
     | Queried
     | StateChecked
+    | SessionRolled
+    | DayOrdersExpired
+    | KeysRetired
 )
 
 record_encoder: Final = msgspec.msgpack.Encoder()

@@ -73,6 +73,7 @@ _PLAIN: Final[dict[Code, str]] = {
     Code.INTERNAL: "the engine could not decide this order; its account is in reduce-only and an operator was told",
     Code.INSTR_NOT_TRADABLE: "the instrument is suspended",
     Code.TYPE_UNSUPPORTED: "the venue does not take this order type with this time in force",
+    Code.DAY_OVER: "its session is over; a DAY order works for one trading day",
     Code.VENUE_DOWN: "the venue is not connected; try again later",
     Code.REDUCE_ONLY_VIOLATION: "expected an order that only reduces the position, was one that could open or flip it",
 }

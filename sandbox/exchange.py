@@ -9,7 +9,7 @@ Commands and ticks in, numbered ``protocol.venue.Report`` values out. What is de
 
 Memory: open orders, and the final states of the last ``closed_max`` orders. Older ones may be forgotten: the
 engine holds a final report durably before the gateway drops it, and asks only about orders without one.
-DAY works as GTC: nothing simulated here has a session end.
+DAY orders work until the owner says that the session ends (``expire_day``).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ OK: Final = Code.OK
 EXEC_NEW: Final = ExecType.NEW
 EXEC_TRADE: Final = ExecType.TRADE
 EXEC_CANCELED: Final = ExecType.CANCELED
+EXEC_EXPIRED: Final = ExecType.EXPIRED
 EXEC_REJECTED: Final = ExecType.REJECTED
 NEW: Final = OrderStatus.NEW
 PARTIALLY_FILLED: Final = OrderStatus.PARTIALLY_FILLED
@@ -145,6 +146,17 @@ class Exchange:
             listing = self.listings[order.symbol]
             listing.matcher.cancel(order)
             self._report_canceled(listing, order, 0, code, out)
+
+    def day_orders(self) -> list[Order]:
+        """Return the open DAY orders in the order they arrived."""
+        return [o for o in self.oldest_first() if self.commands[o.order_id].time_in_force is TimeInForce.DAY]
+
+    def expire_day(self, out: list[Report]) -> None:
+        """End the session: expire every open DAY order, oldest first."""
+        for order in self.day_orders():
+            listing = self.listings[order.symbol]
+            listing.matcher.cancel(order)
+            self._report_expired(listing, order, out)
 
     def oldest_first(self) -> list[Order]:
         """Return the open orders in the order they arrived."""
@@ -286,6 +298,17 @@ class Exchange:
         )  # fmt: skip
         self._close(order, CANCELED, cum_e9)
 
+    def _report_expired(self, listing: Listing, order: Order, out: list[Report]) -> None:
+        cum_e9 = (order.quantity - order.leaves) * listing.quantity_step_e9
+        self.report_seq += 1
+        out.append(
+            Report(
+                self.report_seq, EXEC_EXPIRED, order.order_id, f"S-{order.number}", 0, OrderStatus.EXPIRED, 0, cum_e9,
+                listing.matcher.exch_ns or self.now_ns, code=Code.DAY_OVER,
+            )
+        )  # fmt: skip
+        self._close(order, OrderStatus.EXPIRED, cum_e9)
+
     def _reject(self, command: SendNew, code: Code, out: list[Report]) -> None:
         listing = self.listings.get(command.instrument)
         exch_ns = (listing.matcher.exch_ns if listing else 0) or self.now_ns
@@ -340,7 +363,7 @@ class Exchange:
             self.restore_open(OpenOrder(number, report.leaves_quantity_e9, commands[order_id]))
         elif exec_type is EXEC_REJECTED:
             self._remember(order_id, Closed(0, REJECTED, 0))
-        elif exec_type is EXEC_TRADE or exec_type is EXEC_CANCELED:
+        elif exec_type is EXEC_TRADE or exec_type is EXEC_CANCELED or exec_type is EXEC_EXPIRED:
             if report.trade_id:
                 self.trade_count = int(report.trade_id.removeprefix("S-T"))
             self._restore_change(report)

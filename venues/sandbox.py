@@ -22,6 +22,8 @@ from protocol.codes import Code, GatewayKind, OrderType, TimeInForce
 from protocol.params import InstrumentParams
 from protocol.ticks import BookClear, BookSnapshot, Tick
 from protocol.venue import Capabilities, Report, SendCancel, SendNew, VenueCommand
+from runtime.sessions import SessionCalendar, SessionRules
+from sandbox.book import Order
 from sandbox.exchange import CLOSED_MAX, Closed, Exchange, OpenOrder
 from venues.core.errors import LogInstrumentError
 from venues.core.settings import GatewaySettings, StaticBook
@@ -60,12 +62,13 @@ class SandboxNote(Struct, array_like=True, frozen=True):
     """The sandbox's words beside a batch.
 
     ``feed``: marks since the last note. ``acted``: flat (feed_epoch, feed_seq, arrive_ns), first for each order that
-    the gateway cancelled by itself, then for each SendNew and SendCancel of the batch, in order; zeros where the
-    instrument had no tick or the order was unknown.
+    the gateway cancelled or let expire by itself, then for each SendNew and SendCancel of the batch, in order; zeros
+    where the instrument had no tick or the order was unknown. ``trading_date``: of the venue's session, yyyymmdd.
     """
 
     feed: list[FeedMark]
     acted: list[int]
+    trading_date: int = 0
 
 
 class SandboxState(Struct, array_like=True, frozen=True):
@@ -74,6 +77,7 @@ class SandboxState(Struct, array_like=True, frozen=True):
     order_count: int
     trade_count: int
     open: list[OpenOrder]
+    trading_date: int = 0
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -91,6 +95,7 @@ class SandboxVenue:
         closed_max: int = CLOSED_MAX,
         static_book: StaticBook | None = None,
         ticks_max: int = TICKS_MAX,
+        session: SessionRules | None = None,
     ) -> None:
         self.exchange = Exchange(instruments, closed_max=closed_max, replenishes=static_book is not None)
         self.follower = FeedFollower(
@@ -102,6 +107,9 @@ class SandboxVenue:
         self._reports: list[Report] = []
         self._marks: list[FeedMark] = []
         self._acted: list[int] = []
+        self._calendar = None if session is None else SessionCalendar(session)
+        self.trading_date = 0
+        self._session_end_ns = 0
         if static_book is not None:
             self._load_static(static_book)
 
@@ -110,7 +118,7 @@ class SandboxVenue:
         """Return the venue that the settings describe, following the feed if there is one."""
         venue = cls(
             settings.instruments, closed_max=settings.closed_max, static_book=settings.static_book,
-            ticks_max=settings.ticks_max,
+            ticks_max=settings.ticks_max, session=settings.session,
         )  # fmt: skip
         if settings.feed_endpoint:
             venue._link = FeedLink(
@@ -142,12 +150,32 @@ class SandboxVenue:
     def wake(self, now_ns: int) -> list[Report]:
         """Apply ticks that are there and return the passive fills they caused."""
         self.exchange.now_ns = now_ns
+        if self._calendar is not None and now_ns >= self._session_end_ns:
+            self._end_session(self._calendar, now_ns)
         if self._link:
             self._link.pump(self._ticks_max, now_ns)
         reports = self._reports
         if reports:
             self._reports = []
         return reports
+
+    def _end_session(self, calendar: SessionCalendar, now_ns: int) -> None:
+        """Let DAY orders expire once per end of a session, also of one that came while this process was down.
+
+        Looked at before anything is executed, so orders that come now are of the new session. A clock that goes back
+        opens no session again.
+        """
+        today = max(self.trading_date, calendar.trading_date(now_ns))
+        if self.trading_date and today > self.trading_date:
+            for order in self.exchange.day_orders():
+                self._note_place(order)
+            self.exchange.expire_day(self._reports)
+        self.trading_date = today
+        self._session_end_ns = calendar.end_ns(today)
+
+    def _note_place(self, order: Order) -> None:
+        matcher = self.exchange.listings[order.symbol].matcher
+        self._acted += (matcher.feed_epoch, matcher.feed_seq, matcher.exch_ns)
 
     def wait_max_ms(self) -> int:
         """Look often while a snapshot is to be asked for: a feed that comes up is no event on a socket of ours."""
@@ -181,8 +209,7 @@ class SandboxVenue:
         """Cancel every open order."""
         reports, self._reports = self._reports, []
         for order in self.exchange.oldest_first():
-            matcher = self.exchange.listings[order.symbol].matcher
-            self._acted += (matcher.feed_epoch, matcher.feed_seq, matcher.exch_ns)
+            self._note_place(order)
         self.exchange.cancel_all(code, reports)
         return reports
 
@@ -192,14 +219,16 @@ class SandboxVenue:
 
     def note(self) -> bytes:
         """Return the feed marks and places of action since the last note."""
-        note = _encoder.encode(SandboxNote(self._marks, self._acted))
+        note = _encoder.encode(SandboxNote(self._marks, self._acted, self.trading_date))
         self._marks, self._acted = [], []
         return note
 
     def state(self) -> bytes:
         """Return counters and open orders."""
         exchange = self.exchange
-        return _encoder.encode(SandboxState(exchange.order_count, exchange.trade_count, exchange.open_orders()))
+        return _encoder.encode(
+            SandboxState(exchange.order_count, exchange.trade_count, exchange.open_orders(), self.trading_date)
+        )
 
     def restore(self, state: bytes, report_seq: int, reports: Sequence[Report]) -> None:
         """Start from a checkpoint; orders whose final report is still kept stay known."""
@@ -207,6 +236,7 @@ class SandboxVenue:
         exchange = self.exchange
         exchange.report_seq = report_seq
         exchange.order_count, exchange.trade_count = kept.order_count, kept.trade_count
+        self.trading_date = kept.trading_date
         for order in kept.open:
             self._require_listed(order.command)
             exchange.restore_open(order)
@@ -216,8 +246,8 @@ class SandboxVenue:
                 exchange.closed[report.order_id] = Closed(number, report.status, report.cum_quantity_e9)
 
     def replay(self, commands: Sequence[VenueCommand], reports: Sequence[Report], note: bytes) -> None:
-        """Repeat what a logged batch says happened; the note is for references, not for us."""
-        assert note_decoder.decode(note) is not None
+        """Repeat what a logged batch says happened; of the note only the session's date is for us."""
+        self.trading_date = max(self.trading_date, note_decoder.decode(note).trading_date)
         orders = {c.order_id: c for c in commands if isinstance(c, SendNew)}
         for report in reports:
             if report.order_id in orders and report.venue_order_id:

@@ -231,6 +231,7 @@ class Prudent:
                 queue[:] = [own for own in queue if own.order_id != order_id]
 
 
+OWN = {ExecType.CANCELED, ExecType.EXPIRED}
 Action = tuple[str, object]
 """("new", SendNew) · ("cancel", order_id) · ("stale", None) · ("resync", None) · ("cleared", None)."""
 
@@ -269,9 +270,9 @@ def actions_of(folder: Path, instrument: str) -> dict[Place, list[Action]]:
 
 
 def by_itself(record: Batch | KillChanged, symbols: dict[str, str]) -> list[tuple[str, Action]]:
-    """Return the cancels that the gateway made on its own account, as its reports tell."""
+    """Return the cancels and expiries that the gateway made on its own account, as its reports tell."""
     reports = [report_decoder.decode(raw) for raw in record.reports]
-    own = [r.order_id for r in reports if r.exec_type is ExecType.CANCELED and r.venue_seq == 0]
+    own = [r.order_id for r in reports if r.exec_type in OWN and r.venue_seq == 0]
     return [(symbols[order_id], ("cancel", order_id)) for order_id in own]
 
 

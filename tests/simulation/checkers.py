@@ -16,7 +16,9 @@ from protocol.records import (
     CancelRequested,
     ControlAction,
     Controlled,
+    DayOrdersExpired,
     EngineCancel,
+    KeysRetired,
     Ordered,
     Queried,
     Record,
@@ -47,6 +49,7 @@ class Watch:
         self.unsent: set[str] = set()
         self.killed: set[str] = set()
         self.unknown: set[str] = set()
+        self.retired = 0
         self.published = 0
         self.outputs = Counter[str]()
 
@@ -88,17 +91,24 @@ class Watch:
             case Controlled():
                 if record.action is ControlAction.KILL:
                     self.killed.update(cancel.order_id for cancel in record.cancels)
-                for cancel in record.cancels:
-                    if cancel.venue_seq:
-                        self.numbered[cancel.venue_seq] = cancel.order_id
-                    else:
-                        self._take_unsent(cancel)
+                self._take_cancels(record.cancels)
+            case KeysRetired():
+                self.retired += 1
+            case DayOrdersExpired():
+                self._take_cancels(record.cancels)
             case Reported():
                 self.ledgers.report(record)
             case Adjusted():
                 self.ledgers.adjust(record)
             case _:
                 pass
+
+    def _take_cancels(self, cancels: list[EngineCancel]) -> None:
+        for cancel in cancels:
+            if cancel.venue_seq:
+                self.numbered[cancel.venue_seq] = cancel.order_id
+            else:
+                self._take_unsent(cancel)
 
     def _take_unsent(self, cancel: EngineCancel) -> None:
         self.unsent.add(cancel.order_id)
@@ -221,7 +231,11 @@ class VenueSide:
         assert not [o for o, n in born.items() if n > 1], "the venue has an order twice"
         ids = Counter(r.venue_order_id for r in self.reports if r.exec_type is ExecType.NEW)
         assert all(n == 1 for n in ids.values())
-        by_content = Counter((watch.accepted[o].account, watch.accepted[o].client_order_id) for o in self.sent)
+        # Once keys have left, an id may be another order's on another date, which its order id ends with.
+        by_content = Counter(
+            (watch.accepted[o].account, watch.accepted[o].client_order_id, o[-7:] if watch.retired else "")
+            for o in self.sent
+        )
         assert all(n == 1 for n in by_content.values()), "one client order reached the venue under two ids"
         lost = set(watch.accepted) - set(self.sent) - watch.unsent
         assert not lost, f"accepted, neither at the venue nor cancelled unsent: {sorted(lost)}"

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from protocol.orders import Name
 from protocol.params import InstrumentParams
 from runtime.health import HealthSettings
+from runtime.sessions import SessionRules
 
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
@@ -36,6 +37,7 @@ class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     Attributes:
         feed_endpoint: The feed's PUB; empty together with ``snapshots_endpoint`` for a static book.
         control_endpoint: The gateway's own kill; ``token_file`` holds what a request must carry.
+        session: When the venue's trading days end, so that DAY orders expire; None = they never do.
         cancel_on_engine_loss_ms: Cancel what is open when the engine was not heard for so long; 0 = keep it.
         commands_max: Messages taken from the engine a turn; one sync a turn.
         ticks_max: Ticks applied a turn, so that orders never wait behind a long run of them.
@@ -54,6 +56,7 @@ class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     feed_endpoint: str = ""
     snapshots_endpoint: str = ""
     static_book: StaticBook | None = None
+    session: SessionRules | None = None
     cancel_on_engine_loss_ms: NotNegative = 0
     commands_max: Annotated[int, Meta(ge=1, le=1024)] = 1024
     ticks_max: Positive = 64
