@@ -237,6 +237,11 @@ class EngineLoop:
         if not self._drain_until_ns:
             self._disconnects.watch(now_ns, monotonic_ns)
             short = readings.free_bytes < self._settings.disk_reserve_bytes
+            if short and self._defer is None:
+                self._alarm(
+                    f"disk: {readings.free_bytes} bytes free, reserve {self._settings.disk_reserve_bytes}; new risk is "
+                    "told to come back later, cancels and exits go on: free space where the journal is"
+                )
             self._defer = RetryReason.DISK_RESERVE if short else None
         self._board.not_ready = readings.not_ready(draining=self._drain_until_ns > 0)
         self._watch_dedup()

@@ -1,4 +1,4 @@
-"""What every process needs to run: configuration files, clock, logs, signals, metrics, fail points.
+"""What every process needs to run: configuration files, clock, logs, signals, histograms, metrics, health, fail points.
 
 May import protocol.
 """

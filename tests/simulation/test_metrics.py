@@ -193,9 +193,12 @@ def test_a_short_disk_and_a_drain_are_not_ready(stage: Stage, monkeypatch: pytes
     assert stage.engine is not None
     engine = stage.engine
     with monkeypatch.context() as patched:
-        patched.setattr(type(engine._writer), "free_bytes", lambda _: -1)
+        patched.setattr(stage.disk, "free_bytes", lambda _: -1)
         turn_engine_until(stage, lambda: engine._board.not_ready != ())
         assert engine._board.not_ready == ("disk: -1 bytes free, reserve 0",)
+        rounds(stage)
+        told = [str(facts["text"]) for event, facts in stage.log.lines if event == "alarm"]
+        assert [text for text in told if text.startswith("disk: -1 bytes free")] == told[-1:]  # once, not once a look
     turn_engine_until(stage, lambda: engine._board.not_ready == ())
 
     engine.start_drain(10_000, "planted")
