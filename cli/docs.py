@@ -103,8 +103,8 @@ def _export() -> str:
         "# Columns of an export\n\n"
         f"{WRITTEN}\nWhat `wojak journal export` writes: one row a record, the same columns in JSON lines and "
         "in Parquet. A column that a record does not have is absent in JSON and null in Parquet. Together they hold "
-        "the whole record: what has no column stands in `rest`. Columns keep name and meaning; new ones are "
-        "appended.\n\n"
+        "the whole record: what has no column stands in `rest`. Only the journal's secret, the key of order ids, is "
+        "withheld. Columns keep name and meaning; new ones are appended.\n\n"
         f"| column | JSON lines, Parquet | what it says |\n|---|---|---|\n{rows}\n"
     )
 

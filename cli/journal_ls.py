@@ -27,7 +27,7 @@ def list_segments(
 ) -> int:
     """List the journal's segments, how far it is durable, and how far each of its readers is.
 
-    Reads every byte and checks every checksum, about a second per GB; works beside a running engine and on a
+    Reads every byte and checks every checksum, some seconds per GB; works beside a running engine and on a
     damaged journal. Exit code 1 if anything is torn, damaged or gone. Example: `wojak journal ls --json`
     """
     paths = deployment(config).paths

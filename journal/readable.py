@@ -2,6 +2,7 @@
 
 Rule: nothing is lost and nothing rounded, so a record can be made again from what this returns; a kind of record or a
 field that is added later is decoded without a change here. Field names lose their ``_e9``: ``price`` is ``"61800.5"``.
+The one exception is the journal's secret, the key of order ids: who reads an export must not be able to make ids.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from msgspec import Raw, Struct
 from journal.times import format_ns
 from protocol.orders import command_decoder
 from protocol.params import params_decoder
-from protocol.records import ParamsSet
+from protocol.records import ParamsSet, Started
 from protocol.units import format_e9
 from protocol.venue import report_decoder
 
 TYPE: Final = "type"
+WITHHELD: Final = "withheld"
 _INSTANTS: Final = frozenset({"exch_ns", "expiry_ns", "now_ns", "deadline_ns", "durable_ns"})
 _Field = tuple[str, str, Callable[[Any], Any] | None, str]
 _plans: dict[type[Struct], list[_Field]] = {}
@@ -59,6 +61,8 @@ def _plan(kind: type[Struct]) -> list[_Field]:
         convert: Callable[[Any], Any] | None = _any
         if field.name.endswith("_e9"):
             convert = _amount
+        elif (kind, field.name) == (Started, "order_id_key"):
+            convert = _secret
         elif kind is ParamsSet and field.name == "content":
             convert = _params
         elif field.type is Raw:
@@ -98,6 +102,10 @@ def _amount(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_amount(v) for v in value]
     return value if value is None or value == "" else format_e9(int(value))
+
+
+def _secret(value: bytes) -> str:
+    return WITHHELD if value else ""
 
 
 def _command(value: Raw) -> Any:

@@ -85,7 +85,7 @@ class Survey(Struct, frozen=True):
 
 
 def survey(folder: Path) -> Survey:
-    """Return what is in the folder now. Reads every byte that was written, about a second per GB.
+    """Return what is in the folder now. Reads every byte that was written, some seconds per GB.
 
     Raises:
         JournalVersionError: If a newer release wrote a segment.

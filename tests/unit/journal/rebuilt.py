@@ -19,7 +19,7 @@ from msgspec import Raw, Struct
 from journal.flat import FIELD_COLUMNS
 from protocol.orders import Command
 from protocol.params import Params
-from protocol.records import ParamsSet, Record
+from protocol.records import ParamsSet, Record, Started
 from protocol.venue import Report
 
 KINDS: dict[str, type[Struct]] = {kind.__name__: kind for kind in get_args(Record)}
@@ -45,9 +45,17 @@ def rows_of_parquet(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def without_secret(record: Record) -> Record:
+    """Return the record as an export shows it: without the key of order ids."""
+    return msgspec.structs.replace(record, order_id_key=b"") if isinstance(record, Started) else record
+
+
 def rebuild(row: dict[str, Any]) -> Record:
-    """Return the record that the row was made from."""
+    """Return the record that the row was made from, but for the key of order ids."""
     kind, nested = KINDS[row["kind"]], row["rest"]
+    if kind is Started:
+        assert nested["order_id_key"] in {"", "withheld"}
+        nested["order_id_key"] = ""
     for column in FIELD_COLUMNS:
         if column.name in row and column.paths:
             _put_back(nested, kind, row, column.paths, row[column.name])
