@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from books.errors import StoreUnavailableError
-from books.settings import ApiSettings
+from books.settings import ShardStore
 from books.sqlite import SqliteStore
 from books.store import Progress, Reader, StoreMark
 from journal.watermark import WatermarkReader
@@ -42,9 +42,9 @@ class NotYetError(StoreError):
 
 
 class Books:
-    """The store as the API sees it. Used from one event loop; ``open`` and ``close`` belong to its lifespan."""
+    """One shard's store as the API sees it. Used from one event loop; ``open`` and ``close`` belong to its lifespan."""
 
-    def __init__(self, settings: ApiSettings) -> None:
+    def __init__(self, settings: ShardStore) -> None:
         self._path = Path(settings.store)
         self._endpoint = settings.stored_endpoint
         self._pool = ThreadPoolExecutor(THREADS, "books-read")

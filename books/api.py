@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -23,16 +24,28 @@ from litestar.openapi.spec import Operation, Parameter, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import FromPath
 from litestar.types import Message, Scope
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, UnsetType
 
 from books.access import Books, NotYetError
+from books.answers import (
+    BooksStatus,
+    BreachesPage,
+    Fault,
+    FaultAnswer,
+    Health,
+    OneOrder,
+    OrdersPage,
+    PositionsPage,
+    TradesPage,
+)
 from books.errors import QueryError, StoreUnavailableError
 from books.metrics import CONTENT_TYPE, ApiMetrics
-from books.queries import LIMIT_DEFAULT, parse_min_seq, parse_query
+from books.queries import LIMIT_DEFAULT, Query, parse_min_seq, parse_query
 from books.settings import ApiSettings
+from books.shards import AllBooks
 from books.sqlite import accepted_filters
-from books.store import FILTERS, LIMIT_MAX
-from books.views import BreachView, OrderView, PositionView, TradeView, View, view
+from books.store import FILTERS, LIMIT_MAX, Page, Reader
+from books.views import OrderView, view
 from protocol.errors import ConfigError, StoreError, WojakError
 from runtime import clock, logs
 from runtime.openapi_page import PlainPage
@@ -40,89 +53,13 @@ from runtime.priority import stand_behind_orders
 from runtime.signals import StopSignal
 
 API_VERSION: Final = "1"
+SHARDS_NOTE: Final = "Of several shards each page is of one and says which; shard=<number> asks for that one only."
 _NS_PER_MS: Final = 1_000_000
 _BACKLOG: Final = 128
 _SHUTDOWN_S: Final = 3
 _AGAIN: Final = {"Retry-After": "1"}
 
 Asked = Request[Any, Any, State]
-
-
-# Answers
-
-
-class OrdersPage(Struct):
-    """Orders by the record that accepted them; ask again with ``cursor`` until it is null."""
-
-    as_of_seq: int
-    cursor: int | None
-    orders: list[OrderView]
-
-
-class TradesPage(Struct):
-    """Fills in the order they were journaled."""
-
-    as_of_seq: int
-    cursor: int | None
-    trades: list[TradeView]
-
-
-class PositionsPage(Struct):
-    """Positions in the order they were first taken."""
-
-    as_of_seq: int
-    cursor: int | None
-    positions: list[PositionView]
-
-
-class BreachesPage(Struct):
-    """Refusals in the order they were journaled."""
-
-    as_of_seq: int
-    cursor: int | None
-    breaches: list[BreachView]
-
-
-class OneOrder(Struct):
-    """One order."""
-
-    as_of_seq: int
-    order: OrderView
-
-
-class BooksStatus(Struct):
-    """How far the books are. ``lag_ms``: from decision to visible here; grows while the writer stands still."""
-
-    as_of_seq: int
-    journal_seq: int
-    lag_seq: int
-    lag_ms: int
-    epoch: int
-    ledger: str
-    trading_date: int
-    stored_at_ns: int
-    store_retries: int
-
-
-class Fault(Struct, omit_defaults=True):
-    """What is wrong: ``code`` is stable, ``field`` names the parameter."""
-
-    code: str
-    text: str
-    field: str | UnsetType = UNSET
-
-
-class FaultAnswer(Struct, omit_defaults=True):
-    """The one shape of every error."""
-
-    error: Fault
-    as_of_seq: int | UnsetType = UNSET
-
-
-class Health(Struct):
-    """A sign of life."""
-
-    status: str
 
 
 class OrderNotFoundError(StoreError):
@@ -170,7 +107,7 @@ def _documented(kind: str) -> type[Operation]:
     class Listed(Operation):
         def __post_init__(self) -> None:
             self.parameters = [*(self.parameters or []), *parameters]
-            self.description = f"Filters, alone or as joined by +: {accepted_filters(kind)}."
+            self.description = f"Filters, alone or as joined by +: {accepted_filters(kind)}. {SHARDS_NOTE}"
 
     return Listed
 
@@ -205,21 +142,27 @@ async def list_breaches(request: Asked) -> BreachesPage:
 @get("/v1/orders/{account:str}/{client_order_id:path}")
 async def get_order(request: Asked, account: FromPath[str], client_order_id: FromPath[str]) -> OneOrder:
     """One order by its key; ``min_seq`` waits up to 1 s for a record."""
-    books = _books(request)
     key = account, client_order_id.removeprefix("/")  # a path parameter, since an id may hold a slash
-    await books.require(parse_min_seq(request.query_params.multi_items()))
-    row, as_of_seq = await books.read(lambda reader: reader.order_as_of(*key))
-    if row is None:
-        raise OrderNotFoundError(*key, as_of_seq)
-    shown = view(row)
-    assert isinstance(shown, OrderView)
-    return OneOrder(as_of_seq, shown)
+    min_seq = parse_min_seq(request.query_params.multi_items())
+    every = _books(request)
+    home = every.shard_of(account)
+    await every.shards[home].require(min_seq)
+    # An account that was moved when it had come to nothing has left its history where it was: asked last.
+    as_of_seq = 0
+    for shard in (home, *(n for n in range(len(every.shards)) if n != home)):
+        row, seq = await every.shards[shard].read(lambda reader: reader.order_as_of(*key))
+        if row is not None:
+            shown = view(row)
+            assert isinstance(shown, OrderView)
+            return OneOrder(seq, shown, UNSET if every.is_one else shard)
+        as_of_seq = as_of_seq or seq
+    raise OrderNotFoundError(*key, as_of_seq)
 
 
 @get("/v1/status")
 async def get_status(request: Asked) -> BooksStatus:
     """How far the books are behind the journal."""
-    return await _status(_books(request))
+    return await _status_of_all(_books(request))
 
 
 @get("/healthz", include_in_schema=False)
@@ -231,11 +174,25 @@ async def healthz() -> Health:
 @get("/readyz", include_in_schema=False)
 async def readyz(request: Asked) -> Health:
     """Whether the books can be read as current."""
-    status = await _status(_books(request))
     lag_seq_max: int = request.app.state.lag_seq_max
+    every = _books(request)
+    shards: dict[str, str] = {}
+    failed: StoreError | None = None
+    for shard, books in enumerate(every.shards):
+        try:
+            await _require_current(books, lag_seq_max)
+            shards[str(shard)] = "ready"
+        except StoreError as e:
+            failed, shards[str(shard)] = e, str(e)
+    if failed is not None and "ready" not in shards.values():
+        raise failed
+    return Health("ready", UNSET if every.is_one else shards)
+
+
+async def _require_current(books: Books, lag_seq_max: int) -> None:
+    status = await _status(books)
     if status.lag_seq > lag_seq_max:
         raise NotReadyError(status.lag_seq, lag_seq_max)
-    return Health("ready")
 
 
 @get("/metrics", include_in_schema=False)
@@ -243,28 +200,48 @@ async def get_metrics(request: Asked) -> Response[bytes]:
     """Prometheus text."""
     metrics: ApiMetrics = request.app.state.metrics
     with contextlib.suppress(StoreError):  # counted; the gauges keep their last value
-        status = await _status(_books(request))
+        status = await _status_of_all(_books(request))
         metrics.as_of_seq.set(status.as_of_seq)
         metrics.lag_seq.set(status.lag_seq)
         metrics.lag_ms.set(status.lag_ms)
     return Response(metrics.render(), media_type=CONTENT_TYPE)
 
 
-def _books(request: Asked) -> Books:
-    books: Books = request.app.state.books
+def _books(request: Asked) -> AllBooks:
+    books: AllBooks = request.app.state.books
     return books
 
 
-async def _list(request: Asked, kind: str) -> tuple[int, int | None, list[Any]]:
-    query = parse_query(kind, request.query_params.multi_items())
-    books = _books(request)
-    await books.require(query.min_seq)
+async def _list(request: Asked, kind: str) -> tuple[int, int | None, list[Any], int | UnsetType]:
+    every = _books(request)
+    query = parse_query(kind, request.query_params.multi_items(), by_shard=not every.is_one)
+    while True:
+        start = every.start_of(query)
+        books = every.shards[start.shard]
+        await books.require(query.min_seq)
+        page = await books.read(partial(_page, kind, query, start.cursor))
+        cursor = every.cursor_after(start, page.cursor)
+        if page.rows or not cursor:
+            rows = [view(row) for row in page.rows]
+            return page.as_of_seq, cursor or None, rows, UNSET if every.is_one else start.shard
+        query = query._replace(cursor=cursor)  # a shard without such rows; at most as often as there are shards
 
-    def ask(reader: Any) -> tuple[int, int | None, list[View]]:
-        page = reader.list_rows(kind, query.filters, query.limit, query.cursor)
-        return page.as_of_seq, page.cursor or None, [view(row) for row in page.rows]
 
-    return await books.read(ask)
+def _page(kind: str, query: Query, cursor: int, reader: Reader) -> Page:
+    return reader.list_rows(kind, query.filters, query.limit, cursor)
+
+
+async def _status_of_all(every: AllBooks) -> BooksStatus:
+    each = [await _status(books) for books in every.shards]
+    first = each[0]
+    if every.is_one:
+        return first
+    return BooksStatus(
+        sum(s.as_of_seq for s in each), sum(s.journal_seq for s in each), sum(s.lag_seq for s in each),
+        max(s.lag_ms for s in each), max(s.epoch for s in each), first.ledger,
+        max(s.trading_date for s in each), min(s.stored_at_ns for s in each), sum(s.store_retries for s in each),
+        {str(shard): status for shard, status in enumerate(each)},
+    )  # fmt: skip
 
 
 async def _status(books: Books) -> BooksStatus:
@@ -323,7 +300,7 @@ def create_app(settings: ApiSettings) -> Litestar:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        books = app.state.books = Books(settings)
+        books = app.state.books = AllBooks(settings)
         books.open()
         try:
             yield

@@ -9,6 +9,7 @@ from books.errors import QueryError
 from books.sqlite import accepted_filters
 from books.store import FILTERS, LIMIT_MAX
 from protocol.codes import Code
+from protocol.shards import SHARDS_MAX
 from protocol.units import INT64_MAX
 
 LIMIT_DEFAULT: Final = 100
@@ -23,20 +24,22 @@ class Query(NamedTuple):
     limit: int
     cursor: int
     min_seq: int
+    shard: int | None = None
 
 
-def parse_query(kind: str, parameters: Iterable[tuple[str, str]]) -> Query:
-    """Return the query for a list of ``kind``.
+def parse_query(kind: str, parameters: Iterable[tuple[str, str]], *, by_shard: bool = False) -> Query:
+    """Return the query for a list of ``kind``; ``by_shard``: there are several shards, and it may name one.
 
     Raises:
         QueryError: For an unknown or repeated parameter, a bad value, or filters that no index answers.
     """
     found = _once(parameters)
-    known = sorted(_PAGING | frozenset().union(*FILTERS[kind]))
+    paging = _PAGING | {"shard"} if by_shard else _PAGING
+    known = sorted(paging | frozenset().union(*FILTERS[kind]))
     for name, value in found.items():
         if name not in known:
             raise QueryError(name, value, f"one of the parameters: {', '.join(known)}")
-    filters = {name: _filter_value(name, value) for name, value in found.items() if name not in _PAGING}
+    filters = {name: _filter_value(name, value) for name, value in found.items() if name not in paging}
     if frozenset(filters) not in FILTERS[kind]:
         raise QueryError("filters", "+".join(sorted(filters)), f"one of: {accepted_filters(kind)}")
     return Query(
@@ -44,6 +47,7 @@ def parse_query(kind: str, parameters: Iterable[tuple[str, str]]) -> Query:
         _number("limit", found.get("limit", str(LIMIT_DEFAULT)), 1, LIMIT_MAX),
         _number("cursor", found.get("cursor", "0"), 0, INT64_MAX),
         _number("min_seq", found.get("min_seq", "0"), 0, INT64_MAX),
+        _number("shard", found["shard"], 0, SHARDS_MAX - 1) if "shard" in found else None,
     )
 
 

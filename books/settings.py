@@ -37,6 +37,14 @@ class WriterSettings(Struct, frozen=True, forbid_unknown_fields=True):
     health: HealthSettings = HealthSettings()
 
 
+class ShardStore(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where one more shard's books are; each as in ``ApiSettings``."""
+
+    store: str
+    journal: str = ""
+    stored_endpoint: str = ""
+
+
 class ApiSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The REST API.
 
@@ -45,6 +53,8 @@ class ApiSettings(Struct, frozen=True, forbid_unknown_fields=True):
         journal: Folder of the journal, to measure the lag; empty = as the books writer says.
         stored_endpoint: The books writer's PUB socket, on which ``min_seq`` waits; empty = no waiting.
         lag_seq_max: ``/readyz`` says no above this lag.
+        more_shards: The books of shard 1 and on; ``store``, ``journal`` and ``stored_endpoint`` are shard 0's.
+        account_shards: Accounts that the configuration gives a shard; the others are where the hash says.
     """
 
     store: str
@@ -53,3 +63,10 @@ class ApiSettings(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = 8080
     lag_seq_max: Annotated[int, Meta(ge=0)] = 100_000
+    more_shards: tuple[ShardStore, ...] = ()
+    account_shards: dict[str, int] = {}
+
+    @property
+    def stores(self) -> tuple[ShardStore, ...]:
+        """The books of each shard."""
+        return (ShardStore(self.store, self.journal, self.stored_endpoint), *self.more_shards)

@@ -6,9 +6,9 @@ import os
 import select
 import signal
 import socket
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from cli.configuration import Loaded
 from cli.engine_client import EngineClient
@@ -16,6 +16,7 @@ from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.readiness import Readiness
 from cli.supervisor import ProcessState, now_text, state_decoder
 from cli.view import grouped, milliseconds
+from cli.wiring import process_name
 from protocol.errors import WojakError
 from runtime.clock import monotonic_ns, wall_ns
 
@@ -33,14 +34,16 @@ class NotSupervisedError(WojakError):
 
 @app.command
 def kill(process: Literal["engine", "http", "gateway", "books", "feed", "api", "flow"], /, *,
+         shard: Annotated[int, Parameter(help="Of several shards, this one's.")] = 0,
          config: ConfigPath = DEFAULT_CONFIG) -> int:  # fmt: skip
     """Kill -9 one process of a running `wojak up`, and report when it is gone, back and ready.
 
     Example: `wojak chaos kill engine`
     """
     loaded = deployment(config)
+    name = process_name(process, shard)
     with _News(loaded) as news:
-        before = _require_running(news.next(), process)
+        before = _require_running(news.next(), name)
         pidfd = os.pidfd_open(before.pid)
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -48,12 +51,12 @@ def kill(process: Literal["engine", "http", "gateway", "books", "feed", "api", "
         finally:
             os.close(pidfd)
         gone_ns = wall_ns()
-        while (after := _find(news.next(), process)).pid in {0, before.pid}:
+        while (after := _find(news.next(), name)).pid in {0, before.pid}:
             continue
-    _wait_ready(loaded, process)
-    parts = [f"{process} gone {now_text(gone_ns)}", f"back {now_text(after.started_at_ns)}", f"ready {now_text()}"]
+    _wait_ready(loaded, name)
+    parts = [f"{name} gone {now_text(gone_ns)}", f"back {now_text(after.started_at_ns)}", f"ready {now_text()}"]
     if process == "engine":
-        parts.append(_recovery(loaded))
+        parts.append(_recovery(loaded.of(shard)))
     say(" · ".join(parts))
     return 0
 

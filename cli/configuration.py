@@ -18,6 +18,7 @@ from market.instruments import to_params
 from protocol import params as wire
 from protocol.codes import Scope
 from protocol.errors import ConfigError, FieldError
+from protocol.shards import ShardMap
 from protocol.units import parse_e9
 from runtime.config import load_toml
 
@@ -30,6 +31,20 @@ class Loaded(NamedTuple):
     config: WojakConfig
     path: Path
     paths: Paths
+
+    @property
+    def shards(self) -> range:
+        """The numbers of the shards, as ``of`` takes them."""
+        return range(self.config.wojak.shards)
+
+    @property
+    def shard_map(self) -> ShardMap:
+        """The rule that says which shard an account belongs to."""
+        return ShardMap(self.config.wojak.shards, account_shards(self.config))
+
+    def of(self, shard: int) -> Loaded:
+        """Return the same with the paths of one shard."""
+        return self._replace(paths=self.paths.of(shard))
 
     def resolve(self, name: str) -> Path:
         """Return a file named in the configuration; relative names are relative to it."""
@@ -52,6 +67,11 @@ def load(path: Path, ticks: Path | None = None) -> Loaded:
     return Loaded(config, path, paths_of(path.parent / config.wojak.state_dir))
 
 
+def account_shards(config: WojakConfig) -> dict[str, int]:
+    """Return the accounts that the file gives a shard."""
+    return {r.account: r.shard for r in config.accounts if r.shard is not None}
+
+
 def to_wire_params(config: WojakConfig) -> wire.Params:
     """Return what the gate is told, in exact integers."""
     return wire.Params(
@@ -66,12 +86,14 @@ def to_wire_params(config: WojakConfig) -> wire.Params:
         send_age_max_ns=config.engine.send_age_max_ms * MS_NS,
         exit_slots=config.engine.exit_slots,
         venue_wait_ns=config.engine.venue_wait_ms * MS_NS,
+        shards=config.wojak.shards,
     )
 
 
 def _account(row: AccountRow) -> wire.AccountParams:
     wait_ms = row.cancel_on_disconnect_ms
-    return wire.AccountParams(row.account, row.currency, disconnect_ns=wait_ms * MS_NS if wait_ms >= 0 else -1)
+    shard = -1 if row.shard is None else row.shard
+    return wire.AccountParams(row.account, row.currency, shard, wait_ms * MS_NS if wait_ms >= 0 else -1)
 
 
 def _channel(row: SourceRow) -> wire.ChannelParams:
@@ -91,7 +113,7 @@ def _limit_value(value: str | int) -> int:
 
 
 def to_opening(loaded: Loaded) -> Opening:
-    """Return positions and cash held before the journal began.
+    """Return positions and cash of this shard's accounts, held before its journal began.
 
     Raises:
         ConfigError: If the file can't be used; every row's fault is named.
@@ -117,13 +139,19 @@ def to_opening(loaded: Loaded) -> Opening:
     ]
     if faults:
         raise ConfigError(faults, str(path))
+    shard_of, shard = loaded.shard_map.shard_of, loaded.paths.shard
     try:
         return Opening(
             positions=tuple(
                 OpeningPosition(p.account, p.instrument, parse_e9(p.quantity, "quantity"), parse_e9(p.price, "price"))
                 for p in rows.positions
+                if shard_of(p.account) == shard
             ),
-            cash=tuple(OpeningCash(c.account, c.currency, parse_e9(c.cash, "cash")) for c in rows.cash),
+            cash=tuple(
+                OpeningCash(c.account, c.currency, parse_e9(c.cash, "cash"))
+                for c in rows.cash
+                if shard_of(c.account) == shard
+            ),
         )
     except FieldError as e:
         raise ConfigError([f"{e.field}: expected {e.expected}, was {e.value!r}"], str(path)) from e

@@ -1,4 +1,7 @@
-"""The brake: kill, halt, reduce-only and resume, at one scope at a time. Journaled before it is answered."""
+"""The brake: kill, halt, reduce-only and resume, at one scope at a time. Journaled before it is answered.
+
+An account's goes to its shard, every other scope to all shards, and the answer says of each whether it took it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from cli.engine_client import EngineClient
 from cli.gateway_client import ask_gateway
 from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
+from cli.shards import Answer, Shard, ask, chosen
 from cli.view import grouped
 from protocol.codes import Scope
 from protocol.control import ConfirmClock, SetState
-from protocol.errors import ConfigError
+from protocol.errors import ConfigError, WojakError
 from runtime.clock import monotonic_ns
 
 MS_NS = 1_000_000
@@ -35,6 +38,7 @@ def kill(
     instrument: Instrument = "",
     everything: Everything = False,
     gateway: Gateway = "",
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Halt and cancel every open order of one scope.
@@ -43,8 +47,9 @@ def kill(
     there until `wojak resume --gateway`. Example: `wojak kill --account flow --reason "trying it"`
     """
     if gateway:
-        return _set_gateway("kill", gateway, reason, config, account, strategy, instrument, everything=everything)
-    return _set("kill", reason, scope_of(account, strategy, instrument, everything=everything), config)
+        where = account, strategy, instrument
+        return _set_gateway("kill", gateway, reason, shard, config, *where, everything=everything)
+    return _set("kill", reason, scope_of(account, strategy, instrument, everything=everything), shard, config)
 
 
 def halt(
@@ -54,13 +59,14 @@ def halt(
     strategy: Strategy = "",
     instrument: Instrument = "",
     everything: Everything = False,
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Refuse every new order of one scope; open ones stay, cancels pass.
 
     Example: `wojak halt --global --reason "wrong prices"`
     """
-    return _set("halt", reason, scope_of(account, strategy, instrument, everything=everything), config)
+    return _set("halt", reason, scope_of(account, strategy, instrument, everything=everything), shard, config)
 
 
 def reduce_only(
@@ -70,16 +76,17 @@ def reduce_only(
     strategy: Strategy = "",
     instrument: Instrument = "",
     everything: Everything = False,
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Take only orders that reduce a position; open orders that would increase one are cancelled.
 
     Example: `wojak reduce-only --strategy manual --reason "end of day"`
     """
-    return _set("reduce_only", reason, scope_of(account, strategy, instrument, everything=everything), config)
+    return _set("reduce_only", reason, scope_of(account, strategy, instrument, everything=everything), shard, config)
 
 
-def resume(
+def resume(  # noqa: PLR0913 - one option a scope
     *,
     reason: Reason = "resumed by operator",
     account: Account = "",
@@ -87,6 +94,7 @@ def resume(
     instrument: Instrument = "",
     everything: Everything = False,
     gateway: Gateway = "",
+    shard: Shard = None,
     clock: Annotated[bool, Parameter(negative="", help="The clock jumped, and it is right now.")] = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
@@ -95,15 +103,16 @@ def resume(
     Example: `wojak resume --account flow`
     """
     if gateway:
-        return _set_gateway("resume", gateway, reason, config, account, strategy, instrument, everything=everything)
+        where = account, strategy, instrument
+        return _set_gateway("resume", gateway, reason, shard, config, *where, everything=everything)
     if clock:
-        client = EngineClient(deployment(config).paths)
-        try:
-            say(client.ask(ConfirmClock(reason)).text)
-        finally:
-            client.close()
-        return 0
-    return _set("resume", reason, scope_of(account, strategy, instrument, everything=everything), config)
+        loaded = deployment(config)
+        answers = ask(loaded, chosen(loaded, shard), ConfirmClock(reason))
+        several = len(answers) > 1
+        for answer in answers:
+            say(_by_shard(answer, answer.reply.text if answer.reply else "", several=several))
+        return 0 if all(a.reply for a in answers) else 1
+    return _set("resume", reason, scope_of(account, strategy, instrument, everything=everything), shard, config)
 
 
 def scope_of(account: str, strategy: str, instrument: str, *, everything: bool) -> tuple[Scope, str]:
@@ -125,34 +134,60 @@ def scope_of(account: str, strategy: str, instrument: str, *, everything: bool) 
     return chosen[0]
 
 
-def _set(action: str, reason: str, at: tuple[Scope, str], config: Path) -> int:
+def _set(action: str, reason: str, at: tuple[Scope, str], shard: int | None, config: Path) -> int:
     scope, key = at
-    client = EngineClient(deployment(config).paths)
-    try:
-        started = monotonic_ns()
-        reply = client.ask(SetState(action, scope, key, reason), timeout_ms=10_000)
-        took_ms = (monotonic_ns() - started) // MS_NS
-    finally:
-        client.close()
+    loaded = deployment(config)
+    shards = chosen(loaded, shard, key if scope is Scope.ACCOUNT else "")
+    started = monotonic_ns()
+    answers = ask(loaded, shards, SetState(action, scope, key, reason), timeout_ms=10_000)
+    took_ms = (monotonic_ns() - started) // MS_NS
     name = f"{scope.name.lower()} {key}".strip()
     option = "--global" if scope is Scope.GLOBAL else f"--{scope.name.lower()} {key}"
-    parts = [f"{name} {SAID[action]}", f"durable at seq {grouped(reply.seq)}"]
-    if action in {"kill", "reduce_only"}:
-        parts.insert(0, f"{grouped(reply.cancels)} open orders → cancels durable in {took_ms} ms")
-    if action != "resume":
-        parts.append(f"lift: wojak resume {option}")
-    say(" · ".join(parts))
-    return 0
+    for answer in answers:
+        parts: list[str] = []
+        if (reply := answer.reply) is not None:
+            parts = [f"{name} {SAID[action]}", f"durable at seq {grouped(reply.seq)}"]
+            if action in {"kill", "reduce_only"}:
+                parts.insert(0, f"{grouped(reply.cancels)} open orders → cancels durable in {took_ms} ms")
+            if action != "resume":
+                parts.append(f"lift: wojak resume {option}")
+        say(_by_shard(answer, " · ".join(parts), several=len(answers) > 1))
+    return 0 if all(a.reply for a in answers) else 1
+
+
+def _by_shard(answer: Answer, text: str, *, several: bool) -> str:
+    """Return the line of one shard: what it took, or that nobody knows whether it took it."""
+    if answer.reply is None:
+        return f"shard {answer.shard}: NOT TAKEN FOR CERTAIN: {answer.why_not}"
+    return f"shard {answer.shard}: {text}" if several else text
 
 
 def _set_gateway(
-    action: Literal["kill", "resume"], gateway: str, reason: str, config: Path, *scopes: str, everything: bool
+    action: Literal["kill", "resume"],
+    gateway: str,
+    reason: str,
+    shard: int | None,
+    config: Path,
+    *scopes: str,
+    everything: bool,
 ) -> int:
     if everything or any(scopes):
         raise ConfigError(["expected --gateway without a scope: it has one kill for all that is open there"], "options")
-    started = monotonic_ns()
-    reply = ask_gateway(deployment(config), gateway, action, reason)
-    took_ms = (monotonic_ns() - started) // MS_NS
+    loaded = deployment(config)
+    shards = chosen(loaded, shard)
     lift = f" · lift: wojak resume --gateway {gateway}" if action == "kill" else ""
-    say(f"gateway {gateway} {reply.text} · durable in {took_ms} ms{lift}")
-    return 0
+    ok = True
+    for number in shards:
+        of = f"shard {number}: " if len(shards) > 1 else ""
+        started = monotonic_ns()
+        try:
+            reply = ask_gateway(loaded.of(number), gateway, action, reason)
+        except WojakError as e:
+            if len(shards) == 1:
+                raise
+            ok = False
+            say(f"{of}NOT TAKEN FOR CERTAIN: {e}")
+            continue
+        took_ms = (monotonic_ns() - started) // MS_NS
+        say(f"{of}gateway {gateway} {reply.text} · durable in {took_ms} ms{lift}")
+    return 0 if ok else 1

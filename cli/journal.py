@@ -11,7 +11,9 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
+from cli.configuration import Loaded
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
+from cli.shards import Shard, chosen, one
 from cli.view import grouped
 from journal.reader import read_batches, start_of
 from journal.watermark import WatermarkReader
@@ -36,13 +38,14 @@ def cat(
     last: Annotated[int, Parameter(help="Only the newest so many records.")] = 0,
     account: Annotated[str, Parameter(help="Only events of this account.")] = "",
     json: Annotated[bool, Parameter(negative="", help="One JSON object a line.")] = False,
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Print what happened, one event a line.
 
     Example: `wojak journal cat --last 20`
     """
-    folder = deployment(config).paths.journal
+    folder = one(deployment(config), shard, account).paths.journal
     if last:
         reader = WatermarkReader(folder)
         after = max(after, reader.read().seq - last)
@@ -65,12 +68,26 @@ def cat(
 
 
 @app.command
-def verify(*, config: ConfigPath = DEFAULT_CONFIG) -> int:
+def verify(*, shard: Shard = None, config: ConfigPath = DEFAULT_CONFIG) -> int:
     """Decide every recorded input again and compare with what was recorded. Exit code 1 on any difference.
 
     Example: `wojak journal verify`
     """
     loaded = deployment(config)
+    compared = 0
+    ok = True
+    for number in chosen(loaded, shard):
+        if len(loaded.shards) > 1:
+            say(f"shard {number}")
+        decided, differ = _verify(loaded.of(number))
+        compared += decided
+        ok &= not differ
+    if not compared:
+        say("nothing was compared, which proves nothing: send an order first")
+    return 0 if ok and compared else 1
+
+
+def _verify(loaded: Loaded) -> tuple[int, int]:
     compared, differing, total, state_hash = decide_again(loaded.paths.journal, loaded.config.engine.dedup_keys_max)
     for line in differing[:20]:
         say(f"DIFFERS  {line}")
@@ -78,9 +95,7 @@ def verify(*, config: ConfigPath = DEFAULT_CONFIG) -> int:
     decided = sum(compared.values())
     say(f"{grouped(total)} records, decided again {grouped(decided)} ({counts})")
     say(f"{'✘' if differing or not decided else '✔'} {grouped(len(differing))} differ   state {state_hash}")
-    if not decided:
-        say("nothing was compared, which proves nothing: send an order first")
-    return 1 if differing or not decided else 0
+    return decided, len(differing)
 
 
 def decide_again(folder: Path, dedup_keys_max: int) -> tuple[Counter[str], list[str], int, str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, get_args
 from cyclopts import Parameter
 
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
+from cli.shards import Shard, one
 from cli.view import grouped
 from journal.export import Wanted
 from journal.export import export as write
@@ -30,13 +31,14 @@ def export(
         list[str] | None, Parameter(negative="", help="Only this kind of record, such as Ordered; may be repeated.")
     ] = None,
     replace: Annotated[bool, Parameter(negative="", help="Replace the file if it is there.")] = False,
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Write every durable record, decoded, one row a record, in bounded memory; works beside a running engine.
 
     The columns: docs/reference/export.md. Example: `wojak journal export --format parquet --out day.parquet`
     """
-    folder = deployment(config).paths.journal
+    folder = one(deployment(config), shard).paths.journal
     _require_kinds(kind or [])
     marks = WatermarkReader(folder)
     durable = marks.read().seq

@@ -9,6 +9,8 @@ import msgspec
 from cyclopts import Parameter
 
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
+from cli.paths import Paths
+from cli.shards import Shard, chosen
 from cli.view import grouped
 from cli.witnesses import books_held
 from journal.holders import Held
@@ -23,6 +25,7 @@ MARKS = {"whole": "whole", "open": "open", "torn": "TORN", "damaged": "DAMAGED"}
 def list_segments(
     *,
     json: Annotated[bool, Parameter(negative="", help="Print everything as one JSON object.")] = False,
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """List the journal's segments, how far it is durable, and how far each of its readers is.
@@ -30,17 +33,27 @@ def list_segments(
     Reads every byte and checks every checksum, some seconds per GB; works beside a running engine and on a
     damaged journal. Exit code 1 if anything is torn, damaged or gone. Example: `wojak journal ls --json`
     """
-    paths = deployment(config).paths
+    loaded = deployment(config)
+    shards = chosen(loaded, shard)
+    surveys = [_survey(loaded.of(n).paths) for n in shards]
+    if json:
+        shown = [_as_json(found, books) for found, books in surveys]
+        of_all = shown[0] if len(shards) == 1 else {"shards": dict(zip(map(str, shards), shown, strict=True))}
+        say(msgspec.json.format(msgspec.json.encode(of_all), indent=2).decode())
+    else:
+        for number, (found, books) in zip(shards, surveys, strict=True):
+            if len(shards) > 1:
+                say(f"shard {number}   {loaded.of(number).paths.journal}")
+            for line in lines(found, books):
+                say(line)
+    return 0 if all(found.is_sound for found, _ in surveys) else 1
+
+
+def _survey(paths: Paths) -> tuple[Survey, Held | None]:
     if not paths.journal.is_dir():
         raise ConfigError([f"{paths.journal} expected to be a journal, is absent: nothing was ever started here"])
     books = books_held(paths.books)
-    found = survey(paths.journal)
-    if json:
-        say(msgspec.json.format(msgspec.json.encode(_as_json(found, books)), indent=2).decode())
-    else:
-        for line in lines(found, books):
-            say(line)
-    return 0 if found.is_sound else 1
+    return survey(paths.journal), books
 
 
 def lines(found: Survey, books: Held | None) -> Iterator[str]:

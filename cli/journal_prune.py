@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from cli.kept import gather
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
+from cli.shards import Shard, one
 from cli.view import grouped
 from journal.errors import PruneError
 from journal.retention import SNAPSHOTS_MIN, Keep, Verdict, judge, remove
@@ -19,6 +20,7 @@ def prune(
     *,
     dry_run: Annotated[bool, Parameter(negative="", help="Only say what would go.")] = False,
     keep_snapshots: Annotated[int, Parameter(help="Keep what so many of the newest snapshots need; at least 2.")] = 2,
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Remove the journal's oldest segments, as far as nothing needs them, while the engine runs or not.
@@ -29,7 +31,7 @@ def prune(
     """
     if keep_snapshots < SNAPSHOTS_MIN:
         raise ConfigError([f"--keep-snapshots expected at least {SNAPSHOTS_MIN}, was {keep_snapshots}"], "options")
-    loaded = deployment(config)
+    loaded = one(deployment(config), shard)
     folder = loaded.paths.journal
     if not folder.is_dir():
         raise ConfigError([f"{folder} expected to be a journal, is absent: nothing was ever started here"])

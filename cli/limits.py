@@ -7,18 +7,22 @@ from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
+from cli.configuration import Loaded
 from cli.control import Account, Everything, Instrument, Strategy, scope_of
 from cli.engine_client import EngineClient
-from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
+from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment
 from cli.problems import COUNT_LIMITS
 from cli.settings import LimitKind
+from cli.shards import Shard, chosen, each
 from cli.view import grouped
+from protocol.codes import Scope
 from protocol.control import SetLimit, ShowLimits, ShownLimit
 from protocol.errors import ConfigError, FieldError
 from protocol.params import LimitName
 from protocol.units import format_e9, parse_e9
 
 app = App(name="limits", help="Show the limits of a running engine, or change one until it is lifted.")
+NO_LIMITS: Final = "no limit has a row: nothing but the contracts and the gate's own rules bind"
 MS_NS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
 
@@ -36,6 +40,7 @@ def set_limit(  # noqa: PLR0913 - one option a field of a row
     everything: Everything = False,
     window_ms: Annotated[int, Parameter(help="RATE_COUNT only; 0 = as the row in force says.")] = 0,
     reserve_exit: Annotated[int, Parameter(help="RATE_COUNT only; -1 = as the row in force says.")] = -1,
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Set one limit from the next order on. It holds over restarts until `wojak limits lift`.
@@ -47,20 +52,25 @@ def set_limit(  # noqa: PLR0913 - one option a field of a row
     scope, key = scope_of(account, strategy, instrument, everything=everything)
     name = LimitName[limit]
     exact = _parse(limit, value)
-    client = EngineClient(deployment(config).paths)
-    try:
-        window_ns, reserve = window_ms * MS_NS, max(0, reserve_exit)
-        if name is LimitName.RATE_COUNT:
-            shown = next((s for s in _ask(client) if (s.name, s.scope, s.key) == (name, scope, key)), None)
-            now = (shown.change or shown.row) if shown is not None else None
-            if now is not None:
-                window_ns = window_ns or now.window_ns
-                reserve = now.reserve_exit if reserve_exit < 0 else reserve_exit
-        reply = client.ask(SetLimit(name, scope, key, exact, reason, window_ns, reserve))
-    finally:
-        client.close()
-    say(f"{reply.text} to {value} · durable at seq {grouped(reply.seq)} · lift: wojak limits lift {limit} …")
-    return 0
+    loaded = deployment(config)
+
+    def set_one(of: Loaded) -> str:
+        client = EngineClient(of.paths)
+        try:
+            window_ns, reserve = window_ms * MS_NS, max(0, reserve_exit)
+            if name is LimitName.RATE_COUNT:
+                shown = next((s for s in _ask(client) if (s.name, s.scope, s.key) == (name, scope, key)), None)
+                now = (shown.change or shown.row) if shown is not None else None
+                if now is not None:
+                    window_ns = window_ns or now.window_ns
+                    reserve = now.reserve_exit if reserve_exit < 0 else reserve_exit
+            reply = client.ask(SetLimit(name, scope, key, exact, reason, window_ns, reserve))
+        finally:
+            client.close()
+        lifted = f"lift: wojak limits lift {limit} …"
+        return f"{reply.text} to {value} · durable at seq {grouped(reply.seq)} · {lifted}"
+
+    return each(loaded, chosen(loaded, shard, key if scope is Scope.ACCOUNT else ""), set_one)
 
 
 @app.command
@@ -73,6 +83,7 @@ def lift(
     strategy: Strategy = "",
     instrument: Instrument = "",
     everything: Everything = False,
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Go back to what the file says of one limit.
@@ -80,31 +91,36 @@ def lift(
     Example: `wojak limits lift POSITION_MAX --account demo --reason "calm again"`
     """
     scope, key = scope_of(account, strategy, instrument, everything=everything)
-    client = EngineClient(deployment(config).paths)
-    try:
-        reply = client.ask(SetLimit(LimitName[limit], scope, key, None, reason))
-    finally:
-        client.close()
-    say(f"{reply.text}, the file's value binds · durable at seq {grouped(reply.seq)}")
-    return 0
+    loaded = deployment(config)
+
+    def lift_one(of: Loaded) -> str:
+        client = EngineClient(of.paths)
+        try:
+            reply = client.ask(SetLimit(LimitName[limit], scope, key, None, reason))
+        finally:
+            client.close()
+        return f"{reply.text}, the file's value binds · durable at seq {grouped(reply.seq)}"
+
+    return each(loaded, chosen(loaded, shard, key if scope is Scope.ACCOUNT else ""), lift_one)
 
 
 @app.command
-def show(*, config: ConfigPath = DEFAULT_CONFIG) -> int:
+def show(*, shard: Shard = None, config: ConfigPath = DEFAULT_CONFIG) -> int:
     """Show every limit row: what is in force, and what the file says where an operator said otherwise.
 
     Example: `wojak limits show`
     """
-    client = EngineClient(deployment(config).paths)
-    try:
-        shown = _ask(client)
-    finally:
-        client.close()
-    for limit in shown:
-        say(line_of(limit))
-    if not shown:
-        say("no limit has a row: nothing but the contracts and the gate's own rules bind")
-    return 0
+    loaded = deployment(config)
+
+    def show_one(of: Loaded) -> str:
+        client = EngineClient(of.paths)
+        try:
+            shown = _ask(client)
+        finally:
+            client.close()
+        return "\n".join(map(line_of, shown)) or NO_LIMITS
+
+    return each(loaded, chosen(loaded, shard), show_one)
 
 
 def line_of(shown: ShownLimit) -> str:

@@ -27,11 +27,12 @@ TAIL_BYTES: Final = 4096
 
 
 class Spec(NamedTuple):
-    """What to run and how long it may take to stop."""
+    """What to run and how long it may take to stop. ``is_one_of_several``: of a shard, and others go on without it."""
 
     name: str
     argv: tuple[str, ...]
     stop_within_ms: int
+    is_one_of_several: bool = False
 
 
 class Ended(NamedTuple):
@@ -51,6 +52,7 @@ class Life:
         self.restarts = 0
         self.started_at_ns = 0
         self.ended: Ended | None = None
+        self.given_up = False
         self.restart_due_ns: int | None = None
         self._short_lives = 0
         self._started_monotonic_ns = 0

@@ -90,7 +90,8 @@ def trace(order_id: str, /, *, config: ConfigPath = DEFAULT_CONFIG) -> int:
 
     Takes the order id or the client_order_id. Example: `wojak order trace P-bc7a436b893666cfd5543fee`
     """
-    steps = find_timeline(deployment(config).paths.journal, order_id)
+    loaded = deployment(config)
+    steps = [step for n in loaded.shards for step in find_timeline(loaded.of(n).paths.journal, order_id)]
     for line in described(steps):
         say(line)
     if not steps:

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import App, Parameter
 
-from cli.engine_client import EngineClient
+from cli.configuration import Loaded
 from cli.http_client import BooksClient
 from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
+from cli.shards import Shard, ask, chosen
 from cli.view import decimal, grouped
 from cli.wiring import books_url
 from protocol.codes import OrderStatus
@@ -27,6 +28,7 @@ def list_orders(
     open_: Annotated[bool, Parameter(name="--open", negative="", help="Only orders that still work.")] = False,
     limit: Annotated[int, Parameter(help="At most so many, 1 to 500.")] = 50,
     cursor: Annotated[int, Parameter(help="Go on from where the answer before ended.")] = 0,
+    shard: Shard = None,
     json: Annotated[bool, Parameter(negative="", help="Print the API's answer.")] = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
@@ -36,7 +38,8 @@ def list_orders(
     """
     client = BooksClient(books_url(deployment(config)))
     try:
-        query = {"account": account, "open": "true" if open_ else "", "limit": limit, "cursor": cursor or ""}
+        query = {"account": account, "open": "true" if open_ else "", "limit": limit, "cursor": cursor or "",
+                 "shard": "" if shard is None else shard}  # fmt: skip
         answer = client.get("/v1/orders", **query)
     finally:
         client.close()
@@ -51,26 +54,32 @@ def list_orders(
         say(f"{order['status']:<16} {order['account']} {order['client_order_id']} {order['side']} "
             f"{order['instrument']} {filled} {average} {order['order_id']} {code}".rstrip())  # fmt: skip
     more = f"   more: --cursor {answer['cursor']}" if answer["cursor"] else ""
-    say(f"{grouped(len(answer['orders']))} orders as of seq {grouped(answer['as_of_seq'])}{more}")
+    of = f" of shard {answer['shard']}" if "shard" in answer else ""
+    say(f"{grouped(len(answer['orders']))} orders as of seq {grouped(answer['as_of_seq'])}{of}{more}")
     return 0
 
 
 @app.command
-def unknown(*, config: ConfigPath = DEFAULT_CONFIG) -> int:
+def unknown(*, shard: Shard = None, config: ConfigPath = DEFAULT_CONFIG) -> int:
     """List orders that were sent and that no venue answers for. They stay reserved until resolved.
 
     Example: `wojak orders unknown`
     """
-    client = EngineClient(deployment(config).paths)
-    try:
-        found = client.ask(UnknownOrders()).unknown or []
-    finally:
-        client.close()
-    for order in found:
-        filled = f"{format_e9(order.cum_quantity_e9)}/{format_e9(order.quantity_e9)}"
-        say(f"{order.order_id}   {order.account} {order.client_order_id} {order.side} {order.instrument} {filled}")
-    say(f"{grouped(len(found))} orders UNKNOWN")
-    return 0
+    loaded = deployment(config)
+    answers = ask(loaded, chosen(loaded, shard), UnknownOrders())
+    count = 0
+    for answer in answers:
+        of = f"   shard {answer.shard}" if len(answers) > 1 else ""
+        for order in (answer.reply.unknown if answer.reply else None) or []:
+            count += 1
+            filled = f"{format_e9(order.cum_quantity_e9)}/{format_e9(order.quantity_e9)}"
+            what = f"{order.side} {order.instrument} {filled}"
+            say(f"{order.order_id}   {order.account} {order.client_order_id} {what}{of}")
+    for answer in answers:
+        if answer.reply is None:
+            say(f"shard {answer.shard} not asked: {answer.why_not}")
+    say(f"{grouped(count)} orders UNKNOWN")
+    return 0 if all(a.reply for a in answers) else 1
 
 
 @app.command
@@ -82,6 +91,7 @@ def resolve(
     reason: Reason,
     filled: Annotated[str, Parameter(help="Quantity that was filled in all, a decimal.")] = "0",
     price: Annotated[str, Parameter(help="Average price of the fills, a decimal.")] = "0",
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Say what became of an UNKNOWN order, after asking the venue; frees what it reserved.
@@ -92,10 +102,22 @@ def resolve(
         body = Resolve(order_id, OrderStatus[status], parse_e9(filled, "--filled"), parse_e9(price, "--price"), reason)
     except FieldError as e:
         raise ConfigError([f"{e.field}: expected {e.expected}, was {e.value!r}"], "options") from e
-    client = EngineClient(deployment(config).paths)
-    try:
-        reply = client.ask(body)
-    finally:
-        client.close()
-    say(f"{reply.text} · durable at seq {grouped(reply.seq)}")
+    loaded = deployment(config)
+    (answer,) = ask(loaded, [_shard_of(loaded, shard, order_id)], body)
+    assert answer.reply is not None
+    say(f"{answer.reply.text} · durable at seq {grouped(answer.reply.seq)}")
     return 0
+
+
+def _shard_of(loaded: Loaded, shard: int | None, order_id: str) -> int:
+    """Return the shard whose engine lists the order as UNKNOWN; the only one there is, or that was named, as it is."""
+    shards = chosen(loaded, shard)
+    if len(shards) == 1:
+        return shards[0]
+    answers = ask(loaded, shards, UnknownOrders())
+    for answer in answers:
+        if answer.reply and any(o.order_id == order_id for o in answer.reply.unknown or []):
+            return answer.shard
+    silent = ", ".join(str(a.shard) for a in answers if not a.reply)
+    why = f"; shards that did not answer: {silent}" if silent else ""
+    raise ConfigError([f"order {order_id} expected UNKNOWN on one of the shards, was on none{why}"], "options")

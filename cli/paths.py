@@ -27,21 +27,31 @@ class Paths(NamedTuple):
 
     state: Path
     run: Path
+    shard: int = 0
+
+    def of(self, shard: int) -> Paths:
+        """Return the files of one shard: 0 has those it has alone, another one a folder of its own."""
+        return self._replace(shard=shard)
+
+    @property
+    def own(self) -> Path:
+        """The folder of what each shard has for itself."""
+        return self.state / f"shard-{self.shard}" if self.shard else self.state
 
     @property
     def journal(self) -> Path:
         """The engine's journal."""
-        return self.state / "journal"
+        return self.own / "journal"
 
     @property
     def gateway(self) -> Path:
         """The sandbox gateway's log."""
-        return self.state / "gateway"
+        return self.own / "gateway"
 
     @property
     def books(self) -> Path:
         """The embedded store."""
-        return self.state / "books.sqlite"
+        return self.own / "books.sqlite"
 
     @property
     def table(self) -> Path:
@@ -83,8 +93,12 @@ class Paths(NamedTuple):
         return self.run / f"{process}.health"
 
     def endpoint(self, name: str) -> str:
-        """Return the ipc address of a socket in the run folder."""
-        return f"ipc://{self.run / name}"
+        """Return the ipc address of a socket of this shard in the run folder."""
+        return f"ipc://{self.run / (f'{name}-{self.shard}' if self.shard else name)}"
+
+    def shared_endpoint(self, name: str) -> str:
+        """Return the ipc address of a socket that all shards share: those of the feed."""
+        return self.of(0).endpoint(name)
 
 
 def paths_of(state_dir: Path) -> Paths:

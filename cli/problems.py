@@ -30,6 +30,7 @@ def problems(config: WojakConfig, folder: Path) -> list[str]:
     return [
         *_mode(config),
         *session_rules(config).problems(),
+        *_shards(config),
         *_unique("instruments", "instrument", (r.instrument for r in config.instruments)),
         *_unique("accounts", "account", (r.account for r in config.accounts)),
         *_unique("strategies", "strategy", (r.strategy for r in config.strategies)),
@@ -70,6 +71,15 @@ def _mode(config: WojakConfig) -> Iterator[str]:
     for key, rows in (("instruments", config.instruments), ("accounts", config.accounts)):
         if not rows:
             yield f"{key}: expected at least one row, was none; see the commented example: wojak init"
+
+
+def _shards(config: WojakConfig) -> Iterator[str]:
+    shards = config.wojak.shards
+    if shards > 1 and config.wojak.shard:
+        yield f"wojak.shard: expected 0 with wojak.shards = {shards}, was {config.wojak.shard}; all of them run here"
+    for n, row in enumerate(config.accounts):
+        if row.shard is not None and row.shard >= shards:
+            yield f"accounts[{n}].shard: expected 0 to {shards - 1} with wojak.shards = {shards}, was {row.shard}"
 
 
 def _unique(table: str, key: str, names: Iterable[str]) -> Iterator[str]:
@@ -200,9 +210,10 @@ def _ports(config: WojakConfig) -> Iterator[str]:
     taken = {http.port: "http.port", books.port: "books.port"}
     for process in ("engine", "gateway", "feed", "books"):
         name, port = f"metrics.{process}_port", metrics.port_of(process)
-        if port and port in taken:
-            yield f"{name}: expected another port than {taken[port]} ({port}), was {port}"
-        taken[port] = name
+        for used in range(port, port + (1 if process == "feed" else config.wojak.shards)) if port else ():
+            if used in taken:
+                yield f"{name}: expected another port than {taken[used]} ({used}), was {used}"
+            taken[used] = name
 
 
 def _http_source(config: WojakConfig) -> Iterator[str]:

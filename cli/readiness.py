@@ -8,7 +8,7 @@ import httpx
 
 from cli.configuration import Loaded
 from cli.engine_client import EngineAwayError, EngineClient
-from cli.wiring import API, BOOKS, ENGINE, FEED, FLOW, GATEWAY, HTTP, books_url, http_url, played
+from cli.wiring import BOOKS, ENGINE, FEED, FLOW, GATEWAY, HTTP, books_url, http_url, kind_of, played
 from market.table import TableReader
 from protocol.control import EngineStatus
 from protocol.errors import MarketError
@@ -16,6 +16,7 @@ from runtime.clock import wall_ns
 
 ASK_MS: Final = 300
 HTTP_TIMEOUT_S: Final = 1.0
+SERVING: Final = frozenset({"open", "ready"})
 TICK_FRESH_NS: Final = 2_000_000_000
 
 
@@ -24,37 +25,42 @@ class Readiness:
 
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
-        self._engine = EngineClient(loaded.paths, operator="supervisor")
+        self._engines = [EngineClient(loaded.of(n).paths, operator="supervisor") for n in loaded.shards]
         self._client = httpx.Client(timeout=HTTP_TIMEOUT_S, trust_env=False)
 
-    def status(self) -> EngineStatus | None:
-        """Return how the engine is; None if it does not answer."""
+    def status(self, shard: int = 0) -> EngineStatus | None:
+        """Return how the engine of a shard is; None if it does not answer."""
         try:
-            return self._engine.status(timeout_ms=ASK_MS)
+            return self._engines[shard].status(timeout_ms=ASK_MS)
         except EngineAwayError:
             return None
 
+    def statuses(self) -> list[EngineStatus | None]:
+        """Return how the engines are, shard 0 first."""
+        return [self.status(shard) for shard in self._loaded.shards]
+
     def why_not(self, name: str) -> str:
         """Return why a process is not ready; empty when it is."""
-        if name == ENGINE:
-            return "" if self.status() else "does not answer"
-        if name == FEED:
+        kind, shard = kind_of(name)
+        if kind == ENGINE:
+            return "" if self.status(shard) else "does not answer"
+        if kind == FEED:
             return self._feed()
-        if name == GATEWAY:
-            status = self.status()
+        if kind == GATEWAY:
+            status = self.status(shard)
             if status is None:
                 return "engine does not answer"
             return "" if status.venues and all(v.ready for v in status.venues) else "venue not ready"
-        if name == FLOW:
+        if kind == FLOW:
             return ""
-        return self._http(
-            {HTTP: http_url(self._loaded), API: books_url(self._loaded), BOOKS: books_url(self._loaded)}[name]
-        )
+        url = http_url(self._loaded) if kind == HTTP else books_url(self._loaded)
+        return self._http(url, str(shard) if kind == BOOKS else "")
 
     def close(self) -> None:
         """Leave."""
         self._client.close()
-        self._engine.close()
+        for engine in self._engines:
+            engine.close()
 
     def _feed(self) -> str:
         try:
@@ -66,9 +72,15 @@ class Readiness:
             return "no tick yet"
         return ""
 
-    def _http(self, url: str) -> str:
+    def _http(self, url: str, shard: str) -> str:
+        """Ask an HTTP process; of several shards it is ready for some while others are away, and says which."""
         try:
             response = self._client.get(f"{url}/readyz")
-        except httpx.HTTPError as e:
+            answer = response.json()
+        except (httpx.HTTPError, ValueError) as e:
             return type(e).__name__
-        return "" if response.status_code == 200 else response.text[:120]
+        shards: dict[str, str] = answer.get("shards") or {}
+        away = {n: why for n, why in shards.items() if why not in SERVING and shard in {"", n}}
+        if away:
+            return "; ".join(f"shard {n}: {why}" for n, why in away.items())
+        return "" if response.status_code == 200 or shards.get(shard) in SERVING else response.text[:120]

@@ -11,18 +11,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from cli.configuration import load
+from cli.configuration import Loaded, load
 from cli.parent import end_with
-from cli.wiring import STARTERS
+from cli.wiring import STARTERS, kind_of, process_names
 from journal.errors import JournalFailedError
-from protocol.errors import WojakError
+from protocol.errors import ConfigError, WojakError
 from runtime.exits import CANNOT_RUN, CLEAN, FAILED
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one process until it is told to stop; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m cli.run", description="Run one process of a deployment.")
-    parser.add_argument("process", choices=sorted(STARTERS))
+    parser.add_argument(
+        "process", help=f"one of {', '.join(sorted(STARTERS))}; of shard 1: engine-1, gateway-1, books-1"
+    )
     parser.add_argument("--config", type=Path, default=Path("wojak.toml"))
     parser.add_argument("--ticks", type=Path, help="replay this recording instead of what the configuration says")
     parser.add_argument("--parent", type=int, help="end when this process, our parent, ends")
@@ -32,16 +34,24 @@ def main(argv: list[str] | None = None) -> int:
         end_with(options.parent)
     try:
         loaded = load(options.config, options.ticks)
+        kind, shard = _require_process(options.process, loaded)
         if options.check_config:
             sys.stdout.write(f"{loaded.path}: fine\n")
             return CLEAN
-        return STARTERS[options.process](loaded)
+        return STARTERS[kind](loaded.of(shard))
     except JournalFailedError as e:  # the disk said no; recovery may find that it works again
         sys.stderr.write(f"{e}\n")
         return FAILED
     except WojakError as e:
         sys.stderr.write(f"{e}\n")
         return CANNOT_RUN
+
+
+def _require_process(name: str, loaded: Loaded) -> tuple[str, int]:
+    known = process_names(loaded, flow=True)
+    if name not in known:
+        raise ConfigError([f"process: expected one of {', '.join(known)}, was {name!r}"], str(loaded.path))
+    return kind_of(name)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from cli.configuration import Loaded
 from cli.engine_client import RefusedError
 from cli.http_client import BooksClient
 from cli.readiness import Readiness
+from cli.shards import together
 from cli.view import Down, Price, Snapshot
 from cli.wiring import FLOW, TICKS_SOCKET, books_url, played
 from market.table import TableReader
@@ -76,7 +77,7 @@ class Sampler(threading.Thread):
 
     def _look(self, readiness: Readiness, books: BooksClient) -> Snapshot:
         try:
-            status = readiness.status()
+            status = together(readiness.statuses())
         except RefusedError:
             status = None
         down = tuple(Down(n, why) for n in self._names if (why := readiness.why_not(n)))

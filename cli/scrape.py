@@ -15,7 +15,7 @@ from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.configuration import Loaded
-from cli.wiring import API, HTTP, WITH_HEALTH, books_url, http_url
+from cli.wiring import API, HTTP, PER_SHARD, WITH_HEALTH, books_url, http_url, process_name
 from runtime.clock import monotonic_ns
 from runtime.health import Ready
 from runtime.metrics import OBSERVED_AT
@@ -56,12 +56,12 @@ class Scraped(Struct, frozen=True):
 
 
 class Scraper:
-    """Asks again and again, over kept connections where the process keeps them."""
+    """Asks again and again, over kept connections where the process keeps them: of one shard, and what all share."""
 
     def __init__(self, loaded: Loaded) -> None:
         self._clients = {
             name: httpx.Client(
-                transport=httpx.HTTPTransport(uds=str(loaded.paths.health(name))),
+                transport=httpx.HTTPTransport(uds=str(loaded.paths.health(_process(name, loaded.paths.shard)))),
                 base_url=f"http://{name}", timeout=TIMEOUT_S,
             )
             for name in WITH_HEALTH
@@ -96,6 +96,10 @@ class Scraper:
         samples = parse(metrics.text) if metrics.status_code == 200 else {}
         at_s = sum(samples.get(OBSERVED_AT, {}).values()) or monotonic_ns() / NS_PER_S
         return Scraped(name, True, "" if ready.status_code == 200 else _reason(ready), at_s, samples)
+
+
+def _process(kind: str, shard: int) -> str:
+    return process_name(kind, shard) if kind in PER_SHARD else kind
 
 
 def parse(text: str) -> Samples:

@@ -6,8 +6,10 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from cli.configuration import Loaded
 from cli.engine_client import EngineClient
-from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
+from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment
+from cli.shards import Shard, chosen, each
 from cli.view import grouped
 from protocol.control import RollSession
 from protocol.errors import ConfigError
@@ -21,6 +23,7 @@ def roll(
     *,
     reason: Reason,
     to: Annotated[str, Parameter(help="Trading date that begins, yyyy-mm-dd; empty = the next of the calendar.")] = "",
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """End the trading day now and begin another; the calendar goes on from there.
@@ -35,10 +38,14 @@ def roll(
         if found is None:
             raise ConfigError([f"--to: expected a date such as 2026-12-25, was {to!r}"], "options")
         to_date = found
-    client = EngineClient(deployment(config).paths)
-    try:
-        reply = client.ask(RollSession(to_date, reason))
-    finally:
-        client.close()
-    say(f"{reply.text} · {grouped(reply.cancels)} DAY orders expire · durable at seq {grouped(reply.seq)}")
-    return 0
+    loaded = deployment(config)
+
+    def roll_one(of: Loaded) -> str:
+        client = EngineClient(of.paths)
+        try:
+            reply = client.ask(RollSession(to_date, reason))
+        finally:
+            client.close()
+        return f"{reply.text} · {grouped(reply.cancels)} DAY orders expire · durable at seq {grouped(reply.seq)}"
+
+    return each(loaded, chosen(loaded, shard), roll_one)

@@ -12,11 +12,13 @@ from msgspec import Meta, Struct
 
 from market.instruments import InstrumentRow
 from protocol.edge import Identifier
+from protocol.shards import SHARDS_MAX
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Milliseconds = Annotated[int, Meta(ge=1, le=7 * 86_400_000)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 NotNegative = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+ShardNumber = Annotated[int, Meta(ge=0, le=SHARDS_MAX - 1)]
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
 CONFIG_NAME: Final = "wojak.toml"
 
@@ -26,13 +28,15 @@ class WojakSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         mode: ``paper``: nothing here can reach a real venue.
-        shard: Number of this engine; accounts of one shard share limits.
+        shard: Number of this engine where it is the only one here; 0 with several ``shards``.
+        shards: Engines among which the accounts are divided, each with its own journal, gateway and books.
         state_dir: Folder of everything that is kept; relative to this file.
         opening_file: Positions and cash held before the journal began, read at its first start; empty = none.
     """
 
     mode: Literal["paper", "live"] = "paper"
-    shard: Annotated[int, Meta(ge=0, le=1_023)] = 0
+    shard: ShardNumber = 0
+    shards: Annotated[int, Meta(ge=1, le=SHARDS_MAX)] = 1
     state_dir: Text = ".wojak"
     opening_file: str = ""
 
@@ -113,13 +117,17 @@ class AccountRow(Struct, frozen=True, forbid_unknown_fields=True):
     """An account and the currency its money limits are in.
 
     Attributes:
+        account: Its name.
+        currency: Of its money limits.
         cancel_on_disconnect_ms: For this account's orders instead of what their source says; -1 = as the source says,
             0 = never.
+        shard: The engine it belongs to; absent = where the hash says.
     """
 
     account: Identifier
     currency: Annotated[str, Meta(min_length=1, max_length=16)]
     cancel_on_disconnect_ms: Annotated[int, Meta(ge=-1, le=600_000)] = -1
+    shard: ShardNumber | None = None
 
 
 class StrategyRow(Struct, frozen=True, forbid_unknown_fields=True):
@@ -229,6 +237,8 @@ class BooksSection(Struct, frozen=True, forbid_unknown_fields=True):
 
 class MetricsSection(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the processes without an address of their own serve ``/metrics``, ``/healthz`` and ``/readyz``.
+
+    With several shards those of shard 1 have the next port, and so on.
 
     Attributes:
         host: Address of the ports below; 127.0.0.1 keeps them on this host. They need no key: they only tell.

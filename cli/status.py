@@ -9,15 +9,17 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from cli.engine_client import EngineClient
+from cli.configuration import Loaded
 from cli.http_client import BooksClient
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.sampler import ask_origin, books_lag_ms, look_at_price
 from cli.scrape import Scraper
-from cli.top_figures import figures
+from cli.shards import Shard, ask, chosen, together
+from cli.top_figures import Figures, figures
 from cli.top_view import loop, processes, stores
-from cli.view import Snapshot, grouped, lines, milliseconds, wrap
-from cli.wiring import books_url
+from cli.view import Down, Snapshot, grouped, lines, milliseconds, wrap
+from cli.wiring import ENGINE, books_url, process_name
+from protocol.control import EngineStatus, Status
 from runtime.clock import wall_ns
 
 WIDTH_PLAIN = 100
@@ -26,37 +28,51 @@ NS_PER_S = 1_000_000_000
 
 def status(
     *,
+    shard: Shard = None,
     json: Annotated[bool, Parameter(negative="", help="Print everything the engine says, as JSON.")] = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
-    """Show how the engine, its venue and the books are. Exit code 1 if the engine does not answer.
+    """Show how the engines, their venues and the books are. Exit code 1 if an engine does not answer.
 
     Example: `wojak status --json`
     """
     loaded = deployment(config)
-    client = EngineClient(loaded.paths)
-    try:
-        engine = client.status()
-    finally:
-        client.close()
+    shards = chosen(loaded, shard)
+    several = len(shards) > 1
+    answers = ask(loaded, shards, Status())
     if json:
-        say(msgspec.json.format(msgspec.json.encode(engine), indent=2).decode())
-        return 0
+        found = [a.reply.status if a.reply else {"shard": a.shard, "away": str(a.why_not)} for a in answers]
+        say(msgspec.json.format(msgspec.json.encode(found if several else found[0]), indent=2).decode())
+        return 0 if all(a.reply for a in answers) else 1
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_PLAIN
     books = BooksClient(books_url(loaded))
-    snapshot = Snapshot(engine, look_at_price(loaded, ask_origin(loaded)), 0, None, books_lag_ms(books))
+    engines = [a.reply.status if a.reply else None for a in answers]
+    down = tuple(Down(process_name(ENGINE, a.shard), "does not answer") for a in answers if not a.reply)
+    price, lag_ms = look_at_price(loaded, ask_origin(loaded)), books_lag_ms(books)
     books.close()
+    for line in lines(Snapshot(together(engines), price, 0, None, lag_ms, down), width):
+        say(line)
+    for answer, engine in zip(answers, engines, strict=True):
+        taken = _figures(loaded.of(answer.shard))
+        for line in [*wrap(stores(taken), width), *wrap(loop(taken), width)]:
+            say(line)
+        for row in processes(taken, width):
+            say(row.text)
+        say(_engine(engine) if engine is not None else f"shard {answer.shard}   {answer.why_not}")
+    return 0 if all(engines) else 1
+
+
+def _figures(loaded: Loaded) -> Figures:
     scraper = Scraper(loaded)
-    now = scraper.look()
-    scraper.close()
-    taken = figures(now, {}, wall_ns() / NS_PER_S)
-    for line in lines(snapshot, width):
-        say(line)
-    for line in [*wrap(stores(taken), width), *wrap(loop(taken), width)]:
-        say(line)
-    for row in processes(taken, width):
-        say(row.text)
+    try:
+        return figures(scraper.look(), {}, wall_ns() / NS_PER_S)
+    finally:
+        scraper.close()
+
+
+def _engine(engine: EngineStatus) -> str:
     recovered = f"{grouped(engine.recovered_records)} events in {milliseconds(engine.recovery_ns)}"
-    say(f"mode {engine.mode}   shard {engine.shard}   epoch {engine.epoch}   seq {grouped(engine.seq)}   "
-        f"recovered {recovered}")  # fmt: skip
-    return 0
+    return (
+        f"mode {engine.mode}   shard {engine.shard}   epoch {engine.epoch}   seq {grouped(engine.seq)}   "
+        f"recovered {recovered}"
+    )

@@ -28,6 +28,7 @@ from runtime.exits import CANNOT_RUN, UNFINISHED
 from runtime.signals import StopSignal
 
 WATCHERS_MAX: Final = 16
+ALONE: Final = ("flow", "http", "engine")  # stop in this order, before the rest
 ROTATE_NS: Final = 5_000_000_000
 NS_PER_S: Final = 1_000_000_000
 MS_NS: Final = 1_000_000
@@ -78,9 +79,10 @@ class Supervisor:
         self._paths = paths
         self._lock_fd = _lock(paths)
         self.lives = {s.name: Life(s, paths.logs / f"{s.name}.log") for s in specs}
-        self._stop_order = [n for n in stop_order if n in self.lives]
+        self._stop_order = [n for kind in stop_order for n, life in self.lives.items() if _kind(life) == kind]
         assert set(self._stop_order) == set(self.lives)
         self.was_ready = False
+        self.failed: list[ProcessFailedError] = []  # of single shards; everything else went on
         self._stop = StopSignal()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._stop.fd, selectors.EVENT_READ, None)
@@ -97,7 +99,7 @@ class Supervisor:
     def start(self, *names: str) -> None:
         """Start these processes, in order; without names, all that do not run."""
         for life in self.lives.values():
-            if not life.pid and (not names or life.spec.name in names):
+            if not life.pid and not life.given_up and (not names or life.spec.name in names):
                 self._start(life)
 
     def step(self, timeout_ms: int) -> None:
@@ -164,12 +166,11 @@ class Supervisor:
         ]  # fmt: skip
 
     def _groups(self) -> list[list[Life]]:
-        """Return who stops together: each of the first two alone, then the rest at once."""
+        """Return who stops together: flow, then http, then the engines of all shards, then the rest at once."""
         lives = [self.lives[n] for n in self._stop_order]
-        ordered = [n for n in ("flow", "http", "engine") if n in self.lives]
-        groups = [[self.lives[n]] for n in ordered]
-        rest = [life for life in lives if life.spec.name not in ordered]
-        return [*groups, rest] if rest else groups
+        groups = [[life for life in lives if _kind(life) == kind] for kind in ALONE]
+        groups.append([life for life in lives if _kind(life) not in ALONE])
+        return [group for group in groups if group]
 
     def _wait_for_end(self, lives: Sequence[Life], deadline_ns: int, asked: int) -> bool:
         while any(life.pid for life in lives):
@@ -196,11 +197,20 @@ class Supervisor:
         ended = life.reap()
         if not self.stopping:
             if ended.status == CANNOT_RUN:
-                raise ProcessFailedError(life.spec.name, life.last_words() or "exit 2", life.log)
-            if not life.schedule_restart(SHORT_LIVES_MAX if self.was_ready else START_LIVES_MAX):
+                self._give_up(life, life.last_words() or "exit 2")
+            elif not life.schedule_restart(SHORT_LIVES_MAX if self.was_ready else START_LIVES_MAX):
                 why = f"died {life.restarts} times in a row, last with {ended.status}: {life.last_words()}"
-                raise ProcessFailedError(life.spec.name, why, life.log)
+                self._give_up(life, why)
         self._tell_watchers()
+
+    def _give_up(self, life: Life, why: str) -> None:
+        """End everything, or, of a shard of a deployment that was ready, leave it down: the other shards go on."""
+        failed = ProcessFailedError(life.spec.name, why, life.log)
+        if not (self.was_ready and life.spec.is_one_of_several):
+            raise failed
+        life.given_up = True
+        life.restart_due_ns = None
+        self.failed.append(failed)
 
     def _on_connect(self) -> None:
         watcher, _ = self._listener.accept()
@@ -220,6 +230,10 @@ class Supervisor:
         except OSError:  # gone, or does not read: it asked for news and can ask again
             self._watchers.remove(watcher)
             watcher.close()
+
+
+def _kind(life: Life) -> str:
+    return life.spec.name.partition("-")[0]
 
 
 def _lock(paths: Paths) -> int:

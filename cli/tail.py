@@ -15,6 +15,7 @@ from cyclopts import App, Parameter
 
 from cli.configuration import Loaded
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
+from cli.shards import Shard, one
 from cli.view import grouped
 from cli.witnesses import BOOKS_STORE, books_held
 from journal import repair
@@ -36,6 +37,7 @@ BOOKS_HOLDER = "books"
 def repair_tail(
     *,
     yes: Annotated[bool, Parameter(negative="", help="Cut it. Without this nothing is changed.")] = False,
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Show what is torn at the journal's end, and cut it with --yes, as a start of the engine would.
@@ -43,7 +45,7 @@ def repair_tail(
     Refused while an engine runs, when any reader has seen records behind the cut, and for damage that is no torn end.
     Exit code 1 if something is torn and was not cut. Example: `wojak journal repair-tail`
     """
-    loaded = deployment(config)
+    loaded = one(deployment(config), shard)
     folder, also = _journal_of(loaded), _also(loaded)
     lock = FolderLock(folder)
     try:
@@ -72,6 +74,7 @@ def recover(
         bool, Parameter(negative="", help="Cut also what somebody has seen. Without this nothing is changed.")
     ] = False,
     reason: Annotated[str, Parameter(help="Why, for those who read the journal later; needed with --accept-cut.")] = "",
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Show who has seen records that the journal no longer has, and let it end there with --accept-cut.
@@ -80,7 +83,7 @@ def recover(
     venue may be unknown from then on. It goes into the journal with the next start. Exit code 1 if something stands
     in the way and was not accepted. Example: `wojak engine recover --accept-cut --reason "disk lost its cache"`
     """
-    loaded = deployment(config)
+    loaded = one(deployment(config), shard)
     folder, also = _journal_of(loaded), _also(loaded)
     if accept_cut and not reason.strip():
         raise ConfigError(["--accept-cut expected a --reason, was none"], "options")

@@ -23,6 +23,7 @@ from cyclopts import Parameter
 
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.scrape import Scraped, Scraper
+from cli.shards import one
 from cli.top_figures import Figures, figures
 from cli.top_view import BAD, HEAD, KEYS, TITLE, screen
 from runtime.clock import wall_ns
@@ -40,6 +41,7 @@ def top(
     once: Annotated[bool, Parameter(negative="", help="Look for a second, print, leave.")] = False,
     json: Annotated[bool, Parameter(negative="", help="One JSON object a look.")] = False,
     every: Annotated[float, Parameter(help="Seconds between looks, 0.5 to 60.")] = 1.0,
+    shard: Annotated[int, Parameter(help="Of several engines, this one's.")] = 0,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Show rates, latency of each hop, queues, memory and CPU of every process. Exit code 1 if one does not answer.
@@ -47,7 +49,7 @@ def top(
     Example: `wojak top`, or `wojak top --once --json`
     """
     every = min(max(every, 0.5), 60.0)
-    scraper = Scraper(deployment(config))
+    scraper = Scraper(one(deployment(config), shard))
     looks = _Looks(scraper)
     try:
         if not once and not json and sys.stdout.isatty() and sys.stdin.isatty():

@@ -17,22 +17,25 @@ from cli.example import write_example
 from cli.options import DEFAULT_CONFIG, ConfigPath, say
 from cli.paths import prepare
 from cli.sampler import Sampler
+from cli.shards import left_behind
 from cli.supervisor import ProcessFailedError, Supervisor, is_port_free
 from cli.view import lines, wrap
 from cli.wiring import (
     ENGINE,
     FLOW,
-    START_ORDER,
+    HTTP,
     STOP_ORDER,
     WITH_HEALTH,
     books_url,
     health_settings,
     http_url,
+    kind_of,
+    process_names,
     specs,
 )
 from protocol.errors import ConfigError
 from runtime.clock import monotonic_ns
-from runtime.exits import CLEAN, UNFINISHED
+from runtime.exits import CLEAN, FAILED, UNFINISHED
 from runtime.health import port_in_use
 
 MS_NS: Final = 1_000_000
@@ -68,7 +71,9 @@ def up(
     paper = "mode PAPER (nothing here can reach a real venue)"
     say(f"✔ {config.name} {'written' if written else 'checked'}   {paper}")
     prepare(loaded.paths)
-    names = tuple(n for n in START_ORDER if flow or n != FLOW)
+    if faults := left_behind(loaded):
+        raise ConfigError(faults, str(loaded.path))
+    names = process_names(loaded, flow=flow)
     supervisor = Supervisor(loaded.paths, specs(loaded, names, ticks), STOP_ORDER)
     try:
         _require_ports(loaded)
@@ -86,13 +91,16 @@ class _Up:
         self._names = names
         rate = loaded.config.flow.rate if FLOW in names else 0
         self._ready = False
+        self._failed_said = 0
         self._sampler = Sampler(loaded, names, flow_rate=rate, on_ready=self._on_ready)
 
     def run(self) -> int:
         """Start, watch, stop; return the exit code."""
         started_ns = monotonic_ns()
         try:
-            self._supervisor.start(*(n for n in self._names if n != FLOW))
+            # Of several engines one may refuse its map: no order is taken before all have agreed to it.
+            later = {FLOW, HTTP} if len(self._loaded.shards) > 1 else {FLOW}
+            self._supervisor.start(*(n for n in self._names if n not in later))
             self._sampler.start()
             if self._wait_until_ready(started_ns):
                 self._say_ready(started_ns)
@@ -102,6 +110,8 @@ class _Up:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         finally:
             clean = self._stop()
+        if self._supervisor.failed:
+            return FAILED
         return CLEAN if clean else UNFINISHED
 
     def _on_ready(self) -> None:
@@ -111,10 +121,16 @@ class _Up:
         if self._sampler.failed is not None:
             raise self._sampler.failed
         self._supervisor.step(timeout_ms)
+        for failed in self._supervisor.failed[self._failed_said :]:
+            self._failed_said += 1
+            say(f"✘ {failed}")
+            say("  its shard is away and stays so; the other shards go on. Mend it, then start again")
 
     def _wait_until_ready(self, started_ns: int) -> bool:
         while not self._ready and not self._supervisor.stopping:
             self._step(20)
+            if not any(kind_of(n)[0] == ENGINE for n in self._sampler.waiting_for):
+                self._supervisor.start(HTTP)
             if monotonic_ns() - started_ns > READY_WITHIN_MS * MS_NS:
                 name, why = next(iter(self._sampler.waiting_for.items()))
                 life = self._supervisor.lives[name]
@@ -126,8 +142,11 @@ class _Up:
         width = _width()
         tenths = (monotonic_ns() - started_ns) // (100 * MS_NS)
         shown = ARROW.join("sandbox" if n == "gateway" else n for n in self._names if n != FLOW)
-        memory = f"engine {_resident_mib(self._supervisor.lives[ENGINE].pid)} MiB"
+        engines = [life.pid for n, life in self._supervisor.lives.items() if kind_of(n)[0] == ENGINE]
+        memory = f"engine {sum(_resident_mib(pid) for pid in engines)} MiB"
         journal = f"journal {_short(self._loaded.paths.journal)}"
+        if len(engines) > 1:
+            memory, journal = f"{len(engines)} engines{memory.removeprefix('engine')}", f"{journal} and shard-*/journal"
         for line in wrap([shown, f"up in {tenths // 10}.{tenths % 10} s, {journal}, {memory}"], width):
             say(line)
         books, orders = f"▸ books  {books_url(self._loaded)}/v1", f"▸ orders  {http_url(self._loaded)}/v1/orders"
@@ -185,7 +204,8 @@ def _require_ports(loaded: Loaded) -> None:
         for key, section in (("http", loaded.config.http), ("books", loaded.config.books))
         if not is_port_free(section.host, section.port)
     ]
-    health = [health_settings(loaded, name) for name in WITH_HEALTH]
+    processes = [kind_of(name) for name in process_names(loaded, flow=False)]
+    health = [health_settings(loaded.of(shard), kind) for kind, shard in processes if kind in WITH_HEALTH]
     faults += [port_in_use(h, "in use") for h in health if h.port and not is_port_free(h.host, h.port)]
     if faults:
         raise ConfigError(faults, str(loaded.path))

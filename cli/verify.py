@@ -14,6 +14,7 @@ from cli.evidence import AtVenue, Journaled, Sent, at_venue, journaled, sent_by_
 from cli.flow_log import client_order_id
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.view import grouped
+from protocol.codes import Code
 from runtime.clock import monotonic_ns
 
 SETTLE_NS: Final = 30_000_000_000
@@ -28,17 +29,33 @@ def verify(*, config: ConfigPath = DEFAULT_CONFIG) -> int:
     last six million entries, and the gateway's kept log. Example: `wojak verify`
     """
     loaded = deployment(config)
-    paths = loaded.paths
-    sent = _settled(paths.flow)
-    venue = at_venue(paths.gateway)
-    journal = journaled(paths.journal, loaded.config.flow.account, set(sent.orders))
-    ok = _check_sent(sent, journal)
-    ok &= _check_venue(venue, journal)
-    ok &= _check_books(paths.journal, paths.books, journal)
+    sent = _settled(loaded.paths.flow)
+    several = len(loaded.shards) > 1
+    # The venues' logs first: while everything runs, a journal then knows of all that they do.
+    venues = [at_venue(loaded.of(n).paths.gateway) for n in loaded.shards]
+    journals = [
+        journaled(loaded.of(n).paths.journal, loaded.config.flow.account, set(sent.orders)) for n in loaded.shards
+    ]
+    ok = _check_sent(sent, _outcomes(journals))
+    for number, venue, journal in zip(loaded.shards, venues, journals, strict=True):
+        if several:
+            say(f"shard {number}")
+        paths = loaded.of(number).paths
+        ok &= _check_venue(venue, journal)
+        ok &= _check_books(paths.journal, paths.books, journal)
     if not sent.orders:
         say("nothing was sent, which proves nothing: wojak up --flow")
     say("✔ verified" if ok and sent.orders else "✘ not verified")
     return 0 if ok and sent.orders else 1
+
+
+def _outcomes(journals: list[Journaled]) -> dict[str, list[Code]]:
+    """Return the outcomes of all shards together: an order that two of them decided was decided twice."""
+    outcomes: dict[str, list[Code]] = {}
+    for journal in journals:
+        for order, codes in journal.outcomes.items():
+            outcomes.setdefault(order, []).extend(codes)
+    return outcomes
 
 
 def _settled(folder: Path) -> Sent:
@@ -52,13 +69,13 @@ def _settled(folder: Path) -> Sent:
     return Sent({i: code for i, code in now.orders.items() if i in asked}, sent.cancels, now.first_number)
 
 
-def _check_sent(sent: Sent, journal: Journaled) -> bool:
+def _check_sent(sent: Sent, decided: dict[str, list[Code]]) -> bool:
     answered = {i: code for i, code in sent.orders.items() if code is not None}
-    lost = [i for i in answered if i not in journal.outcomes]
-    twice = [i for i, codes in journal.outcomes.items() if len(codes) > 1]
-    other = [i for i, code in answered.items() if i in journal.outcomes and journal.outcomes[i][0] is not code]
-    waiting = [i for i, code in sent.orders.items() if code is None and i not in journal.outcomes]
-    outcomes = len(journal.outcomes)
+    lost = [i for i in answered if i not in decided]
+    twice = [i for i, codes in decided.items() if len(codes) > 1]
+    other = [i for i, code in answered.items() if i in decided and decided[i][0] is not code]
+    waiting = [i for i, code in sent.orders.items() if code is None and i not in decided]
+    outcomes = len(decided)
     expected = len(sent.orders) - len(waiting)
     parts = [
         f"sent {grouped(len(sent.orders))} {'=' if outcomes == len(sent.orders) else '≠'} outcomes {grouped(outcomes)}",

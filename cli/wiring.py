@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from cli.configuration import Loaded, to_opening, to_wire_params
+from cli.configuration import Loaded, account_shards, to_opening, to_wire_params
 from cli.lives import Spec, argv_of
 from cli.problems import session_rules
 from cli.settings import HttpKeyRow
@@ -32,6 +32,8 @@ WITH_HEALTH: Final = (ENGINE, FEED, GATEWAY, BOOKS)  # the others serve HTTP any
 START_ORDER: Final = (ENGINE, FEED, GATEWAY, BOOKS, HTTP, API, FLOW)
 STOP_ORDER: Final = (FLOW, HTTP, ENGINE, GATEWAY, BOOKS, API, FEED)
 
+PER_SHARD: Final = frozenset({ENGINE, GATEWAY, BOOKS})
+
 SIDECARS_SOCKET: Final = "sidecars"
 VENUES_SOCKET: Final = "venues"
 EVENTS_SOCKET: Final = "events"
@@ -49,7 +51,7 @@ def engine_settings(loaded: Loaded) -> EngineSettings:
     engine, paths = loaded.config.engine, loaded.paths
     return EngineSettings(
         mode=Mode.PAPER,
-        shard=loaded.config.wojak.shard,
+        shard=paths.shard or loaded.config.wojak.shard,
         journal_dir=str(paths.journal),
         sidecars_endpoint=paths.endpoint(SIDECARS_SOCKET),
         venues_endpoint=paths.endpoint(VENUES_SOCKET),
@@ -78,14 +80,16 @@ def session_of(loaded: Loaded) -> SessionRules | None:
     return session_rules(loaded.config) if loaded.config.session.automatic else None
 
 
-def health_settings(loaded: Loaded, process: str) -> HealthSettings:
-    """Return where a process tells how it is."""
-    metrics = loaded.config.metrics
+def health_settings(loaded: Loaded, kind: str) -> HealthSettings:
+    """Return where a process of this shard tells how it is; the port of shard 1 is the next one, and so on."""
+    metrics, shard = loaded.config.metrics, loaded.paths.shard
+    port = metrics.port_of(kind)
+    name = process_name(kind, shard)
     return HealthSettings(
-        process=process,
-        socket_path=str(loaded.paths.health(process)),
+        process=name,
+        socket_path=str(loaded.paths.health(name)),
         host=metrics.host,
-        port=metrics.port_of(process),
+        port=port + shard if port else 0,
         stall_ms=metrics.stall_ms,
     )
 
@@ -115,8 +119,8 @@ def run_feed(loaded: Loaded) -> int:
     feed, paths = loaded.config.feed, loaded.paths
     run(
         FeedSettings(
-            publish_endpoint=paths.endpoint(TICKS_SOCKET),
-            request_endpoint=paths.endpoint(SNAPSHOTS_SOCKET),
+            publish_endpoint=paths.shared_endpoint(TICKS_SOCKET),
+            request_endpoint=paths.shared_endpoint(SNAPSHOTS_SOCKET),
             table_path=str(paths.table),
             instruments=played(loaded),
             recording="" if feed.source == "synthetic" else str(loaded.resolve(feed.path)),
@@ -137,15 +141,15 @@ def run_gateway(loaded: Loaded) -> int:
     run(
         GatewaySettings(
             venue=VENUE,
-            gateway=f"{VENUE}-1",
+            gateway=f"{VENUE}-{paths.shard + 1}",
             engine_endpoint=paths.endpoint(VENUES_SOCKET),
             control_endpoint=paths.endpoint(GATEWAY_SOCKET),
             token_file=str(paths.token),
             log_dir=str(paths.gateway),
             instruments=tuple(i for i in instruments(loaded) if i.venue == VENUE),
             session=session_of(loaded),
-            feed_endpoint=paths.endpoint(TICKS_SOCKET),
-            snapshots_endpoint=paths.endpoint(SNAPSHOTS_SOCKET),
+            feed_endpoint=paths.shared_endpoint(TICKS_SOCKET),
+            snapshots_endpoint=paths.shared_endpoint(SNAPSHOTS_SOCKET),
             cancel_on_engine_loss_ms=loaded.config.gateway.cancel_on_engine_loss_ms,
             health=health_settings(loaded, GATEWAY),
         )
@@ -195,6 +199,10 @@ def run_http(loaded: Loaded) -> int:
             keys=keys,
             loopback_principal=http.loopback_principal,
             drain_ms=loaded.config.engine.drain_ms,
+            shard_endpoints=tuple(
+                paths.of(n).endpoint(SIDECARS_SOCKET) for n in loaded.shards if len(loaded.shards) > 1
+            ),
+            account_shards=account_shards(loaded.config),
         )
     )
 
@@ -202,7 +210,7 @@ def run_http(loaded: Loaded) -> int:
 def run_api(loaded: Loaded) -> int:
     """Run the books' REST API."""
     from books.api import run
-    from books.settings import ApiSettings
+    from books.settings import ApiSettings, ShardStore
 
     books, paths = loaded.config.books, loaded.paths
     run(
@@ -212,6 +220,11 @@ def run_api(loaded: Loaded) -> int:
             stored_endpoint=paths.endpoint(STORED_SOCKET),
             host=books.host,
             port=books.port,
+            more_shards=tuple(
+                ShardStore(str(of.books), str(of.journal), of.endpoint(STORED_SOCKET))
+                for of in map(paths.of, loaded.shards[1:])
+            ),
+            account_shards=account_shards(loaded.config),
         )
     )
     return 0
@@ -278,10 +291,34 @@ STARTERS: Final[dict[str, Callable[[Loaded], int]]] = {
 }
 
 
+def process_name(kind: str, shard: int) -> str:
+    """Return the name of a process: of shard 0 that of its kind, as where it is alone."""
+    return f"{kind}-{shard}" if shard else kind
+
+
+def kind_of(name: str) -> tuple[str, int]:
+    """Return what kind of process has this name, and its shard."""
+    kind, _, shard = name.partition("-")
+    return kind, int(shard or 0)
+
+
+def process_names(loaded: Loaded, *, flow: bool) -> tuple[str, ...]:
+    """Return what a deployment runs, in the order it starts."""
+    return tuple(
+        process_name(kind, shard)
+        for kind in START_ORDER
+        if flow or kind != FLOW
+        for shard in (loaded.shards if kind in PER_SHARD else (0,))
+    )
+
+
 def specs(loaded: Loaded, names: tuple[str, ...], ticks: Path | None = None) -> list[Spec]:
     """Return what the supervisor starts, in order."""
     engine_ms = loaded.config.engine.drain_ms + STOP_GRACE_MS
-    return [
-        Spec(name, argv_of(name, loaded.path, ticks), engine_ms if name in {ENGINE, HTTP} else STOP_GRACE_MS)
-        for name in names
-    ]
+    several = len(loaded.shards) > 1
+    found = []
+    for name in names:
+        kind, _ = kind_of(name)
+        within_ms = engine_ms if kind in {ENGINE, HTTP} else STOP_GRACE_MS
+        found.append(Spec(name, argv_of(name, loaded.path, ticks), within_ms, several and kind in PER_SHARD))
+    return found
