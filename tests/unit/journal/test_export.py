@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,8 +27,11 @@ from journal.flat import COLUMNS, Place, as_json_line, flat_row
 from journal.format import segments
 from journal.projection import Changes, NothingStored, Projection
 from journal.reader import read_batches, start_of
+from journal.recovery import recover
 from journal.watermark import WatermarkReader
+from protocol.events import events_of
 from protocol.records import Clocked, Record, record_decoder
+from tests.golden.write import HERE, SIZES
 from tests.unit.journal.damage import flip, frame_offsets
 from tests.unit.journal.rebuilt import any_record, rebuild, rows_of_json_lines, rows_of_parquet, without_secret
 from tests.unit.journal.samples import clocked, open_journal, ordered, write_batches
@@ -110,6 +114,20 @@ def test_parquet_holds_what_json_holds(tmp_path_factory: pytest.TempPathFactory,
         sink.finish()
 
     assert [rebuild(row) for row in _rows(out)] == [without_secret(record) for record in records]
+
+
+@pytest.mark.parametrize("release", sorted(p.name for p in HERE.iterdir() if (p / "expected").exists()))
+def test_a_releases_journal_is_exported_whole(tmp_path: Path, release: str) -> None:
+    """A journal of any release gives rows that mean the same events, in today's form."""
+    journal, out, applied = tmp_path / "journal", tmp_path / "out.jsonl", []
+    shutil.copytree(HERE / release, journal, ignore=shutil.ignore_patterns("expected"))
+    recover(journal, lambda *record: applied.append(record), SIZES)
+
+    done = export(journal, out, "jsonl", _everything(journal))
+
+    exported = [events_of(row["seq"], row["at_ns"], rebuild(row)) for row in rows_of_json_lines(out)]
+    assert done.records == len(applied) > 10
+    assert exported == [events_of(seq, now_ns, record) for seq, now_ns, _, record in applied]
 
 
 def test_a_row_reads_as_a_person_would_write_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
 
 from journal.format import segments
@@ -11,7 +12,7 @@ from journal.lock import FolderLock, lock_pid
 from journal.reader import read_batches
 from journal.survey import survey
 from journal.times import format_ns, format_s
-from journal.watermark import watermark_path
+from journal.watermark import WatermarkReader, watermark_path
 from tests.unit.journal.damage import flip, frame_offsets, tear
 from tests.unit.journal.samples import clocked, open_journal, ordered, write_batches
 
@@ -147,6 +148,36 @@ def test_a_frame_in_the_making_is_not_called_torn(tmp_path: Path) -> None:
     assert beside.engine_pid > 0
     assert (beside.segments[0].state, beside.segments[0].last_seq, beside.is_sound) == ("open", 2, True)
     assert (alone.engine_pid, alone.segments[0].state, alone.segments[0].last_seq) == (0, "torn", 2)
+
+
+def test_a_survey_beside_a_writing_engine_is_sound_each_time(tmp_path: Path) -> None:
+    """While batches are committed and segments rolled, every look finds a chain with all that was durable."""
+    opened = open_journal(tmp_path)
+    stop = threading.Event()
+
+    def write() -> None:
+        n = 0
+        while not stop.is_set() and n < 50_000:
+            n += 1
+            opened.writer.append(ordered(f"{n}"))
+            opened.writer.commit(n)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    marks = WatermarkReader(tmp_path)
+    try:
+        segments_seen = 0
+        while segments_seen < 8:
+            before = marks.read().seq
+            found = survey(tmp_path)
+            assert found.is_sound, [r for r in found.segments if r.why]
+            assert found.last_seq >= found.durable.seq >= before
+            segments_seen = len(found.segments)
+    finally:
+        stop.set()
+        writer.join()
+        marks.close()
+        opened.close()
 
 
 def test_a_look_at_the_lock_never_takes_it(tmp_path: Path) -> None:
