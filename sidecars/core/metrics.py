@@ -1,15 +1,16 @@
 """What a sidecar counts, under the names all sources share (SOURCES section 1), as Prometheus text.
 
-Plain integers and histograms while orders pass; a snapshot once a second, and whenever somebody asks: the text is
-made on the sidecar's own thread, between its other work.
+Plain integers and histograms while orders pass; a snapshot once a second, and when somebody asks: the text is made on
+the sidecar's own thread, between its other work, some times a second at most.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from runtime.clock import monotonic_ns
-from runtime.histogram import Histogram
+from runtime.histogram import Histogram, Reading
 from runtime.metrics import (
     COUNTER,
     DURATION,
@@ -24,6 +25,7 @@ from runtime.metrics import (
 )
 
 NS_PER_S: Final = 1_000_000_000
+TEXT_NS: Final = 200_000_000
 RECEIVE_TO_SUBMIT: Final = "wojak_sidecar_receive_to_submit_seconds"
 SUBMIT_TO_OUTCOME: Final = "wojak_sidecar_submit_to_outcome_seconds"
 SETTLE: Final = "wojak_sidecar_settle_latency_seconds"
@@ -62,7 +64,10 @@ FAMILIES: Final = (
 class Metrics:
     """Counters, gauges and latencies of one sidecar."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, monotonic: Callable[[], int] = monotonic_ns) -> None:
+        self._monotonic = monotonic
+        self._text = b""
+        self._text_until_ns = 0
         self.received = 0
         self.forwarded = 0
         self.settled_ok = 0
@@ -92,26 +97,33 @@ class Metrics:
         self.receive_to_settle = Histogram()
         self.late = Histogram()
         self._board = Board()
-        self._registry = registry_of(
-            BoardCollector(lambda: (*self._board.snapshots, self._take(monotonic_ns())), FAMILIES, {"source": source})
-        )
+        self._registry = registry_of(BoardCollector(self._snapshots, FAMILIES, {"source": source}))
 
     def text(self) -> bytes:
-        """Return the Prometheus exposition. To be called on the thread that counts."""
-        return text_of(self._registry)
+        """Return the Prometheus exposition, at most ``TEXT_NS`` old. To be called on the thread that counts.
+
+        So whoever asks without end has a millisecond of this thread five times a second, and no more.
+        """
+        now_ns = self._monotonic()
+        if now_ns >= self._text_until_ns:
+            self._text, self._text_until_ns = text_of(self._registry), now_ns + TEXT_NS
+        return self._text
+
+    def _snapshots(self) -> tuple[Snapshot, ...]:
+        return (*self._board.snapshots, self._take(self._monotonic(), Histogram.peek))
 
     def publish(self, now_ns: int) -> None:
         """Keep a snapshot once a second, from which the last seconds are told."""
         if self._board.is_due(now_ns):
-            self._board.publish(self._take(now_ns))
+            self._board.publish(self._take(now_ns, Histogram.snapshot))
 
-    def _take(self, now_ns: int) -> Snapshot:
+    def _take(self, now_ns: int, reading: Callable[[Histogram], Reading]) -> Snapshot:
         histograms = {
-            RECEIVE_TO_SUBMIT: self.receive_to_submit.snapshot(),
-            SUBMIT_TO_OUTCOME: self.submit_to_outcome.snapshot(),
-            SETTLE: self.settle_latency.snapshot(),
-            RECEIVE_TO_SETTLE: self.receive_to_settle.snapshot(),
-            LATE: self.late.snapshot(),
+            RECEIVE_TO_SUBMIT: reading(self.receive_to_submit),
+            SUBMIT_TO_OUTCOME: reading(self.submit_to_outcome),
+            SETTLE: reading(self.settle_latency),
+            RECEIVE_TO_SETTLE: reading(self.receive_to_settle),
+            LATE: reading(self.late),
         }
         return Snapshot(now_ns, {**self._counters(), **self._gauges()}, histograms)
 
