@@ -1,4 +1,4 @@
-"""Builds the distribution; with WOJAK_COMPILE=1 the hot modules are compiled ahead of time, see docs/decisions/0010.
+"""Builds the distribution; with WOJAK_COMPILE=1 the hot modules are compiled ahead of time, see docs/decisions/0013.
 
 The same sources, unchanged: what is not compiled here, or where there is no compiler, runs interpreted.
 """

@@ -1,7 +1,7 @@
 """An open order, and a numbered command to a venue: what the engine makes one of per order.
 
 Plain classes with slots: compiled ahead of time they are C structs; interpreted, a ``msgspec.Struct`` would be made
-faster, but each use of it from compiled code would cost a generic look-up (docs/decisions/0010).
+faster, but each use of it from compiled code would cost a generic look-up (docs/decisions/0013).
 """
 
 from __future__ import annotations

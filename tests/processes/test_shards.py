@@ -6,13 +6,17 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
+from cli.wiring import SIDECARS_SOCKET
+from sidecars.sources.http import HttpSettings
 from tests.processes.stack import START_S, Stack, wait_until
+from tests.unit.sidecars.conftest import Sidecar
 
 LOST_NOTHING = r"sent ([\d,]+) = outcomes \1 · lost 0 · twice 0"
 
@@ -152,3 +156,62 @@ def test_a_map_that_moves_an_account_with_orders_is_refused(running: Stack) -> N
     fewer = running.wojak("up")
     assert fewer.returncode == 2
     assert "wojak.shards: expected at least 2, because shard 1 has a journal" in fewer.stderr
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> Iterator[Stack]:
+    """Two shards without the flow, for what a test breaks for good."""
+    with Stack(tmp_path, edit=two_shards) as stack:
+        stack.start()
+        stack.wait_for_line("[running]")
+        yield stack
+
+
+def test_an_engine_refuses_what_a_wrong_map_sends(apart: Stack) -> None:
+    """A sidecar with the accounts swapped: 421 with the right shard named, nothing done, and the right one takes it."""
+    paths = apart.deployment.paths
+    settings = HttpSettings(
+        engine_endpoint="", shard_endpoints=tuple(paths.of(n).endpoint(SIDECARS_SOCKET) for n in range(2)),
+        account_shards={"demo": 1, "flow": 0}, state_file=str(apart.folder / "epochs"), port=0,
+        loopback_principal="local",
+    )  # fmt: skip
+    swapped = Sidecar(settings)
+    try:
+        wait_until(lambda: all(s.is_open for s in swapped.sidecar.engines.shards), START_S, "both sessions")
+        body = {
+            "account": "demo", "strategy": "manual", "instrument": "BTCUSDT", "client_order_id": "t-1", "side": "BUY",
+            "quantity": "0.001", "price": price(apart),
+        }  # fmt: skip
+        refused = httpx.post(f"{swapped.url}/v1/orders", json=body, trust_env=False)
+        cancel = httpx.delete(f"{swapped.url}/v1/orders/demo/t-1", trust_env=False)
+    finally:
+        swapped.stop()
+    for answer in (refused, cancel):
+        assert answer.status_code == 421, answer.text
+        assert answer.json()["outcome"] == "REJECTED"
+        assert answer.json()["text"] == "WRONG_SHARD account demo belongs to shard 0, this is shard 1"
+    taken = send(apart, "demo", 1)
+    assert taken.status_code == 201, taken.text
+    assert "idempotent-replayed" not in taken.headers
+    breaches = httpx.get(f"{apart.books_url}/v1/breaches", params={"shard": 1}, trust_env=False).json()["breaches"]
+    assert [b["command"] for b in breaches] == ["new", "cancel"]
+    assert {b["text"] for b in breaches} == {cancel.json()["text"]}
+
+
+def test_a_shard_that_can_not_run_is_left_down_alone(apart: Stack) -> None:
+    """Its journal is damaged while it hangs: it is not started again, it is said why, and the other trades on."""
+    for number in range(5):
+        assert send(apart, "flow", number).status_code == 201
+    pid = apart.kill("engine-1", signal.SIGSTOP)
+    segment = min(apart.deployment.paths.of(1).journal.glob("*.wal"))
+    with segment.open("r+b") as file:
+        file.seek(600)
+        file.write(b"damage")
+    os.kill(pid, signal.SIGKILL)
+
+    apart.wait_for_line("the other shards go on")
+    assert "PROCESS_FAILED: engine-1: JOURNAL_DAMAGED" in apart.said()
+    assert send(apart, "demo", 1).status_code == 201
+    assert send(apart, "flow", 9).status_code == 503
+    assert apart.processes()["engine-1"].pid == 0
+    assert apart.stop() == 1

@@ -25,7 +25,7 @@ ACCOUNTS = [f"account-{n}" for n in range(3000)]
 def test_the_worked_examples_hold(
     account: str, weights: tuple[int, ...], of_2: int, of_3: int, of_4: int, of_16: int
 ) -> None:
-    """These numbers stand in docs/decisions/0010: a release that changes one would lose sight of accounts."""
+    """These numbers stand in docs/decisions/0013: a release that changes one would lose sight of accounts."""
     assert tuple(weight(shard, account) for shard in range(3)) == weights
     assert tuple(rendezvous(account, shards) for shards in (2, 3, 4, 16)) == (of_2, of_3, of_4, of_16)
 

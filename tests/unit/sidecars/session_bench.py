@@ -40,10 +40,12 @@ def delivery(number: int, until_ns: int = 0, received_ns: int = 0) -> Delivery:
 class Bench:
     """A session with a hand-moved clock and an engine played by the test."""
 
-    def __init__(self, path: Path, *, credits_: int = 4, reserved: int = 2, hold_ms: int = 0) -> None:
+    def __init__(
+        self, path: Path, *, credits_: int = 4, reserved: int = 2, hold_ms: int = 0, several: bool = False
+    ) -> None:
         instances = itertools.count(1)
         self.session = EngineSession(
-            SessionSettings(hold_ms=hold_ms),
+            SessionSettings(hold_ms=hold_ms, is_one_of_several=several),
             EpochFile(path),
             source="test",
             sidecar="host",

@@ -58,8 +58,8 @@ class World:
     ``inbox`` is what came and is not answered, in order; a Resume stands in it where it was sent.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.bench = Bench(path, credits_=3, reserved=1)
+    def __init__(self, path: Path, *, several: bool = False) -> None:
+        self.bench = Bench(path, credits_=3, reserved=1, several=several)
         self.taken = 0
         self.kinds: dict[int, str] = {}
         self.inbox: list[Item | Resume] = []
@@ -189,7 +189,23 @@ def test_every_delivery_ends_once_with_the_engines_own_outcome(
     history: list[tuple[Any, ...]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Whatever happens in whatever order, and then the engine comes back: exactly once each, nothing made up."""
-    world = World(tmp_path_factory.mktemp("session") / "epochs")
+    check(World(tmp_path_factory.mktemp("session") / "epochs"), history)
+
+
+@example(history=[("take", ["risk"] * 2, 5000), ("drain",), ("take", ["risk", "cancel"], 5000), ("answer", 3)])
+@example(history=[("take", ["risk"] * 5, 5000), ("drain",), ("bye", ByeReason.STOPPING), ("take", ["risk"], 5000)])
+@given(history=HISTORY)
+@settings(max_examples=400, deadline=None)
+def test_so_it_does_where_other_shards_go_on(
+    history: list[tuple[Any, ...]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A session that holds what comes for an engine that is away or drains keeps every rule, the lane's order first."""
+    world = World(tmp_path_factory.mktemp("session") / "epochs", several=True)
+    check(world, history)
+
+
+def check(world: World, history: list[tuple[Any, ...]]) -> None:
+    """Let it happen, then let the engine be well; everything has ended once, with the engine's word or none."""
     world.step("welcome", True)
     world.step("welcome", True)
     for step in history:
