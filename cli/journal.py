@@ -16,6 +16,7 @@ from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.shards import Shard, chosen, one
 from cli.view import grouped
 from journal.reader import read_batches, start_of
+from journal.recovery import pruned_to
 from journal.watermark import WatermarkReader
 from protocol.events import events_of
 from protocol.records import record_decoder
@@ -88,6 +89,8 @@ def verify(*, shard: Shard = None, config: ConfigPath = DEFAULT_CONFIG) -> int:
 
 
 def _verify(loaded: Loaded) -> tuple[int, int]:
+    if (begins := pruned_to(loaded.paths.journal)) is not None:
+        say(f"pruned: the journal begins with {begins.name}; decided again behind the oldest whole snapshot")
     compared, differing, total, state_hash = decide_again(loaded.paths.journal, loaded.config.engine.dedup_keys_max)
     for line in differing[:20]:
         say(f"DIFFERS  {line}")
@@ -100,14 +103,14 @@ def _verify(loaded: Loaded) -> tuple[int, int]:
 
 def decide_again(folder: Path, dedup_keys_max: int) -> tuple[Counter[str], list[str], int, str]:
     """Return (decisions compared by kind, those that differ, records read, hash of the state at the end)."""
-    from engine.core import Core
+    from cli.kept import beginning
     from engine.state import state_hash
 
-    core = Core(dedup_keys_max)
+    core, after_seq, after_crc = beginning(folder, dedup_keys_max)
     compared: Counter[str] = Counter()
     differing: list[str] = []
     total = 0
-    for batch in read_batches(folder):
+    for batch in read_batches(folder, after_seq, after_crc):
         now_ns = batch.header.now_ns
         for seq, position, data in batch.records:
             record = record_decoder.decode(data)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
 from cli.configuration import Loaded
 from cli.witnesses import books_held
+from engine.core import Core
 from engine.dedup import POSITION_MASK
 from engine.snapshot import load_snapshot
 from engine.state import State
 from journal.errors import SnapshotDamagedError
 from journal.format import split_position
 from journal.reader import read_batches, start_of
+from journal.recovery import pruned_to
 from journal.retention import Keep, Known, SnapshotPlace
 from journal.snapshots import SnapshotHead, SnapshotReader, snapshots
 from journal.survey import Survey, survey
@@ -44,6 +47,16 @@ def gather(loaded: Loaded, keep: Keep) -> Gathered:
         day_segment = oldest_day_segment(core.state)
     known = Known(found.segments, found.holders, books_held(loaded.paths.books), places, day_segment, key_segment)
     return Gathered(known, tuple(notes))
+
+
+def beginning(folder: Path, dedup_keys_max: int) -> tuple[Core, int, int]:
+    """Return a core and the record and chain it stands behind: of a pruned journal, its oldest whole snapshot's."""
+    if pruned_to(folder) is not None:
+        for path in reversed(snapshots(folder)):
+            with contextlib.suppress(SnapshotDamagedError):
+                core, head = load_snapshot(path, dedup_keys_max)
+                return core, head.seq, head.crc
+    return Core(dedup_keys_max), 0, 0
 
 
 def oldest_key_segment(state: State, head: SnapshotHead) -> int:

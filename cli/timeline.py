@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from journal.reader import Batch, read_batches
+from journal.reader import Batch, read_batches, start_of
 from protocol.codes import ExecType
 from protocol.events import Event, OrderEvent, StatusEvent, TradeEvent, events_of
 from protocol.records import record_decoder
@@ -40,7 +40,7 @@ def find_timeline(journal: Path, order_id: str) -> list[Step]:
     """
     steps: list[Step] = []
     awaiting_durable: list[tuple[str, int]] = []
-    for batch in read_batches(journal):
+    for batch in read_batches(journal, *start_of(journal, 1)):
         for word, seq in awaiting_durable:
             steps.append(Step(word, batch.header.prev_durable_ns, seq, ""))
         awaiting_durable.clear()

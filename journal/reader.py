@@ -211,7 +211,9 @@ class JournalReader:
                 break
             start, at_start = header.segment, Link(header.first_seq, header.prev_crc)
         if not start:
-            raise JournalGapError(segment_path(self._folder, 1), self._link.next_seq, "which is absent")
+            oldest = segments(self._folder)
+            begins = f": the journal begins with {oldest[0].name}, what was before is pruned or lost" if oldest else ""
+            raise JournalGapError(segment_path(self._folder, 1), self._link.next_seq, f"which is absent{begins}")
         self._open(start)
         self._offset = SEGMENT_HEADER_BYTES
         target, self._link = self._link, at_start

@@ -12,19 +12,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from journal.chain import Link
 from journal.disk import CHUNK_BYTES, Disk, fill_zeros, write_all
 from journal.errors import JournalDamagedError, JournalGapError
 from journal.format import (
     SEGMENT_HEADER_BYTES,
     JournalSettings,
     SegmentHeader,
+    decode_segment_header,
     encode_segment_header,
     position_of,
+    segment_index,
     segment_path,
+    segments,
 )
 from journal.holders import Held, holders
 from journal.scan import End, OnFrame, Place, decode_record, frame_records, scan
-from journal.snapshots import held_by_snapshots
+from journal.snapshots import held_by_snapshots, snapshots
 from journal.watermark import WatermarkWriter, watermark_path
 from protocol.records import FrameHeader, Record
 
@@ -190,14 +194,29 @@ class Tail(NamedTuple):
     past: tuple[Held, ...]
 
 
+def pruned_to(folder: Path) -> Place | None:
+    """Return where a pruned journal begins: at its oldest segment, as far as a snapshot stands in for what is gone.
+
+    None where the journal begins with its first record, or where nothing stands in for what is missing.
+    """
+    paths = segments(folder)
+    if not paths or segment_index(paths[0]) == 1 or not snapshots(folder):
+        return None
+    with paths[0].open("rb") as file:
+        header = decode_segment_header(file.read(SEGMENT_HEADER_BYTES), paths[0])
+    link = Link(header.first_seq, header.prev_crc)
+    return Place(f"segment {paths[0].name}", link, header.segment, SEGMENT_HEADER_BYTES, 0, 0)
+
+
 def look_at_tail(folder: Path, also: Sequence[Held] = ()) -> Tail:
     """Validate the whole journal and return how it ends. The caller holds the FolderLock.
 
     Raises:
         JournalDamagedError, JournalGapError, JournalVersionError: If something else than its end is wrong.
     """
-    seen = _Seen(folder, also)
-    end = scan(folder, seen.watch(None))
+    start = pruned_to(folder)
+    seen = _Seen(folder, also, start)
+    end = scan(folder, seen.watch(None), start)
     if not end.segment:
         seen.require_nothing_lost(end)
     seen.require_same_history(end)

@@ -17,7 +17,7 @@ from journal.disk import Disk, write_all
 from journal.errors import JournalDamagedError
 from journal.format import JournalSettings, segment_path
 from journal.holders import Held, forget, holders
-from journal.recovery import Recovered, Tail, recover
+from journal.recovery import Recovered, Tail, pruned_to, recover
 from journal.snapshots import drop_snapshots_behind
 from protocol.records import AcceptedCut, FrameHeader, read_header
 
@@ -41,7 +41,7 @@ def repair_tail(folder: Path, settings: JournalSettings, tail: Tail, also: Seque
         JournalDamagedError, JournalGapError, JournalVersionError: If somebody has seen it, or it is no tail;
             nothing was changed.
     """
-    return recover(folder, None, settings, shard=tail.end.shard, also=also)
+    return recover(folder, None, settings, shard=tail.end.shard, also=also, start=pruned_to(folder))
 
 
 def accept_cut(
@@ -69,7 +69,9 @@ def accept_cut(
     """
     disk = disk or Disk()
     _note(folder, _with_earlier(cut, noted_cut(folder)), disk)
-    recovered = recover(folder, None, settings, shard=tail.end.shard, also=also, accept_cut=True, disk=disk)
+    recovered = recover(
+        folder, None, settings, shard=tail.end.shard, also=also, accept_cut=True, disk=disk, start=pruned_to(folder)
+    )
     local = {held.name for held in holders(folder)}
     if past := [held.name for held in tail.past if held.name in local]:
         forget(folder, past, disk)

@@ -41,10 +41,10 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def store_has(config: Path, seq: int) -> None:
+def store_has(config: Path, seq: int, crc: int = 1) -> None:
     """Let the books store say that it has everything up to a record."""
     store = SqliteStore(deployment(config).paths.books)
-    store.apply(StoreMark(), Projection(NothingStored()).take(), StoreMark(seq, 1, 1))
+    store.apply(StoreMark(), Projection(NothingStored()).take(), StoreMark(seq, crc, 1))
     store.close()
 
 
