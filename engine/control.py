@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from engine.days import Days
+from engine.exits import Exits
 from engine.gateways import Gateways
 from engine.limit_changes import decide_limit, limit_views
 from engine.metrics import DURABLE, SYNC
@@ -22,7 +23,10 @@ from engine.state import state_hash
 from protocol.channels import Router
 from protocol.codes import Code, OrderStatus, Scope
 from protocol.control import (
+    AwaitFlatten,
     ConfirmClock,
+    ControlAct,
+    ControlLook,
     ControlReply,
     ControlRequest,
     EngineStatus,
@@ -35,6 +39,7 @@ from protocol.control import (
     ShowLimits,
     ShownLimit,
     StartDrain,
+    StartFlatten,
     Status,
     UnknownOrder,
     UnknownOrders,
@@ -47,6 +52,8 @@ from protocol.records import ControlAction, Controlled, ParamsSet
 from protocol.texts import refusal_text
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+AWAITING_MAX: Final = 64
+NS_PER_MS: Final = 1_000_000
 _ACTIONS: Final = {
     "halt": ControlAction.HALT,
     "kill": ControlAction.KILL,
@@ -65,6 +72,7 @@ class Control:
         sidecars: Sidecars,
         gateways: Gateways,
         days: Days,
+        exits: Exits,
         start_drain: Callable[[int, str], None],
     ) -> None:
         self._core = parts.core
@@ -79,8 +87,10 @@ class Control:
         self._sidecars = sidecars
         self._gateways = gateways
         self._days = days
+        self._exits = exits
         self._start_drain = start_drain
         self._replies: list[tuple[bytes, ControlReply]] = []
+        self._awaiting: list[tuple[bytes, str, int]] = []  # who waits for the end of which flatten, until when
         self.recovered_records = 0
         self.recovery_ns = 0
         self.started_ns = 0
@@ -95,52 +105,96 @@ class Control:
                 reply = ControlReply(False, f"request expected a ControlRequest: {e}")
             else:
                 reply = self._decide(request, now_ns)
+                if isinstance(request.body, AwaitFlatten) and self._may_wait(reply):
+                    until_ns = now_ns + request.body.wait_ms * NS_PER_MS
+                    self._awaiting.append((identity, request.body.flatten_id, until_ns))
+                    continue
             self._replies.append((identity, reply))
 
-    def answer(self) -> None:
+    def _may_wait(self, reply: ControlReply) -> bool:
+        """Whether it goes on, and there is room to wait; else the answer is that it goes on."""
+        return reply.ok and reply.flatten is None and len(self._awaiting) < AWAITING_MAX
+
+    def answer(self, now_ns: int) -> None:
         """Send the answers; what they tell of is durable now."""
+        if self._awaiting:
+            self._answer_awaiting(now_ns)
         for identity, reply in self._replies:
             self._router.send(identity, _encode(reply))
         self._replies.clear()
 
+    def _answer_awaiting(self, now_ns: int) -> None:
+        """Answer who waits for a flatten that is over, or long enough; who left gets nothing."""
+        waiting: list[tuple[bytes, str, int]] = []
+        for identity, flatten_id, until_ns in self._awaiting:
+            reply = self._flatten_reply(flatten_id, now_ns)
+            if reply.ok and reply.flatten is None and now_ns < until_ns:
+                waiting.append((identity, flatten_id, until_ns))
+            else:
+                self._replies.append((identity, reply))
+        self._awaiting = waiting
+
+    def _start_flatten(self, body: StartFlatten, operator: str, now_ns: int) -> ControlReply:
+        plan = body.plan
+        if why := self._refuse_scope(body.scope, body.key) or self._core.flattens.refusal(plan):
+            return ControlReply(False, why)
+        seq, cancels = self._exits.start(plan, body.scope, body.key, operator, body.reason, now_ns)
+        where = f"{body.scope.name.lower()} {body.key}".rstrip()
+        return ControlReply(True, f"{where}: flatten {plan.flatten_id}", seq=seq, cancels=cancels)
+
+    def _flatten_reply(self, flatten_id: str, now_ns: int) -> ControlReply:
+        state = self._state
+        if flatten_id not in state.flattens and flatten_id not in state.flattened:
+            return ControlReply(False, f"flatten {flatten_id} is not known, or forgotten; see: wojak journal cat")
+        return ControlReply(True, "", flatten=self._exits.result(flatten_id, now_ns))
+
     def _decide(self, request: ControlRequest, now_ns: int) -> ControlReply:
         if not hmac.compare_digest(request.token.encode(), self._token):
             return ControlReply(False, "AUTH_NOT_PERMITTED: the token is not the one of control.token; read that file")
-        match request.body:
-            case Status() | UnknownOrders() | ShowLimits() as body:
-                return self._tell(body, now_ns)
-            case SetState() as body:
-                return self._set_state(body, request.operator, now_ns)
-            case Resolve() as body:
+        body = request.body
+        if isinstance(body, ControlLook):
+            return self._look(body, now_ns)
+        return self._act(body, request.operator, now_ns)
+
+    def _look(self, body: ControlLook, now_ns: int) -> ControlReply:
+        match body:
+            case Status():
+                return ControlReply(True, "running", status=self._status(now_ns, with_hash=body.with_hash))
+            case UnknownOrders():
+                return ControlReply(True, "", unknown=self._unknown())
+            case ShowLimits():
+                return ControlReply(True, "", limits=self._limits())
+            case AwaitFlatten():
+                return self._flatten_reply(body.flatten_id, now_ns)
+
+    def _act(self, body: ControlAct, operator: str, now_ns: int) -> ControlReply:
+        match body:
+            case SetState():
+                return self._set_state(body, operator, now_ns)
+            case Resolve():
                 record = self._core.controls.decide_resolve(
-                    body.order_id, body.status, body.cum_quantity_e9, body.avg_price_e9, request.operator, body.reason
+                    body.order_id, body.status, body.cum_quantity_e9, body.avg_price_e9, operator, body.reason
                 )
                 if isinstance(record, str):
                     return ControlReply(False, record)
                 return self._append([record], now_ns, f"order {body.order_id} is {body.status.name}")
-            case ConfirmClock() as body:
+            case ConfirmClock():
                 if not self._state.unconfirmed_jump:
                     return ControlReply(False, "no clock jump waits for confirmation")
                 confirm = ControlAction.CONFIRM_CLOCK
-                record = Controlled(confirm, Scope.GLOBAL, "", request.operator, body.reason, False, [])
+                record = Controlled(confirm, Scope.GLOBAL, "", operator, body.reason, False, [])
                 return self._append([record], now_ns, "clock confirmed; trading is active")
-            case StartDrain() as body:
+            case StartDrain():
                 drain = ControlAction.DRAIN
-                record = Controlled(drain, Scope.GLOBAL, "", request.operator, body.reason, False, [])
-                self._start_drain(body.within_ms, f"asked by {request.operator}")
+                record = Controlled(drain, Scope.GLOBAL, "", operator, body.reason, False, [])
+                self._start_drain(body.within_ms, f"asked by {operator}")
                 return self._append([record], now_ns, f"draining within {body.within_ms} ms")
-            case RollSession() as body:
-                return self._roll(body, request.operator, now_ns)
-            case SetLimit() as body:
-                return self._set_limit(body, request.operator, now_ns)
-
-    def _tell(self, body: Status | UnknownOrders | ShowLimits, now_ns: int) -> ControlReply:
-        """Answer what changes nothing."""
-        if isinstance(body, Status):
-            return ControlReply(True, "running", status=self._status(now_ns, with_hash=body.with_hash))
-        if isinstance(body, UnknownOrders):
-            return ControlReply(True, "", unknown=self._unknown())
-        return ControlReply(True, "", limits=self._limits())
+            case RollSession():
+                return self._roll(body, operator, now_ns)
+            case SetLimit():
+                return self._set_limit(body, operator, now_ns)
+            case StartFlatten():
+                return self._start_flatten(body, operator, now_ns)
 
     def _roll(self, body: RollSession, operator: str, now_ns: int) -> ControlReply:
         seq = self._writer.next_seq
@@ -154,11 +208,8 @@ class Control:
         action = _ACTIONS.get(body.action)
         if action is None:
             return ControlReply(False, f"action expected one of {sorted(_ACTIONS)}, was {body.action!r}")
-        if not self._state.knows(body.scope, body.key):
-            return ControlReply(False, f"{body.scope.name.lower()} {body.key!r} is not known; see wojak.toml")
-        elsewhere = self._state.belongs_elsewhere(body.key) if body.scope is Scope.ACCOUNT else None
-        if elsewhere is not None:
-            return ControlReply(False, refusal_text(Code.WRONG_SHARD, elsewhere))
+        if why := self._refuse_scope(body.scope, body.key):
+            return ControlReply(False, why)
         if action is ControlAction.RESUME and body.scope is Scope.GLOBAL and self._state.unconfirmed_jump:
             return ControlReply(False, "the clock jumped and nobody confirmed it: wojak resume --clock")
         unsent_from = self._gateways.unsent_from()
@@ -173,6 +224,13 @@ class Control:
             self._make_room(now_ns)
         where = body.scope.name.lower() + (f" {body.key}" if body.key else "")
         return ControlReply(True, f"{where}: {body.action}", seq=seq, cancels=cancels)
+
+    def _refuse_scope(self, scope: Scope, key: str) -> str:
+        """Return why nothing can be done to a scope here; empty if it can."""
+        if not self._state.knows(scope, key):
+            return f"{scope.name.lower()} {key!r} is not known; see wojak.toml"
+        elsewhere = self._state.belongs_elsewhere(key) if scope is Scope.ACCOUNT else None
+        return refusal_text(Code.WRONG_SHARD, elsewhere) if elsewhere is not None else ""
 
     def _set_limit(self, body: SetLimit, operator: str, now_ns: int) -> ControlReply:
         change = LimitChange(

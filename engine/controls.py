@@ -98,10 +98,10 @@ class Controls:
         """Return what the control cancels, as far as it is not being cancelled already."""
         orders = self._state.orders
         if action is ControlAction.KILL:
-            doomed = [o for o in orders.values() if _is_in(o, scope, key)]
+            doomed = [o for o in orders.values() if is_in(o, scope, key)]
         elif action is ControlAction.REDUCE_ONLY:
             # As the gate judges: a strategy that reduces has its own ledger (RISK.md A1).
-            newest_first = [o for o in reversed(orders.values()) if _is_in(o, scope, key)]
+            newest_first = [o for o in reversed(orders.values()) if is_in(o, scope, key)]
             doomed = _beyond_exits(newest_first, own=scope is Scope.STRATEGY)
         else:
             return []
@@ -199,6 +199,10 @@ class Controls:
         trading_state = _STATES.get(record.action)
         if trading_state is not None:
             self._set(record.scope, record.key, Halt(trading_state, record.reason, record.operator))
+        elif record.action is ControlAction.FLATTEN:
+            known = self._state.halts.get((record.scope, record.key))
+            if known is None or known.state < TradingState.REDUCING:
+                self._set(record.scope, record.key, Halt(TradingState.REDUCING, record.reason, record.operator))
         self.apply_cancels(record.cancels, now_ns)
 
     def _set(self, scope: Scope, key: str, halt: Halt) -> None:
@@ -255,7 +259,8 @@ def _beyond_exits(newest_first: list[Order], *, own: bool) -> list[Order]:
     return doomed
 
 
-def _is_in(order: Order, scope: Scope, key: str) -> bool:
+def is_in(order: Order, scope: Scope, key: str) -> bool:
+    """Whether the order is of the scope."""
     match scope:
         case Scope.GLOBAL:
             return True

@@ -11,11 +11,12 @@ from typing import Final
 
 from engine.controls import Controls
 from engine.dedup import KeyHash
+from engine.flatten import Flattens
 from engine.limit_changes import decide_limit
 from engine.orders import Orders
 from engine.reports import Reports
 from engine.rolls import Rolls
-from engine.state import State
+from engine.state import ENGINE, State
 from protocol.codes import OutcomeKind
 from protocol.orders import CancelOrder, NewOrder, command_decoder
 from protocol.params import params_decoder
@@ -54,6 +55,7 @@ class Core:
         self.reports = Reports(self.state, self.orders)
         self.controls = Controls(self.state, self.orders, self.reports)
         self.rolls = Rolls(self.state, self.orders, self.controls)
+        self.flattens = Flattens(self.state, self.orders, self.controls)
 
     def take_restored(self) -> None:
         """Derive what the parts keep of the state, after a snapshot was put there."""
@@ -70,6 +72,8 @@ class Core:
                 order = command_decoder.decode(record.item.command)
                 assert isinstance(order, NewOrder)
                 self.orders.apply_ordered(record, order, position, now_ns)
+                if record.source == ENGINE:
+                    self.flattens.apply_child(order)
             case Reported():
                 venue = self.state.venues[record.venue]
                 self.reports.apply_report(venue, report_decoder.decode(record.report), record.decision)
@@ -90,6 +94,7 @@ class Core:
                 self.reports.apply_venue(record, now_ns)
             case Controlled():
                 self.controls.apply_controlled(record, now_ns)
+                self.flattens.apply(record, now_ns)
             case Clocked():
                 self.controls.apply_clocked(record)
             case Failed():
@@ -141,6 +146,9 @@ class Core:
             case Ordered():
                 order = command_decoder.decode(record.item.command)
                 assert isinstance(order, NewOrder)
+                if record.source == ENGINE:
+                    child = self.flattens.decide_child(order, record.item, now_ns, record.reference)
+                    return child == record.decision
                 route = self.orders.find_route(state.permit(record.source, record.item.principal), order)
                 decided = self.orders.decide_new(order, record.item, route, now_ns, record.reference, None)
                 return isinstance(decided, NewDecision) and decided == record.decision
@@ -159,6 +167,8 @@ class Core:
                 venue = state.venues[record.venue]
                 return self.reports.decide_unknown(venue, venue.received_seq) == record
             case Controlled():
+                if record.flatten is not None:
+                    return self.flattens.is_decided_again(record, now_ns)
                 return self.controls.is_decided_again(record)
             case ParamsSet() if record.changed is not None:
                 return decide_limit(state, record.changed) == record

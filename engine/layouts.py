@@ -16,6 +16,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from engine.day import TradingDay
+from engine.flatten_plan import Flatten, Flattened
 from engine.order import Order, Outgoing, OutgoingKind
 from engine.state import Halt, State, VenueState
 from protocol.codes import Mode, OrderStatus, OrderType, Scope, Side, TimeInForce, TradingState
@@ -40,6 +41,7 @@ class Kind(Enum):
     IDS = auto()  # a deque of order ids
     ROUTE = auto()  # number of the route in the snapshot
     ORDER = auto()  # number of the order in the snapshot
+    PLAN = auto()  # a FlattenPlan
 
 
 Of = Kind | type[Enum]
@@ -133,6 +135,8 @@ SCALARS: Final = Layout(
         "closed": "rows of Order",
         "day": "a row of TradingDay",
         "dedup": "in chunks",
+        "flattened": "rows of Flattened",
+        "flattens": "rows of Flatten",
         "halts": "rows of Halt",
         "instruments": "rows of InstrumentState",
         "keys": "from order_id_key",
@@ -195,9 +199,14 @@ RATE: Final = Layout(
     RateLog, "count", "window_ns", "reserve_exit", Field("times", Kind.TIMES), Field("wider", Kind.RATE)
 )
 HALT: Final = Layout(Halt, Field("state", TradingState), "reason", "operator")
+FLATTEN: Final = Layout(
+    Flatten, Field("plan", Kind.PLAN), Field("scope", Scope), "key", "operator", "started_ns", "children"
+)
+FLATTENED: Final = Layout(Flattened, Field("scope", Scope), "key", "why", "children", "at_ns")
 
 LAYOUTS: Final[tuple[Layout[object], ...]] = (
     SCALARS, DAY, ORDER, OUTGOING, VENUE, LEDGER, ACCOUNT, STRATEGY, INSTRUMENT, BOUND, RATE, HALT,
+    FLATTEN, FLATTENED,
 )  # type: ignore[assignment]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from structlog.stdlib import BoundLogger
 from engine.control import Control
 from engine.days import Days
 from engine.disconnects import Disconnects
+from engine.exits import STEP_MS, Exits
 from engine.gateways import Gateways
 from engine.meters import Meters
 from engine.metrics import EngineReadings
@@ -81,9 +82,12 @@ class EngineLoop:
         self.sidecars = Sidecars(parts, self._sidecar_router)
         self.sidecars.find_table_slots()
         self.gateways = Gateways(parts, self._venue_router, self.sidecars.reference_of)
+        self._exits = Exits(parts, self.gateways, self.sidecars.reference_of)
         self._disconnects = Disconnects(parts, self.sidecars, self.gateways)
         self._days = Days(parts, self.gateways)
-        self._control = Control(parts, self._control_router, self.sidecars, self.gateways, self._days, self.start_drain)
+        self._control = Control(
+            parts, self._control_router, self.sidecars, self.gateways, self._days, self._exits, self.start_drain
+        )
         self._readings = EngineReadings(
             parts, self.sidecars, self.gateways, (started.recovered.records, started.recovery_ns)
         )
@@ -138,6 +142,8 @@ class EngineLoop:
             self._keep_house(now_ns)
         if self._days.is_busy:
             self._days.step(now_ns, self._received_ns)
+        if self._core.state.flattens:
+            self._exits.step(now_ns, self._received_ns)
         self._finish(now_ns)
 
     def _wait(self) -> list[object]:
@@ -150,6 +156,8 @@ class EngineLoop:
                 if ready:
                     return ready
         longest_ms = DAYS_STEP_MS if self._days.is_busy else min(100, self._settings.lease_ms // 4)
+        if self._core.state.flattens:
+            longest_ms = min(longest_ms, STEP_MS)
         return self._waiter.wait_for(max(1, longest_ms))
 
     def _idle(self) -> None:
@@ -161,6 +169,8 @@ class EngineLoop:
         if self._days.is_busy:
             self._days.step(now_ns, self._received_ns)
         self._keep_house(now_ns)
+        if self._core.state.flattens:
+            self._exits.step(now_ns, self._received_ns)
         self._finish(now_ns)
         gc.collect(0)
 
@@ -189,7 +199,7 @@ class EngineLoop:
         for frame in self._frames:
             self._events.send(frame)
         self._frames.clear()
-        self._control.answer()
+        self._control.answer(now_ns)
         # What was measured is kept when everybody has been answered.
         meters = self._meters
         ended_ns = time.monotonic_ns()

@@ -21,10 +21,13 @@ import msgspec
 
 from engine.core import Core
 from engine.dedup import POSITION_MASK, DedupTable, KeyHash
+from engine.flatten_plan import Flattened
 from engine.layouts import (
     ACCOUNT,
     BOUND,
     DAY,
+    FLATTEN,
+    FLATTENED,
     HALT,
     INSTRUMENT,
     INT64,
@@ -50,6 +53,7 @@ from journal.snapshots import SnapshotHead, SnapshotReader
 from protocol.codes import Scope, TradingState
 from protocol.errors import ConfigError
 from protocol.params import encode_params, params_decoder
+from protocol.records import FlattenPlan
 from risk.gate.exposure import Bound, Route
 from risk.gate.rate import RateLog
 
@@ -93,6 +97,8 @@ def blocks_of(state: State) -> Iterator[tuple[int, bytes]]:
         [ACCOUNT.row(a, save) for a in state.accounts.values()],
         [STRATEGY.row(s, save) for s in state.strategies.values()],
         [(int(scope), key, HALT.row(halt, save)) for (scope, key), halt in state.halts.items()],
+        [FLATTEN.row(f, save) for f in state.flattens.values()],
+        [(i, FLATTENED.row(f, save)) for i, f in state.flattened.items()],
     )
     yield SCOPES, _encode(scopes)
     yield from _rows(LEDGERS, ((*key, *LEDGER.row(ledger, save)) for key, ledger in state.book.ledgers.items()))
@@ -220,8 +226,9 @@ class _Loader:
             Kind.MONEY: lambda amounts: {c: int(v) for c, v in amounts.items()},
             Kind.ROUTE: lambda n: self._routes[n],
             Kind.ORDER: lambda n: self._orders[n],
+            Kind.PLAN: lambda plan: msgspec.convert(plan, FlattenPlan),
         }  # fmt: skip
-        self._makers = {layout.name: layout.maker(written[layout.name], load) for layout in LAYOUTS}
+        self._makers = {layout.name: layout.maker(written.get(layout.name, layout.names), load) for layout in LAYOUTS}
 
     def _take_state(self, body: Any) -> None:
         row, params, trading_state, day = body
@@ -237,7 +244,7 @@ class _Loader:
         self._maker(DAY).fill(state.day, day)
 
     def _take_scopes(self, body: Any) -> None:
-        instruments, accounts, strategies, halts = body
+        instruments, accounts, strategies, halts, *since = body
         state = self._state
         state.instruments = self._refilled(INSTRUMENT, state.instruments, instruments)
         for instrument in state.instruments.values():
@@ -246,6 +253,11 @@ class _Loader:
         state.strategies = self._refilled(STRATEGY, state.strategies, strategies)
         for scope, key, row in halts:
             state.halts[Scope(scope), key] = Halt(**self._maker(HALT).values(row))  # type: ignore[arg-type]
+        if since:
+            flattens = [self._maker(FLATTEN).make(row) for row in since[0]]
+            state.flattens = {f.flatten_id: f for f in flattens}
+            for flatten_id, row in since[1]:
+                state.flattened[flatten_id] = Flattened(**self._maker(FLATTENED).values(row))  # type: ignore[arg-type]
 
     def _refilled(self, layout: Layout[T], made: dict[str, T], rows: list[list[object]]) -> dict[str, T]:
         """Return the scopes of the rows in their order; the objects that the parameters made are kept."""

@@ -15,6 +15,7 @@ import msgspec
 
 from engine.day import TradingDay
 from engine.dedup import DedupTable, KeyHash
+from engine.flatten_plan import Flatten, Flattened
 from engine.order import Order, Outgoing, OutgoingKind
 from protocol.codes import Mode, Scope, TradingState
 from protocol.params import ChannelParams, InstrumentParams, Params, PrincipalParams
@@ -25,6 +26,7 @@ from risk.gate.limits import LimitTable
 
 CLOSED_MAX: Final = 4096
 TRADE_IDS_MAX: Final = 50_000
+FLATTENED_MAX: Final = 64
 ANY: Final = "*"
 ENGINE: Final = "engine"  # an operator's name may not be this: engine.control
 CLOCK_JUMPED: Final = "clock jumped"
@@ -119,6 +121,8 @@ class State:
         "day",
         "dedup",
         "epoch",
+        "flattened",
+        "flattens",
         "halts",
         "instance",
         "instruments",
@@ -170,6 +174,8 @@ class State:
         self.orders: dict[str, Order] = {}
         self.closed: dict[str, Order] = {}
         self.halts: dict[tuple[Scope, str], Halt] = {}
+        self.flattens: dict[str, Flatten] = {}
+        self.flattened: dict[str, Flattened] = {}
         self.dedup = DedupTable(dedup_keys_max)
         self.unconfirmed_jump = False
 
@@ -197,6 +203,8 @@ class State:
             known.ttl_ns = strategy.ttl_ns
             known.bounds = limits.bounds(Scope.STRATEGY, strategy.strategy)
             known.rate = limits.rate(Scope.STRATEGY, strategy.strategy, known.rate)
+        if ENGINE in self.strategies:
+            self.take_engine_strategy()
         self.listed = frozenset(a.account for a in params.accounts), frozenset(s.strategy for s in params.strategies)
         explicit = {a.account: a.shard for a in params.accounts if a.shard >= 0}
         self.shards = ShardMap(params.shards, explicit) if params.shards > 1 else None
@@ -205,6 +213,19 @@ class State:
         self.permits.clear()
         for route in self.routes.values():
             route.limits = limits.limits(route.account, route.strategy, route.instrument)
+
+    def take_engine_strategy(self) -> None:
+        """Have the strategy under whose name the engine exits what no strategy holds; under the global limits."""
+        known = self.strategies.setdefault(ENGINE, StrategyState(ENGINE, 0))
+        known.bounds = self.limits.bounds(Scope.STRATEGY, ENGINE)
+        known.rate = self.limits.rate(Scope.STRATEGY, ENGINE, known.rate)
+
+    def end_flatten(self, flatten: Flatten, why: str, now_ns: int) -> None:
+        """Keep only how a flatten ended."""
+        del self.flattens[flatten.flatten_id]
+        self.flattened[flatten.flatten_id] = Flattened(flatten.scope, flatten.key, why, flatten.children, now_ns)
+        if len(self.flattened) > FLATTENED_MAX:
+            del self.flattened[next(iter(self.flattened))]
 
     def _set_instrument(self, row: InstrumentParams) -> None:
         known = self.instruments.get(row.instrument)
@@ -333,7 +354,13 @@ def state_hash(state: State) -> str:
     for name in sorted(state.venues):
         digest.update(encode(_venue_row(state.venues[name])))
     digest.update(encode([(int(s), k, *h) for (s, k), h in sorted(state.halts.items())]))
-    if state.watches_sources:
+    if state.flattens or state.flattened:
+        under_way = [
+            (f.plan, int(f.scope), f.key, f.operator, f.started_ns, f.children)
+            for _, f in sorted(state.flattens.items())
+        ]
+        digest.update(encode((under_way, [(i, *over) for i, over in sorted(state.flattened.items())])))
+    if state.watches_sources or state.flattens:
         digest.update(encode([(order_id, state.orders[order_id].source) for order_id in sorted(state.orders)]))
     if state.day.began_ns:  # a journal that never rolled has the hash it had before rolls were
         digest.update(encode(state.day.row()))

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from protocol.codes import OrderStatus, Scope
 from protocol.orders import Name
 from protocol.params import LimitChange, LimitName, LimitRow
+from protocol.records import FlattenPlan
 
 Reason = Annotated[str, Meta(max_length=256)]
 
@@ -86,9 +87,26 @@ class ShowLimits(Struct, tag="show_limits", frozen=True, forbid_unknown_fields=T
     """Ask for every limit row: the file's, and an operator's where there is one."""
 
 
-ControlBody = (
-    Status | SetState | Resolve | ConfirmClock | StartDrain | UnknownOrders | SetLimit | ShowLimits | RollSession
-)
+class StartFlatten(Struct, tag="flatten", frozen=True, forbid_unknown_fields=True):
+    """Bring every position of a scope to 0 (``records.FlattenPlan``). Asking again with the id begins nothing new."""
+
+    plan: FlattenPlan  # its bounds: ``engine.flatten``
+    scope: Scope
+    key: str
+    reason: Reason
+
+
+class AwaitFlatten(Struct, tag="await_flatten", frozen=True, forbid_unknown_fields=True):
+    """Ask what became of a flatten; answered when it is over, or after ``wait_ms`` without a result."""
+
+    flatten_id: Name
+    wait_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
+
+
+ControlLook = Status | UnknownOrders | ShowLimits | AwaitFlatten
+"""What changes nothing."""
+ControlAct = SetState | Resolve | ConfirmClock | StartDrain | SetLimit | StartFlatten | RollSession
+ControlBody = ControlLook | ControlAct
 
 
 class ControlRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -182,6 +200,25 @@ class ShownLimit(Struct, frozen=True):
     change: LimitChange | None
 
 
+class LeftOver(Struct, frozen=True):
+    """A position that a flatten could not bring to 0: signed, in 1e-9, and what it waited for last."""
+
+    account: str
+    instrument: str
+    quantity_e9: int | str
+    why: str
+
+
+class FlattenResult(Struct, frozen=True):
+    """How a flatten ended: ``why`` is flat, deadline, or who stopped it. ``exits``: orders it made."""
+
+    flatten_id: str
+    why: str
+    exits: int
+    open_orders: int
+    left: list[LeftOver]
+
+
 class ControlReply(Struct, frozen=True):
     """``ok`` and a line for a person; the rest by request."""
 
@@ -192,6 +229,7 @@ class ControlReply(Struct, frozen=True):
     status: EngineStatus | None = None
     unknown: list[UnknownOrder] | None = None
     limits: list[ShownLimit] | None = None
+    flatten: FlattenResult | None = None
 
 
 request_decoder: msgspec.msgpack.Decoder[ControlRequest] = msgspec.msgpack.Decoder(ControlRequest)

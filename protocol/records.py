@@ -66,6 +66,9 @@ class ControlAction(IntEnum):
     DRAIN = 5
     RESOLVE = 6
     CONFIRM_CLOCK = 7
+    FLATTEN = 11  # reduce-only, cancel what is open, exit what is held
+    FLATTEN_CANCEL = 12  # what came since, or whose cancel was refused
+    FLATTEN_END = 13  # ``reason``: flat, deadline, …
     DISCONNECT = 10  # a source was away too long: what came through it is cancelled
 
 
@@ -240,10 +243,26 @@ class SendDecided(Struct, array_like=True, tag=7, frozen=True, gc=False):
     cancel: EngineCancel | None = None
 
 
+class FlattenPlan(Struct, array_like=True, frozen=True):
+    """What an operator asked of a flatten.
+
+    Attributes:
+        flatten_id: Chosen by who asks, at random: its exits' ids derive from it, and asking twice is one flatten.
+        slippage_bp: From the price of the moment, basis points, never beyond the collar; -1 = the collar.
+        overrides_halts: Exits pass halts of other scopes too; one of its own scope they always pass.
+    """
+
+    flatten_id: str
+    within_ns: int
+    slippage_bp: int = -1
+    overrides_halts: bool = False
+
+
 class Controlled(Struct, array_like=True, tag=8, frozen=True):
     """A control took effect. ``automatic``: the engine itself did it.
 
-    ``resolved`` for RESOLVE: the final state. For DISCONNECT ``key`` is the source and ``away_ns`` how long it is away.
+    ``resolved`` for RESOLVE: the final state. For DISCONNECT ``key`` is the source and ``away_ns`` how long it is away;
+    ``flatten`` stands in every record of one.
     """
 
     action: ControlAction
@@ -255,6 +274,7 @@ class Controlled(Struct, array_like=True, tag=8, frozen=True):
     cancels: list[EngineCancel]
     resolved: ReportDecision | None = None
     away_ns: int = 0
+    flatten: FlattenPlan | None = None
 
 
 class Clocked(Struct, array_like=True, tag=9, frozen=True):

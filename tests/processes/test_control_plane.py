@@ -1,0 +1,35 @@
+"""Flatten, limits and absence with real processes, under the demonstration flow, and what the journal says of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.processes.stack import Stack, wait_until
+
+WITHIN_S = 60.0
+
+
+def test_a_flatten_under_flow_leaves_nothing(tmp_path: Path) -> None:
+    """The flow goes on sending and is refused; its account ends flat though the engine dies in the middle."""
+    with Stack(tmp_path, flow=True) as stack:
+        stack.start()
+        wait_until(lambda: stack.status().fills > 50, WITHIN_S, "fills")
+        assert stack.wojak("limits", "set", "POSITION_MAX", "3", "--account", "flow", "--reason", "t").returncode == 0
+        flattening = stack.launch("flatten", "--account", "flow", "--within", "60s", "--reason", "end of day")
+        wait_until(lambda: "REDUCE-ONLY" in stack.said(), WITHIN_S, "the flatten to begin")
+        pid = stack.kill("engine")
+        stack.wait_restarted("engine", pid)
+        assert flattening.wait(WITHIN_S) == 0, stack.said()
+        assert "✔ flat" in stack.said()
+        refused = stack.wojak("order", "buy", "BTCUSDT", "0.01", "--account", "flow", "--strategy", "flow")
+        assert "STATE_REDUCING" in refused.stdout + refused.stderr
+        shown = stack.wojak("limits", "show")
+        assert "set by" in shown.stdout
+        assert stack.wojak("resume", "--account", "flow").returncode == 0
+        before = stack.status().fills
+        wait_until(lambda: stack.status().fills > before + 10, WITHIN_S, "fills again")
+        verified = stack.wojak("verify", within_s=120.0)
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert stack.stop() == 0, stack.said()
+        again = stack.wojak("journal", "verify")
+        assert again.returncode == 0, again.stdout + again.stderr
