@@ -66,9 +66,11 @@ def oldest_key_segment(state: State, head: SnapshotHead) -> int:
 
 
 def oldest_day_segment(state: State) -> int | None:
-    """Return the oldest segment of the trading day before the state's; None = no trading day was closed."""
-    del state  # the trading date of this release never rolls: keys and days never leave
-    return None
+    """Return the segment in which the trading day before the state's began; None = no day was closed.
+
+    The state keeps that place to let ids leave: what was first decided before it is older than day + 1 (DESIGN 6.4).
+    """
+    return split_position(state.day.retire_before)[0] or None
 
 
 def _whole_snapshots(folder: Path, found: Survey, count: int) -> tuple[list[tuple[Path, SnapshotHead]], list[str]]:

@@ -52,7 +52,7 @@ class Pruned:
         follow(self.journal).close()
         store_has(self.config, self.last_seq, last.header.crc)
         known = gather(deployment(self.config), Keep()).known
-        # No trading day was closed in this journal; what holds then is the rule of remembered ids alone.
+        # No trading day was closed in this journal: taken as given here, so that the rule of ids stands alone.
         known = known._replace(day_segment=10**6, key_segment=10**6 if forget_keys else known.key_segment)
         self.gone = list(remove(self.journal, judge(known, Keep())))
         assert self.gone
