@@ -10,13 +10,14 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from cli.configuration import Loaded
 from cli.gateway_client import ask_gateway
-from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
-from cli.shards import Answer, Shard, ask, chosen
+from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment
+from cli.shards import Shard, ask_one, chosen, each
 from cli.view import grouped
 from protocol.codes import Scope
 from protocol.control import ConfirmClock, SetState
-from protocol.errors import ConfigError, WojakError
+from protocol.errors import ConfigError
 from runtime.clock import monotonic_ns
 
 MS_NS = 1_000_000
@@ -107,11 +108,7 @@ def resume(  # noqa: PLR0913 - one option a scope
         return _set_gateway("resume", gateway, reason, shard, config, *where, everything=everything)
     if clock:
         loaded = deployment(config)
-        answers = ask(loaded, chosen(loaded, shard), ConfirmClock(reason))
-        several = len(answers) > 1
-        for answer in answers:
-            say(_by_shard(answer, answer.reply.text if answer.reply else "", several=several))
-        return 0 if all(a.reply for a in answers) else 1
+        return each(loaded, chosen(loaded, shard), lambda of: ask_one(of, ConfirmClock(reason)).text)
     return _set("resume", reason, scope_of(account, strategy, instrument, everything=everything), shard, config)
 
 
@@ -137,29 +134,21 @@ def scope_of(account: str, strategy: str, instrument: str, *, everything: bool) 
 def _set(action: str, reason: str, at: tuple[Scope, str], shard: int | None, config: Path) -> int:
     scope, key = at
     loaded = deployment(config)
-    shards = chosen(loaded, shard, key if scope is Scope.ACCOUNT else "")
-    started = monotonic_ns()
-    answers = ask(loaded, shards, SetState(action, scope, key, reason), timeout_ms=10_000)
-    took_ms = (monotonic_ns() - started) // MS_NS
     name = f"{scope.name.lower()} {key}".strip()
     option = "--global" if scope is Scope.GLOBAL else f"--{scope.name.lower()} {key}"
-    for answer in answers:
-        parts: list[str] = []
-        if (reply := answer.reply) is not None:
-            parts = [f"{name} {SAID[action]}", f"durable at seq {grouped(reply.seq)}"]
-            if action in {"kill", "reduce_only"}:
-                parts.insert(0, f"{grouped(reply.cancels)} open orders → cancels durable in {took_ms} ms")
-            if action != "resume":
-                parts.append(f"lift: wojak resume {option}")
-        say(_by_shard(answer, " · ".join(parts), several=len(answers) > 1))
-    return 0 if all(a.reply for a in answers) else 1
 
+    def set_one(of: Loaded) -> str:
+        started = monotonic_ns()
+        reply = ask_one(of, SetState(action, scope, key, reason), timeout_ms=10_000)
+        took_ms = (monotonic_ns() - started) // MS_NS
+        parts = [f"{name} {SAID[action]}", f"durable at seq {grouped(reply.seq)}"]
+        if action in {"kill", "reduce_only"}:
+            parts.insert(0, f"{grouped(reply.cancels)} open orders → cancels durable in {took_ms} ms")
+        if action != "resume":
+            parts.append(f"lift: wojak resume {option}")
+        return " · ".join(parts)
 
-def _by_shard(answer: Answer, text: str, *, several: bool) -> str:
-    """Return the line of one shard: what it took, or that nobody knows whether it took it."""
-    if answer.reply is None:
-        return f"shard {answer.shard}: NOT TAKEN FOR CERTAIN: {answer.why_not}"
-    return f"shard {answer.shard}: {text}" if several else text
+    return each(loaded, chosen(loaded, shard, key if scope is Scope.ACCOUNT else ""), set_one)
 
 
 def _set_gateway(
@@ -174,20 +163,12 @@ def _set_gateway(
     if everything or any(scopes):
         raise ConfigError(["expected --gateway without a scope: it has one kill for all that is open there"], "options")
     loaded = deployment(config)
-    shards = chosen(loaded, shard)
     lift = f" · lift: wojak resume --gateway {gateway}" if action == "kill" else ""
-    ok = True
-    for number in shards:
-        of = f"shard {number}: " if len(shards) > 1 else ""
+
+    def set_one(of: Loaded) -> str:
         started = monotonic_ns()
-        try:
-            reply = ask_gateway(loaded.of(number), gateway, action, reason)
-        except WojakError as e:
-            if len(shards) == 1:
-                raise
-            ok = False
-            say(f"{of}NOT TAKEN FOR CERTAIN: {e}")
-            continue
+        reply = ask_gateway(of, gateway, action, reason)
         took_ms = (monotonic_ns() - started) // MS_NS
-        say(f"{of}gateway {gateway} {reply.text} · durable in {took_ms} ms{lift}")
-    return 0 if ok else 1
+        return f"gateway {gateway} {reply.text} · durable in {took_ms} ms{lift}"
+
+    return each(loaded, chosen(loaded, shard), set_one)

@@ -1,13 +1,13 @@
 """Which engines a command speaks to, and speaking to several at once.
 
-Rule: an account's command goes to its shard, a command without an account to all of them, and the answer says of each
-shard whether it took it: one engine that is away neither delays nor hides what the others said.
+Rule: an account's command goes to its shard, a command without an account to all of them at once, and the answer says
+of each shard whether it took it: one engine that is away neither delays nor hides what the others do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Annotated, Final, NamedTuple
 
 from cyclopts import Parameter
@@ -63,19 +63,20 @@ def ask(loaded: Loaded, shards: Sequence[int], body: ControlBody, *, timeout_ms:
         WojakError: What the only one asked says against it.
     """
     if len(shards) == 1:
-        return [Answer(shards[0], _ask(loaded.of(shards[0]), body, timeout_ms), None)]
+        return [Answer(shards[0], ask_one(loaded.of(shards[0]), body, timeout_ms=timeout_ms), None)]
     with ThreadPoolExecutor(min(len(shards), TOGETHER_MAX)) as pool:
         return list(pool.map(lambda shard: _answer(loaded, shard, body, timeout_ms), shards))
 
 
 def _answer(loaded: Loaded, shard: int, body: ControlBody, timeout_ms: int) -> Answer:
     try:
-        return Answer(shard, _ask(loaded.of(shard), body, timeout_ms), None)
+        return Answer(shard, ask_one(loaded.of(shard), body, timeout_ms=timeout_ms), None)
     except WojakError as e:
         return Answer(shard, None, e)
 
 
-def _ask(loaded: Loaded, body: ControlBody, timeout_ms: int) -> ControlReply:
+def ask_one(loaded: Loaded, body: ControlBody, *, timeout_ms: int = 2_000) -> ControlReply:
+    """Return what the engine of these paths answers; raises as ``EngineClient.ask`` does."""
     client = EngineClient(loaded.paths)
     try:
         return client.ask(body, timeout_ms=timeout_ms)
@@ -84,19 +85,26 @@ def _ask(loaded: Loaded, body: ControlBody, timeout_ms: int) -> ControlReply:
 
 
 def each(loaded: Loaded, shards: Sequence[int], do: Callable[[Loaded], str]) -> int:
-    """Do it at each of these shards, say what came of it, and return the exit code: 1 if one of several failed."""
+    """Do it at all of these shards at once, and say of each what came of it as soon as it is known.
+
+    Returns:
+        The exit code: 1 if one of several failed.
+
+    Raises:
+        WojakError: What the only one asked says against it.
+    """
+    if len(shards) == 1:
+        say(do(loaded.of(shards[0])))
+        return 0
     ok = True
-    for shard in shards:
-        try:
-            text = do(loaded.of(shard))
-        except WojakError as e:
-            if len(shards) == 1:
-                raise
-            ok, text = False, f"NOT DONE FOR CERTAIN: {e}"
-        if len(shards) > 1:
-            say(f"shard {shard}: {text}" if "\n" not in text else f"shard {shard}")
-        if len(shards) == 1 or "\n" in text:
-            say(text)
+    with ThreadPoolExecutor(min(len(shards), TOGETHER_MAX)) as pool:
+        doing = {pool.submit(do, loaded.of(shard)): shard for shard in shards}
+        for done in as_completed(doing):
+            try:
+                text = done.result()
+            except WojakError as e:
+                ok, text = False, f"✘ {e}"
+            say(f"shard {doing[done]}:\n{text}" if "\n" in text else f"shard {doing[done]}: {text}")
     return 0 if ok else 1
 
 

@@ -127,9 +127,11 @@ class _Up:
             say("  its shard is away and stays so; the other shards go on. Mend it, then start again")
 
     def _wait_until_ready(self, started_ns: int) -> bool:
+        started_http = len(self._loaded.shards) == 1  # else after the engines; see run
         while not self._ready and not self._supervisor.stopping:
             self._step(20)
-            if not any(kind_of(n)[0] == ENGINE for n in self._sampler.waiting_for):
+            if not started_http and not any(kind_of(n)[0] == ENGINE for n in self._sampler.waiting_for):
+                started_http = True
                 self._supervisor.start(HTTP)
             if monotonic_ns() - started_ns > READY_WITHIN_MS * MS_NS:
                 name, why = next(iter(self._sampler.waiting_for.items()))

@@ -24,6 +24,9 @@ LOST_NOTHING = r"sent ([\d,]+) = outcomes \1 · lost 0 · twice 0"
 def two_shards(text: str) -> str:
     """Return the example with account demo on shard 0 and account flow on shard 1."""
     text = text.replace("shard = 0\n", "shard = 0\nshards = 2\n", 1)
+    text = re.sub(
+        r"^rate = \d+", "rate = 50", text, count=1, flags=re.MULTILINE
+    )  # what waits while one hangs is little
     for shard, account in enumerate(("demo", "flow")):
         text = re.sub(rf'(account = "{account}" .*\n)', rf"\1shard = {shard}\n", text, count=1)
     return text
@@ -89,6 +92,11 @@ def test_one_engine_hangs_and_dies_while_the_other_trades(running: Stack) -> Non
     refused = send(running, "flow", 2)
     assert refused.status_code == 503
     assert refused.json()["error"]["text"].startswith("shard 1, where account flow is: ")
+    halted = running.wojak("halt", "--strategy", "flow", "--reason", "one is away")
+    assert halted.returncode == 1
+    assert "shard 0: strategy flow HALTED" in halted.stdout
+    assert "shard 1: ✘ ENGINE_AWAY" in halted.stdout
+    running.wojak("resume", "--strategy", "flow", "--shard", "0")
     away = running.wojak("status")
     assert away.returncode == 1
     assert "engine-1 DOWN" in away.stdout
@@ -127,7 +135,7 @@ def test_a_kill_goes_where_it_belongs(running: Stack) -> None:
     killed = running.wojak("kill", "--account", "demo", "--reason", "trying it")
     assert killed.stdout.startswith("20 open orders → cancels durable")
     everything = running.wojak("halt", "--global", "--reason", "trying it")
-    assert re.findall(r"^shard (\d): global HALTED", everything.stdout, re.MULTILINE) == ["0", "1"]
+    assert sorted(re.findall(r"^shard (\d): global HALTED", everything.stdout, re.MULTILINE)) == ["0", "1"]
     lifted = running.wojak("resume", "--global")
     assert lifted.stdout.count("global ACTIVE") == 2
     running.wojak("resume", "--account", "demo")

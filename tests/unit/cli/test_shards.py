@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tomllib
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 from msgspec import structs
 
 from cli.configuration import Loaded, to_opening, to_wire_params
+from cli.engine_client import RefusedError
 from cli.example import EXAMPLE
 from cli.paths import paths_of
 from cli.problems import problems
 from cli.settings import WojakConfig
-from cli.shards import chosen, left_behind, one
+from cli.shards import chosen, each, left_behind, one
 from cli.wiring import ENGINE, GATEWAY, STARTERS, engine_settings, health_settings, kind_of, process_names
 from protocol.errors import ConfigError
 from protocol.shards import rendezvous
@@ -130,3 +132,38 @@ def test_a_command_finds_its_shards(tmp_path: Path) -> None:
     for wrong in (lambda: chosen(loaded, 3), lambda: one(loaded, None)):
         with pytest.raises(ConfigError):
             wrong()
+
+
+def test_shards_are_asked_at_once_and_heard_as_they_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Shard 0 hangs until shard 1 was heard, and shard 2 says no: the kill of the others is not late by it."""
+    heard = threading.Event()
+
+    def do(of: Loaded) -> str:
+        match of.paths.shard:
+            case 0:
+                return "taken late" if heard.wait(5) else "never heard of the other"
+            case 1:
+                return "taken"
+            case _:
+                raise RefusedError("not here")
+
+    loaded = deployment(tmp_path, 3)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("cli.shards.say", lambda line: (print(line), heard.set() if "shard 1" in line else None))
+        assert each(loaded, loaded.shards, do) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(lines) == ["shard 0: taken late", "shard 1: taken", "shard 2: ✘ CONTROL_REFUSED: not here"]
+    assert lines[-1] == "shard 0: taken late"
+
+
+def test_the_only_shard_answers_as_it_always_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No prefix, and its refusal is the command's own."""
+    loaded = deployment(tmp_path)
+    assert each(loaded, loaded.shards, lambda _: "taken") == 0
+    assert capsys.readouterr().out == "taken\n"
+
+    def refuse(_: Loaded) -> str:
+        raise RefusedError("not here")
+
+    with pytest.raises(RefusedError):
+        each(loaded, loaded.shards, refuse)
