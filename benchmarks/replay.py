@@ -11,7 +11,8 @@ from engine.core import Core
 from engine.state import state_hash
 from journal.reader import read_batches
 from protocol.control import EngineStatus
-from protocol.records import FRAME_BYTES, Record, Reported, record_decoder
+from protocol.frames import FRAME_BYTES
+from protocol.records import Record, Reported, record_decoder
 
 
 class Replayed(NamedTuple):

@@ -41,7 +41,7 @@ class AnsweredError(WojakError):
 
 
 class OrdersClient:
-    """Sends orders and cancels."""
+    """Sends orders, replaces and cancels."""
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
         self._url = url
@@ -58,6 +58,10 @@ class OrdersClient:
     def cancel(self, account: str, client_order_id: str) -> dict[str, Any]:
         """Return what became of a cancel; raises as ``send`` does."""
         return self._until_answered("DELETE", f"/v1/orders/{account}/{client_order_id}")
+
+    def replace(self, account: str, orig_client_order_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return what became of a replace; raises as ``send`` does."""
+        return self._until_answered("PUT", f"/v1/orders/{account}/{orig_client_order_id}", json=body)
 
     def close(self) -> None:
         """Leave."""

@@ -1,4 +1,4 @@
-"""``wojak order``: send one, cancel one, look at one's life."""
+"""``wojak order``: send one, change or cancel one, look at one's life."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cli.wiring import authorization, books_url, http_url
 from protocol.units import format_e9, parse_e9
 from runtime.clock import monotonic_ns
 
-app = App(name="order", help="Send an order, cancel one, or see why and when things happened to it.")
+app = App(name="order", help="Send an order, change or cancel one, or see why and when things happened to it.")
 FILL_WAIT_NS: Final = 1_000_000_000
 LOOK_S: Final = 0.02
 
@@ -82,6 +82,37 @@ def cancel(
         client.close()
     say(f"{answer['outcome']}  {answer['client_order_id']}   {answer['text'] or 'cancel taken'}")
     return 0 if answer["outcome"] != "REJECTED" else 1
+
+
+@app.command
+def replace(
+    client_order_id: str,
+    /,
+    *,
+    quantity: Annotated[str, Parameter(help="New total quantity, what has filled included.")] = "",
+    limit: Annotated[str, Parameter(help="New limit price.")] = "",
+    account: Annotated[str, Parameter(help="Account of the order.")] = "demo",
+    new_id: Annotated[
+        str, Parameter(help="The request's own id; the same one twice is one request. Empty = made here.")
+    ] = "",
+    where: Where = Where(),
+) -> int:
+    """Give an order that works another quantity or price; what is left out stays. Exit code 1 if it was refused.
+
+    Example: `wojak order replace my-order-7 --quantity 0.02 --limit 61750`
+    """
+    body = {"client_order_id": new_id or f"cli-{secrets.token_hex(6)}"}
+    body |= {name: value for name, value in (("quantity", quantity), ("price", limit)) if value}
+    client = _orders(where)
+    try:
+        answer = client.replace(account, client_order_id, body)
+    finally:
+        client.close()
+    if answer["outcome"] == "REJECTED":
+        say(f"REJECTED  {answer['text'] or answer['code']}")
+        return 1
+    say(_accepted(answer))
+    return 0
 
 
 @app.command

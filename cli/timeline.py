@@ -12,11 +12,12 @@ from typing import Final, NamedTuple
 
 from journal.reader import Batch, read_batches, start_of
 from protocol.codes import ExecType
-from protocol.events import Event, OrderEvent, StatusEvent, TradeEvent, events_of
+from protocol.events import Event, OrderEvent, ReplaceEvent, StatusEvent, TradeEvent, events_of
 from protocol.records import record_decoder
 from protocol.units import format_e9
 
 NS_PER_US: Final = 1_000
+_IDS: Final = ("order_id", "client_order_id", "orig_client_order_id", "order_client_order_id")
 _WORDS: Final = {
     ExecType.NEW: "acknowledged",
     ExecType.PENDING_CANCEL: "cancel requested",
@@ -45,7 +46,7 @@ def find_timeline(journal: Path, order_id: str) -> list[Step]:
             steps.append(Step(word, batch.header.prev_durable_ns, seq, ""))
         awaiting_durable.clear()
         for event in _events(batch, order_id.encode()):
-            if order_id not in {getattr(event, "order_id", ""), getattr(event, "client_order_id", "")}:
+            if order_id not in {getattr(event, name, "") for name in _IDS}:
                 continue
             steps += _steps(event)
             if isinstance(event, OrderEvent):
@@ -94,6 +95,10 @@ def _steps(event: Event) -> list[Step]:
                     f"{fill}   {fee}   venue {event.trade_id}",
                 )
             ]
+        case ReplaceEvent():
+            terms = f"{format_e9(event.quantity_e9)} at {format_e9(event.price_e9)} as {event.client_order_id}"
+            why = f" {event.code.name}" if event.code else ""
+            return [Step(event.exec_type.name.lower().replace("_", " "), event.at_ns, event.seq, f"{terms}{why}")]
         case StatusEvent():
             venue = f"venue {event.venue_order_id}" if event.venue_order_id else ""
             code = event.code.name if event.code else ""

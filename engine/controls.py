@@ -15,7 +15,7 @@ from engine.orders import Orders
 from engine.reports import Reports
 from engine.state import CLOCK_JUMPED, ENGINE, Halt, State
 from protocol.codes import TERMINAL, Code, OrderStatus, Scope, Side, TradingState
-from protocol.orders import NewOrder, command_decoder
+from protocol.orders import CancelOrder, command_decoder
 from protocol.records import (
     Adjusted,
     Clocked,
@@ -23,6 +23,7 @@ from protocol.records import (
     Controlled,
     EngineCancel,
     Failed,
+    ReplaceAnswer,
     ReportDecision,
     ReportEffect,
 )
@@ -139,14 +140,20 @@ class Controls:
                 cancels.append(EngineCancel(*names, 0, order.venue_seq, unsent_code, cum_e9))
             else:
                 last_seq[venue] += 1
-                cancels.append(EngineCancel(*names, last_seq[venue], 0, sent_code, cum_e9))
+                asked = order.terms.replacement if order.terms is not None else None
+                unsent = asked is not None and asked.seq >= unsent_from.get(venue, 1 << 62)
+                voids_seq = asked.seq if asked is not None and unsent else 0
+                cancels.append(EngineCancel(*names, last_seq[venue], voids_seq, sent_code, cum_e9))
         return cancels
 
     def apply_cancels(self, cancels: list[EngineCancel], now_ns: int) -> None:
         """Write what ``cancels_of`` decided."""
         for cancel in cancels:
             if cancel.venue_seq:
-                self._orders.cancel_at_venue(self._state.orders[cancel.order_id], cancel.venue_seq, now_ns)
+                order = self._state.orders[cancel.order_id]
+                if cancel.voids_seq:
+                    self._reports.refuse_replace(order)
+                self._orders.cancel_at_venue(order, cancel.venue_seq, now_ns)
             else:
                 self._reports.apply_unsent(cancel)
 
@@ -161,13 +168,14 @@ class Controls:
         instrument = order.route.instrument
         cum, off = divmod(cum_quantity_e9, instrument.quantity_step_e9)
         price = avg_price_e9 // instrument.price_step_e9
-        is_all = cum == order.quantity
+        is_all = cum in {order.quantity, order.quantity_most}  # of two totals, one may be working
+        quantity = max(order.quantity, cum)
         if (
-            status not in TERMINAL or off or not order.cum <= cum <= order.quantity
+            status not in TERMINAL or off or not order.cum <= cum <= order.quantity_most
             or (status is OrderStatus.FILLED) != is_all or (cum > order.cum and price < 1)
         ):  # fmt: skip
             return (
-                f"resolve expected a final status, {order.cum} to {order.quantity} filled steps of "
+                f"resolve expected a final status, {order.cum} to {order.quantity_most} filled steps of "
                 f"{instrument.quantity_step_e9} e9 (all of them if FILLED, and only then) and a price of what filled, "
                 f"was {status.name}, {cum_quantity_e9} e9 at {avg_price_e9} e9"
             )
@@ -177,9 +185,9 @@ class Controls:
         step = instrument.quantity_step_e9
         resolved = ReportDecision(
             ReportEffect.APPLIED, order.account, order.client_order_id, order.route.strategy.name, instrument.name,
-            order.side, order.order_type, order.time_in_force, order.quantity * step,
+            order.side, order.order_type, order.time_in_force, quantity * step,
             order.limit_price * instrument.price_step_e9, status, 0, cum_quantity_e9, value_e9, position * step,
-            order.trace_id,
+            order.trace_id, replace_answer=ReplaceAnswer.TAKEN if cum > order.quantity else ReplaceAnswer.NONE,
         )  # fmt: skip
         return Controlled(ControlAction.RESOLVE, Scope.GLOBAL, order_id, operator, reason, False, [], resolved)
 
@@ -221,7 +229,7 @@ class Controls:
         """Write a poison input: its key is answered, its account is in reduce-only (DESIGN 6.12)."""
         state = self._state
         command = command_decoder.decode(record.item.command)
-        if isinstance(command, NewOrder):
+        if not isinstance(command, CancelOrder):
             low, high, _ = state.keys.key(command.account, command.client_order_id)
             slot = state.dedup.find(low, high)
             if slot < 0 and not state.dedup.is_exhausted:

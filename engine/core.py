@@ -14,11 +14,12 @@ from engine.dedup import KeyHash
 from engine.flatten import Flattens
 from engine.limit_changes import decide_limit
 from engine.orders import Orders
+from engine.replaces import Replaces
 from engine.reports import Reports
 from engine.rolls import Rolls
 from engine.state import ENGINE, State
 from protocol.codes import OutcomeKind
-from protocol.orders import CancelOrder, NewOrder, command_decoder
+from protocol.orders import CancelOrder, NewOrder, ReplaceOrder, command_decoder
 from protocol.params import params_decoder
 from protocol.records import (
     Adjusted,
@@ -34,6 +35,9 @@ from protocol.records import (
     ParamsSet,
     Queried,
     Record,
+    ReplaceDecision,
+    ReplaceRequested,
+    ReplaceUnsent,
     Reported,
     SendDecided,
     SessionRolled,
@@ -53,6 +57,7 @@ class Core:
         self.state = State(dedup_keys_max)
         self.orders = Orders(self.state)
         self.reports = Reports(self.state, self.orders)
+        self.replaces = Replaces(self.state, self.orders)
         self.controls = Controls(self.state, self.orders, self.reports)
         self.rolls = Rolls(self.state, self.orders, self.controls)
         self.flattens = Flattens(self.state, self.orders, self.controls)
@@ -108,6 +113,17 @@ class Core:
             case StateChecked():
                 pass  # said of the state, changes nothing
             case _:
+                self._apply_replaces(now_ns, position, record)
+
+    def _apply_replaces(self, now_ns: int, position: int, record: Record) -> None:
+        match record:
+            case ReplaceRequested():
+                replace = command_decoder.decode(record.item.command)
+                assert isinstance(replace, ReplaceOrder)
+                self.replaces.apply_replace(record, replace, position, now_ns)
+            case ReplaceUnsent():
+                self.reports.apply_unsent_replace(record)
+            case _:
                 raise AssertionError(f"record {type(record).__name__} has no apply")
 
     def _apply_start(self, now_ns: int, record: Started | ParamsSet) -> None:
@@ -158,6 +174,8 @@ class Core:
                 permit = state.permit(record.source, record.item.principal)
                 answered = self.orders.decide_cancel(cancel, permit)
                 return isinstance(answered, CancelDecision) and answered == record.decision
+            case ReplaceRequested():
+                return self._decide_replace_again(record, now_ns)
             case Reported():
                 venue = state.venues[record.venue]
                 return self.reports.decide_report(venue, report_decoder.decode(record.report)) == record.decision
@@ -174,3 +192,10 @@ class Core:
                 return decide_limit(state, record.changed) == record
             case _:
                 return None
+
+    def _decide_replace_again(self, record: ReplaceRequested, now_ns: int) -> bool:
+        command = command_decoder.decode(record.item.command)
+        assert isinstance(command, ReplaceOrder)
+        permit = self.state.permit(record.source, record.item.principal)
+        decided = self.replaces.decide_replace(command, record.item, permit, now_ns, record.reference, None)
+        return isinstance(decided, ReplaceDecision) and decided == record.decision

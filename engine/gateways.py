@@ -42,6 +42,7 @@ from protocol.venue import (
     ReportsDurable,
     SendCancel,
     SendNew,
+    SendReplace,
     VenueBye,
     VenueCommand,
     VenueWelcome,
@@ -53,6 +54,8 @@ from risk.gate.exposure import InstrumentState
 
 NEW: Final = OutgoingKind.NEW
 VOID: Final = OutgoingKind.VOID
+REPLACE: Final = OutgoingKind.REPLACE
+LATE_KINDS: Final = (NEW, REPLACE)
 NS_PER_MS: Final = 1_000_000
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -65,10 +68,7 @@ ReferenceOf = Callable[[InstrumentState, int], Reference | None]
 class GatewaySession:
     """One gateway that said Hello; ``ready`` once it confirmed the epoch and replayed its reports."""
 
-    __slots__ = (
-        "acked_seq", "confirmed_at_ns", "identity", "instance", "marked_at_ns", "marked_seq", "queue", "ready",
-        "reports_seen", "venue",
-    )  # fmt: skip
+    __slots__ = ("acked_seq", "confirmed_at_ns", "identity", "instance", "queue", "ready", "reports_seen", "venue")
 
     def __init__(self, identity: bytes, instance: bytes, venue: VenueState, acked_seq: int, at_ns: int) -> None:
         self.identity = identity
@@ -77,8 +77,6 @@ class GatewaySession:
         self.ready = False
         self.acked_seq = acked_seq
         self.confirmed_at_ns = at_ns  # monotonic
-        self.marked_seq = 0  # had been sent at ``marked_at_ns``, monotonic
-        self.marked_at_ns = at_ns
         self.queue: deque[Outgoing] = deque()
         self.reports_seen = False
 
@@ -140,8 +138,6 @@ class Gateways:
                 self._reports(session, message, now_ns)
             case GatewayReady():
                 self._ready(session, message, now_ns)
-            case Confirm() if not session.ready:  # the one that said READY was lost: begin again
-                self._bye(session.identity, ByeReason.MALFORMED, "GatewayReady expected, was Confirm")
             case Confirm():
                 pass
 
@@ -203,7 +199,7 @@ class Gateways:
         session.queue = deque(o for o in venue.awaiting.values() if o.seq > message.received_seq)
         session.ready = True
         for outgoing in list(session.queue):
-            if outgoing.kind is NEW:
+            if outgoing.kind is NEW or outgoing.kind is REPLACE:
                 self._decide_send(outgoing, now_ns)
 
     def _reports(self, session: GatewaySession, message: Reports, now_ns: int) -> None:
@@ -246,13 +242,15 @@ class Gateways:
                 self._append(self._core.reports.decide_send(order, venue.last_seq + 1, now_ns, ref), now_ns)
             oldest_ns = now_ns - params.send_age_max_ns
             if session.queue and session.queue[0].at_ns < oldest_ns:
-                for outgoing in [o for o in session.queue if o.kind is NEW and o.at_ns < oldest_ns]:
+                for outgoing in [o for o in session.queue if o.kind in LATE_KINDS and o.at_ns < oldest_ns]:
                     self._decide_send(outgoing, now_ns)
 
     def _decide_send(self, outgoing: Outgoing, now_ns: int) -> None:
         order = outgoing.order
         ref = self._reference_of(order.route.instrument, now_ns)
-        self._append(self._core.reports.decide_send(order, outgoing.seq, now_ns, ref), now_ns)
+        reports = self._core.reports
+        decide = reports.decide_send_replace if outgoing.kind is REPLACE else reports.decide_send
+        self._append(decide(order, outgoing.seq, now_ns, ref), now_ns)
 
     def _append(self, record: Record, now_ns: int) -> None:
         self._make_room(now_ns)
@@ -275,21 +273,7 @@ class Gateways:
             if monotonic_ns - session.confirmed_at_ns > lease_ns:
                 self._alarm(f"venue {session.venue.name}: no confirmation for {self._settings.lease_ms} ms")
                 self._bye(session.identity, ByeReason.SLOW, "lease ran out")
-            elif session.ready and self._has_lost(session, monotonic_ns, lease_ns):
-                text = f"commands to {session.marked_seq} sent, {session.acked_seq} received, for a whole lease"
-                self._alarm(f"venue {session.venue.name}: {text}; its session begins anew")
-                self._bye(session.identity, ByeReason.SLOW, text)
         self._journal_lost(now_ns)
-
-    def _has_lost(self, session: GatewaySession, monotonic_ns: int, lease_ns: int) -> bool:
-        """Whether what was sent a lease ago is not there though the gateway confirms.
-
-        A connection made anew under the same identity leaves such a hole: nobody else would ever notice the last one.
-        """
-        if session.acked_seq >= session.marked_seq:
-            session.marked_seq = session.venue.last_seq - len(session.queue) - len(session.venue.fresh)
-            session.marked_at_ns = monotonic_ns
-        return monotonic_ns - session.marked_at_ns > lease_ns
 
     # After the sync: what goes out
 
@@ -407,11 +391,27 @@ def _command(outgoing: Outgoing) -> VenueCommand:
         instrument = order.route.instrument
         return SendNew(
             outgoing.seq, order.order_id, order.account, instrument.name, order.side, order.order_type,
-            order.time_in_force, order.leaves * instrument.quantity_step_e9,
+            order.time_in_force, (order.quantity - order.cum) * instrument.quantity_step_e9,
             order.limit_price * instrument.price_step_e9, order.trace_id,
         )  # fmt: skip
     if kind is OutgoingKind.CANCEL:
         return SendCancel(outgoing.seq, order.order_id, order.trace_id)
+    if kind is OutgoingKind.REPLACE:
+        return _replace(outgoing)
     if kind is OutgoingKind.QUERY:
         return Query(outgoing.seq, order.order_id, order.trace_id)
     return Void(outgoing.seq)
+
+
+def _replace(outgoing: Outgoing) -> SendReplace:
+    order = outgoing.order
+    terms = order.terms
+    assert terms is not None
+    asked = terms.replacement
+    assert asked is not None
+    assert asked.seq == outgoing.seq
+    instrument = order.route.instrument
+    return SendReplace(
+        outgoing.seq, order.order_id, asked.quantity * instrument.quantity_step_e9,
+        asked.price * instrument.price_step_e9, asked.stop_price * instrument.price_step_e9, order.trace_id,
+    )  # fmt: skip

@@ -17,7 +17,7 @@ import msgspec
 
 from engine.day import TradingDay
 from engine.flatten_plan import Flatten, Flattened
-from engine.order import Order, Outgoing, OutgoingKind
+from engine.order import Order, Outgoing, OutgoingKind, Replacement, Terms
 from engine.state import Halt, State, VenueState
 from protocol.codes import Mode, OrderStatus, OrderType, Scope, Side, TimeInForce, TradingState
 from protocol.params import ContractKind
@@ -42,6 +42,10 @@ class Kind(Enum):
     ROUTE = auto()  # number of the route in the snapshot
     ORDER = auto()  # number of the order in the snapshot
     PLAN = auto()  # a FlattenPlan
+    TERMS = auto()  # Terms, or None
+    REPLACEMENT = auto()  # a Replacement, or None
+    KEY = auto()  # words and bytes of a dedup key
+    KEYS = auto()
 
 
 Of = Kind | type[Enum]
@@ -146,6 +150,7 @@ SCALARS: Final = Layout(
         "params": "as journaled",
         "permits": "a look-up kept, from params",
         "principals": "from params",
+        "renamed": "from the keys in the terms of open orders",
         "routes": "three names and a Ledger each",
         "shards": "from params",
         "strategies": "rows of StrategyState",
@@ -163,8 +168,15 @@ ORDER: Final = Layout(
     "account", "client_order_id", "order_id", Field("order_type", OrderType), Field("time_in_force", TimeInForce),
     Field("status", OrderStatus), "quantity", "limit_price", "reduce_only", "venue_seq", "accepted_ns",
     "created_at_ns", "trace_id", "slot", "cum", Field("value_e9", BIG), "cancel_seq",
-    Field("source", default=""),
+    Field("source", default=""), Field("terms", Kind.TERMS, default=None),
 )  # fmt: skip
+TERMS: Final = Layout(
+    Terms,
+    "stop_price", "expire_at_ns", "post_only", Field("keys", Kind.KEYS), Field("replacement", Kind.REPLACEMENT),
+)  # fmt: skip
+REPLACEMENT: Final = Layout(
+    Replacement, "seq", "client_order_id", Field("key", Kind.KEY), "quantity", "price", "stop_price"
+)
 OUTGOING: Final = Layout(Outgoing, "seq", Field("kind", OutgoingKind), Field("order", Kind.ORDER), "at_ns")
 VENUE: Final = Layout(
     VenueState,
@@ -205,7 +217,7 @@ FLATTEN: Final = Layout(
 FLATTENED: Final = Layout(Flattened, Field("scope", Scope), "key", "why", "children", "at_ns")
 
 LAYOUTS: Final[tuple[Layout[object], ...]] = (
-    SCALARS, DAY, ORDER, OUTGOING, VENUE, LEDGER, ACCOUNT, STRATEGY, INSTRUMENT, BOUND, RATE, HALT,
+    SCALARS, TERMS, REPLACEMENT, DAY, ORDER, OUTGOING, VENUE, LEDGER, ACCOUNT, STRATEGY, INSTRUMENT, BOUND, RATE, HALT,
     FLATTEN, FLATTENED,
 )  # type: ignore[assignment]  # fmt: skip
 

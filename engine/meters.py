@@ -27,6 +27,7 @@ class Meters:
         self.accepted = 0
         self.duplicates = 0
         self.cancels = 0
+        self.replaces = 0
         self.fills = 0
         self.failed = 0
         self.reports_refused = 0

@@ -7,9 +7,13 @@ faster, but each use of it from compiled code would cost a generic look-up (docs
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 from protocol.codes import OrderStatus, OrderType, Side, TimeInForce
 from risk.gate.exposure import Reservation, Route
+
+MARKET: Final = OrderType.MARKET
+BUY: Final = Side.BUY
 
 
 class OutgoingKind(IntEnum):
@@ -19,6 +23,53 @@ class OutgoingKind(IntEnum):
     CANCEL = 2
     QUERY = 3
     VOID = 4
+    REPLACE = 5
+
+
+class Replacement:
+    """Terms that were asked of the venue and not answered yet. Quantity in steps, the whole of it; prices in steps.
+
+    ``key``: the keyed hash of the id it came under, for ``State.renamed`` and the dedup table.
+    """
+
+    __slots__ = ("client_order_id", "key", "price", "quantity", "seq", "stop_price")
+
+    def __init__(
+        self, seq: int, client_order_id: str, key: tuple[int, int, bytes], quantity: int, price: int, stop_price: int
+    ) -> None:
+        self.seq = seq
+        self.client_order_id = client_order_id
+        self.key = key
+        self.quantity = quantity
+        self.price = price
+        self.stop_price = stop_price
+
+    def price_reserved(self, order: Order) -> int:
+        """Return the worst price, in steps, that the order could trade at under these terms."""
+        return self.price
+
+    def is_bolder(self, order: Order) -> bool:
+        """Whether these terms ask for more, or at a more aggressive price, than the order's own."""
+        if self.quantity > order.quantity:
+            return True
+        price, own = self.price_reserved(order), order.own_price()
+        return price > own if order.side is BUY else price < own
+
+
+class Terms:
+    """What few orders have: a plain order has none of it, and pays one test.
+
+    ``keys``: of the ids it was given by replaces, oldest first; all of them name it. Prices in steps.
+    """
+
+    __slots__ = ("expire_at_ns", "keys", "post_only", "replacement", "stop_price")
+
+    def __init__(self, stop_price: int = 0, expire_at_ns: int = 0, post_only: bool = False) -> None:
+        self.stop_price = stop_price
+        self.expire_at_ns = expire_at_ns
+        self.post_only = post_only
+        self.keys: list[tuple[int, int, bytes]] = []
+        self.replacement: Replacement | None = None
 
 
 class Order(Reservation):
@@ -26,13 +77,14 @@ class Order(Reservation):
 
     ``limit_price`` is 0 for a MARKET order; ``slot`` is the order's place in the dedup table while it
     is open, -1 after: then its key is looked up, for it may have left. ``source``: the message source it came through;
-    empty for orders older than this field.
+    empty for orders older than this field. While a replace is unanswered ``leaves`` and ``price`` are the worst of both
+    terms: what the book has to reserve.
     """
 
     __slots__ = (
         "accepted_ns", "account", "cancel_seq", "client_order_id", "created_at_ns", "cum", "limit_price",
-        "order_id", "order_type", "quantity", "reduce_only", "slot", "source", "status", "time_in_force", "trace_id",
-        "value_e9", "venue_seq",
+        "order_id", "order_type", "quantity", "reduce_only", "slot", "source", "status", "terms", "time_in_force",
+        "trace_id", "value_e9", "venue_seq",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917 - one is made per order: no keywords, no call of the base's
@@ -83,6 +135,21 @@ class Order(Reservation):
         self.value_e9 = value_e9
         self.cancel_seq = cancel_seq
         self.source = ""
+        self.terms: Terms | None = None
+
+    def own_price(self) -> int:
+        """Return the worst price, in steps, under the terms that are not in doubt: ``price`` may be another's."""
+        if self.terms is None or self.order_type is MARKET:
+            return self.price
+        return self.limit_price
+
+    @property
+    def quantity_most(self) -> int:
+        """The most that can fill in all: of two totals that may be working, the larger."""
+        terms = self.terms
+        if terms is None or terms.replacement is None:
+            return self.quantity
+        return max(self.quantity, terms.replacement.quantity)
 
 
 class Outgoing:

@@ -1,7 +1,8 @@
 """The life of an order as one table: (state, what happened) → state. Races that really happen are rows of it.
 
 A transition that is not here is refused, recorded and counted by the core, never raised in the loop.
-WORKING stands for NEW or PARTIALLY_FILLED, whichever the filled quantity says.
+WORKING stands for PENDING_REPLACE while a replace is unanswered, else for NEW or PARTIALLY_FILLED, whichever the
+filled quantity says.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ PENDING_CANCEL: Final = OrderStatus.PENDING_CANCEL
 REJECTED: Final = OrderStatus.REJECTED
 PENDING_NEW: Final = OrderStatus.PENDING_NEW
 EXPIRED: Final = OrderStatus.EXPIRED
+PENDING_REPLACE: Final = OrderStatus.PENDING_REPLACE
 UNKNOWN: Final = OrderStatus.UNKNOWN
 WORKING: Final = OrderStatus.NONE
 
@@ -37,6 +39,10 @@ class Happening(IntEnum):
     LOST = 8  # sent, and after a reconnect nobody has answered
     NOT_FOUND = 9  # the venue says that it never saw the order
     UNSENT = 10  # cancelled before it was ever sent
+    REPLACE_SENT = 11
+    REPLACED = 12
+    REPLACE_REJECTED = 13
+    REPLACE_UNSENT = 14  # the send gate refused the new terms before they went out
 
 
 H = Happening
@@ -75,7 +81,7 @@ TRANSITIONS: Final[dict[tuple[OrderStatus, Happening], OrderStatus]] = {
     (PENDING_CANCEL, H.LOST): UNKNOWN,
     (PENDING_CANCEL, H.UNSENT): CANCELED,
     (UNKNOWN, H.ACK): WORKING,
-    (UNKNOWN, H.PARTIAL_FILL): PARTIALLY_FILLED,
+    (UNKNOWN, H.PARTIAL_FILL): WORKING,
     (UNKNOWN, H.FILL): FILLED,
     (UNKNOWN, H.CANCEL_SENT): UNKNOWN,  # a cancel of an UNKNOWN order is sent; only the venue ends the doubt
     (UNKNOWN, H.CANCELED): CANCELED,
@@ -98,6 +104,37 @@ TRANSITIONS: Final[dict[tuple[OrderStatus, Happening], OrderStatus]] = {
     (EXPIRED, H.PARTIAL_FILL): EXPIRED,
     (EXPIRED, H.FILL): FILLED,
     (EXPIRED, H.CANCEL_REJECTED): EXPIRED,
+    (PENDING_NEW, H.REPLACE_SENT): PENDING_REPLACE,  # the venue takes both in this order
+    (NEW, H.REPLACE_SENT): PENDING_REPLACE,
+    (PARTIALLY_FILLED, H.REPLACE_SENT): PENDING_REPLACE,
+    (PENDING_REPLACE, H.ACK): PENDING_REPLACE,  # the replace overtook the acknowledgement
+    (PENDING_REPLACE, H.PARTIAL_FILL): WORKING,  # of the old terms, or beyond them: then the new ones work
+    (PENDING_REPLACE, H.FILL): FILLED,  # of the larger total
+    (PENDING_REPLACE, H.CANCEL_SENT): PENDING_CANCEL,  # the cancel is meant for whatever works by then
+    (PENDING_REPLACE, H.CANCELED): CANCELED,
+    (PENDING_REPLACE, H.CANCEL_REJECTED): PENDING_REPLACE,  # its cancel was sent while it was UNKNOWN
+    (PENDING_REPLACE, H.REJECTED): REJECTED,
+    (PENDING_REPLACE, H.EXPIRED): EXPIRED,
+    (PENDING_REPLACE, H.LOST): UNKNOWN,
+    (PENDING_REPLACE, H.UNSENT): CANCELED,
+    (PENDING_REPLACE, H.REPLACED): WORKING,
+    (PENDING_REPLACE, H.REPLACE_REJECTED): WORKING,  # the old terms work on, filled partly or not
+    (PENDING_REPLACE, H.REPLACE_UNSENT): WORKING,
+    (PENDING_CANCEL, H.REPLACED): PENDING_CANCEL,  # the replace went first, the cancel is still to be answered
+    (PENDING_CANCEL, H.REPLACE_REJECTED): PENDING_CANCEL,
+    (PENDING_CANCEL, H.REPLACE_UNSENT): PENDING_CANCEL,
+    (UNKNOWN, H.REPLACED): WORKING,
+    (UNKNOWN, H.REPLACE_REJECTED): UNKNOWN,  # a venue that never saw the order refuses to replace it too
+    (UNKNOWN, H.REPLACE_UNSENT): UNKNOWN,
+    (NEW, H.REPLACE_REJECTED): NEW,  # what a query said came before it
+    (PARTIALLY_FILLED, H.REPLACED): PARTIALLY_FILLED,  # a fill beyond the old total said it before
+    (PARTIALLY_FILLED, H.REPLACE_REJECTED): PARTIALLY_FILLED,
+    (FILLED, H.REPLACED): FILLED,  # likewise
+    (NEW, H.REPLACED): NEW,  # what a query said came before it
+    (FILLED, H.REPLACE_REJECTED): FILLED,  # too late to replace
+    (CANCELED, H.REPLACE_REJECTED): CANCELED,
+    (REJECTED, H.REPLACE_REJECTED): REJECTED,
+    (EXPIRED, H.REPLACE_REJECTED): EXPIRED,
 }
 
 _HAPPENINGS: Final = {
@@ -107,6 +144,8 @@ _HAPPENINGS: Final = {
     ExecType.EXPIRED: H.EXPIRED,
     ExecType.CANCEL_REJECT: H.CANCEL_REJECTED,
     ExecType.NOT_FOUND: H.NOT_FOUND,
+    ExecType.REPLACED: H.REPLACED,
+    ExecType.REPLACE_REJECT: H.REPLACE_REJECTED,
 }
 
 _BY_STATUS: Final = {
@@ -128,9 +167,16 @@ def happening_of(exec_type: ExecType, status: OrderStatus, *, leaves_nothing: bo
     return _HAPPENINGS.get(exec_type)
 
 
-def next_status(status: OrderStatus, happening: Happening, *, is_filled_partly: bool) -> OrderStatus | None:
-    """Return the state after; None where the table has no such transition."""
+def next_status(
+    status: OrderStatus, happening: Happening, *, is_filled_partly: bool, is_replacing: bool = False
+) -> OrderStatus | None:
+    """Return the state after; None where the table has no such transition.
+
+    ``is_replacing``: a replace is unanswered after it.
+    """
     after = TRANSITIONS.get((status, happening))
     if after is WORKING:
+        if is_replacing:
+            return PENDING_REPLACE
         return PARTIALLY_FILLED if is_filled_partly else NEW
     return after

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from engine.dedup import NO_PAYLOAD, ORDER_ID_BYTES, payload_hash, value_of
 from engine.order import Order, OutgoingKind
 from engine.state import Permit, State, VenueState
-from protocol.codes import TERMINAL, Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side
+from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side
 from protocol.orders import CancelOrder, NewOrder
 from protocol.records import CancelDecision, CancelRequested, NewDecision, OrderClass, Ordered, Reference
 from protocol.session import Facts, Item
@@ -226,10 +226,9 @@ class Orders:
         if command.account not in state.accounts:
             return CancelDecision(REJECTED, Code.ACCOUNT_UNKNOWN)
         low, high, id_key = state.keys.key(command.account, command.orig_client_order_id)
-        # An open order is found by its id, which holds its trading date: today's at once, a carried one below.
-        order = state.orders.get(self.order_id(id_key, state.trading_date))
+        order = self.find_order(id_key)
         if order is not None:
-            return self._decide_live_cancel(order)
+            return self._decide_live_cancel(order, command.orig_client_order_id)
         slot = state.dedup.find(low, high)
         if slot < 0:
             if state.dedup.is_exhausted:
@@ -238,21 +237,32 @@ class Orders:
         _, _, status = state.dedup.entry(slot)
         if status is OrderStatus.TOMBSTONE:
             return CancelDecision(ACCEPTED, Code.TOMBSTONE, status=status)
-        if status not in TERMINAL:
+        return CancelDecision(REJECTED, Code.ORDER_TERMINAL, status=status)
+
+    def find_order(self, id_key: bytes) -> Order | None:
+        """Return the open order that the keyed hash of (account, client_order_id) names, first id or a later one."""
+        state = self._state
+        # An open order is found by its id, which holds its trading date: today's at once, a carried one below.
+        order = state.orders.get(self.order_id(id_key, state.trading_date))
+        if order is None and state.renamed:
+            order = state.renamed.get(id_key)
+        if order is None:
             for trading_date in state.day.past_dates:
                 order = state.orders.get(self.order_id(id_key, trading_date))
                 if order is not None:
-                    return self._decide_live_cancel(order)
-        return CancelDecision(REJECTED, Code.ORDER_TERMINAL, status=status)
+                    break
+        return order
 
-    def _decide_live_cancel(self, order: Order) -> CancelDecision:
+    def _decide_live_cancel(self, order: Order, named: str) -> CancelDecision:
         step = order.route.instrument.quantity_step_e9
-        leaves_e9, cum_e9 = order.leaves * step, order.cum * step
+        leaves_e9, cum_e9 = (order.quantity - order.cum) * step, order.cum * step
+        first = "" if named == order.client_order_id else order.client_order_id
         if order.cancel_seq:
-            return CancelDecision(ACCEPTED, OK, order.order_id, 0, order.status, 0, leaves_e9, cum_e9)
+            return CancelDecision(ACCEPTED, OK, order.order_id, 0, order.status, 0, leaves_e9, cum_e9, None, first)
         venue = self._state.venues[order.route.instrument.venue]
         status = order.status if order.status is OrderStatus.UNKNOWN else OrderStatus.PENDING_CANCEL
-        return CancelDecision(ACCEPTED, OK, order.order_id, venue.last_seq + 1, status, 0, leaves_e9, cum_e9)
+        seq = venue.last_seq + 1
+        return CancelDecision(ACCEPTED, OK, order.order_id, seq, status, 0, leaves_e9, cum_e9, None, first)
 
     def apply_cancel(self, record: CancelRequested, command: CancelOrder, position: int, now_ns: int) -> None:
         """Write what ``decide_cancel`` decided."""
@@ -274,8 +284,7 @@ class Orders:
         state = self._state
         order.cancel_seq = venue_seq
         if order.status is not OrderStatus.UNKNOWN:
-            order.status = OrderStatus.PENDING_CANCEL
-            state.dedup.set_state(order.slot, order.status)
+            state.set_status(order, OrderStatus.PENDING_CANCEL)
         state.venues[order.route.instrument.venue].add(venue_seq, OutgoingKind.CANCEL, order, now_ns)
 
     def _refuse_unrouted(self, order: NewOrder, item: Item, code: Code) -> NewDecision | Replay | Defer:

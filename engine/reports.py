@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.order import Order, Outgoing, OutgoingKind
+from engine.described import agrees, described, unchanged
+from engine.order import Order, Outgoing, OutgoingKind, Replacement
 from engine.order_state import Happening, happening_of, next_status
 from engine.orders import Orders
 from engine.state import State, VenueState
+from engine.terms import TermReports, void
 from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Scope, TimeInForce, TradingState
 from protocol.orders import NewOrder
 from protocol.records import (
     EngineCancel,
     Queried,
     Reference,
+    ReplaceUnsent,
     ReportDecision,
     ReportEffect,
     SendDecided,
     VenueChanged,
 )
-from protocol.units import INT64_MAX
 from protocol.venue import Report
 from risk.gate.fused import first_late_refusal
 from risk.gate.view import View
@@ -33,16 +35,18 @@ NEW: Final = OutgoingKind.NEW
 CANCEL: Final = OutgoingKind.CANCEL
 VOID: Final = OutgoingKind.VOID
 DAY: Final = TimeInForce.DAY
+TRADE: Final = ExecType.TRADE
 
 
 class Reports:
     """Decides and applies what venues say over one State."""
 
-    __slots__ = ("_orders", "_state")
+    __slots__ = ("_orders", "_state", "_terms")
 
     def __init__(self, state: State, orders: Orders) -> None:
         self._state = state
         self._orders = orders
+        self._terms = TermReports(state)
 
     def decide_report(self, venue: VenueState, report: Report) -> ReportDecision:
         """Say what a report does. The caller has seen to ``report_seq`` being the next one."""
@@ -50,48 +54,26 @@ class Reports:
         order = state.orders.get(report.order_id) or state.closed.get(report.order_id)
         if order is None:
             return ReportDecision(ReportEffect.ORDER_UNKNOWN)
+        if report.details is not None and report.exec_type is not TRADE:
+            return self._terms.decide_detailed(order, report, report.details)
         quantity_e9 = report.last_quantity_e9
         if quantity_e9 and report.trade_id in venue.trade_ids:
-            return self._described(order, ReportEffect.DUPLICATE, order.status, order.leaves, order.cum, 0)
+            return unchanged(order, ReportEffect.DUPLICATE)
         step = order.route.instrument.quantity_step_e9
         filled, off_step = divmod(quantity_e9, step)
         cum = order.cum + filled
-        if off_step or (report.exec_type is ExecType.ORDER_STATUS and not _agrees(report, order, step)):
-            return self._described(order, ReportEffect.REFUSED, order.status, order.leaves, order.cum, 0)
+        if off_step or (report.exec_type is ExecType.ORDER_STATUS and not agrees(report, order)):
+            return unchanged(order, ReportEffect.REFUSED)
+        if order.terms is not None:
+            return self._terms.decide_termed(order, order.terms, report, filled, cum)
         if cum > order.quantity:
-            return self._described(order, ReportEffect.OVERFILL, OrderStatus.FILLED, 0, cum, filled, report)
+            return described(order, ReportEffect.OVERFILL, OrderStatus.FILLED, 0, cum, filled, report)
         happening = happening_of(report.exec_type, report.status, leaves_nothing=cum == order.quantity)
         status = None if happening is None else next_status(order.status, happening, is_filled_partly=cum > 0)
         if status is None:
-            return self._described(order, ReportEffect.REFUSED, order.status, order.leaves, order.cum, 0)
+            return unchanged(order, ReportEffect.REFUSED)
         leaves = 0 if status in TERMINAL else order.quantity - cum
-        return self._described(order, ReportEffect.APPLIED, status, leaves, cum, filled, report)
-
-    def _described(
-        self,
-        order: Order,
-        effect: ReportEffect,
-        status: OrderStatus,
-        leaves: int,
-        cum: int,
-        filled: int,
-        report: Report | None = None,
-    ) -> ReportDecision:
-        route = order.route
-        instrument = route.instrument
-        step = instrument.quantity_step_e9
-        value_e9 = order.value_e9
-        position = route.ledger.position
-        if filled:
-            assert report is not None
-            value_e9 += instrument.value_e9(filled, report.last_price_e9 // instrument.price_step_e9)
-            value_e9 = min(value_e9, INT64_MAX)  # of one order: its limit value was checked, a better price may not fit
-            position += filled if order.side == 1 else -filled
-        return ReportDecision(
-            effect, order.account, order.client_order_id, route.strategy.name, instrument.name, order.side,
-            order.order_type, order.time_in_force, order.quantity * step, order.limit_price * instrument.price_step_e9,
-            status, leaves * step, cum * step, value_e9, position * step, order.trace_id,
-        )  # fmt: skip
+        return described(order, ReportEffect.APPLIED, status, leaves, cum, filled, report)
 
     def apply_report(self, venue: VenueState, report: Report, decision: ReportDecision) -> None:
         """Write what ``decide_report`` decided."""
@@ -136,15 +118,21 @@ class Reports:
         order.cum = decision.cum_quantity_e9 // step
         order.value_e9 = decision.value_e9
         status = decision.status
-        state.book.set_leaves(order, decision.leaves_quantity_e9 // step)
+        if order.terms is not None:
+            self._terms.apply_termed(venue, order, order.terms, decision)
+        else:
+            state.book.set_leaves(order, decision.leaves_quantity_e9 // step)
         if status is not order.status:
-            order.status = status
-            if order.slot >= 0:
-                state.dedup.set_state(order.slot, status)
+            if order.terms is not None:
+                state.set_status(order, status)
             else:
-                state.restate_closed(order)
+                order.status = status
+                if order.slot >= 0:
+                    state.dedup.set_state(order.slot, status)
+                else:
+                    state.restate_closed(order)
         if status in TERMINAL:
-            _void(venue, order)
+            void(venue, order)
             state.close(order)
 
     def apply_resolved(self, order_id: str, decision: ReportDecision) -> None:
@@ -173,7 +161,9 @@ class Reports:
         )  # fmt: skip
         return SendDecided(venue, venue_seq, order.order_id, code, cancel)
 
-    def _late_refusal(self, order: Order, now_ns: int, reference: Reference | None) -> Code:
+    def _late_refusal(
+        self, order: Order, now_ns: int, reference: Reference | None, asked: Replacement | None = None
+    ) -> Code:
         if order.cancel_seq:
             return Code.UNSENT_KILLED
         if order.time_in_force is DAY and self._orders.date_of(order.order_id) != self._state.trading_date:
@@ -185,10 +175,10 @@ class Reports:
         view.skew_max_ns = params.skew_max_ns
         route = order.route
         # Quantity 0: its own leaves are in B or S already.
+        price = order.limit_price if asked is None else asked.price
         again = NewOrder(
             order.account, order.client_order_id, route.strategy.name, route.instrument.name, order.side,
-            order.order_type, order.time_in_force, 0, order.limit_price * route.instrument.price_step_e9,
-            order.reduce_only,
+            order.order_type, order.time_in_force, 0, price * route.instrument.price_step_e9, order.reduce_only,
         )  # fmt: skip
         view.look(self._state.book, again, order.created_at_ns, route, now_ns, reference)
         return first_late_refusal(view)
@@ -197,6 +187,10 @@ class Reports:
         """Write what ``decide_send`` decided."""
         venue = self._state.venues[record.venue]
         order = self._state.orders[record.order_id]
+        waiting = venue.awaiting.get(record.venue_seq)
+        if waiting is not None and waiting.kind is OutgoingKind.REPLACE:
+            waiting.at_ns = now_ns
+            return
         again = record.venue_seq != order.venue_seq
         if again:
             venue.not_found.pop(record.order_id, None)
@@ -213,11 +207,44 @@ class Reports:
         state = self._state
         order = state.orders[cancel.order_id]
         venue = state.venues[order.route.instrument.venue]
-        _void(venue, order)
+        void(venue, order)
+        if order.terms is not None:
+            order.terms.replacement = None
         state.book.set_leaves(order, 0)
-        order.status = OrderStatus.CANCELED
-        state.dedup.set_state(order.slot, order.status)
+        state.set_status(order, OrderStatus.CANCELED)
         state.close(order)
+
+    def decide_send_replace(
+        self, order: Order, venue_seq: int, now_ns: int, reference: Reference | None
+    ) -> SendDecided | ReplaceUnsent:
+        """Say whether a replace not yet sent may still go: what takes away always, else as the send gate says."""
+        terms = order.terms
+        assert terms is not None
+        asked = terms.replacement
+        assert asked is not None
+        venue = order.route.instrument.venue
+        code = OK
+        if asked.is_bolder(order):
+            code = self._late_refusal(order, now_ns, reference, asked)
+        if code is OK:
+            return SendDecided(venue, venue_seq, order.order_id, OK)
+        return self._terms.decide_unsent(order, venue_seq, code)
+
+    def refuse_replace(self, order: Order) -> None:
+        """Write that an order's replace will not go out, because the order itself is cancelled."""
+        venue = self._state.venues[order.route.instrument.venue]
+        self._terms.refuse(venue, order, order.quantity - order.cum)
+
+    def apply_unsent_replace(self, record: ReplaceUnsent) -> None:
+        """Write that a replace does not go out: the old terms work on."""
+        state = self._state
+        order = state.orders[record.order_id]
+        venue = state.venues[record.venue]
+        self._terms.refuse(venue, order, record.leaves_quantity_e9 // order.route.instrument.quantity_step_e9)
+        state.set_status(order, record.status)
+        if record.status in TERMINAL:
+            void(venue, order)
+            state.close(order)
 
     # Venue sessions
 
@@ -247,8 +274,7 @@ class Reports:
             order = state.orders[order_id]
             status = next_status(order.status, Happening.LOST, is_filled_partly=order.cum > 0)
             if status is not None:
-                order.status = status
-                state.dedup.set_state(order.slot, status)
+                state.set_status(order, status)
             venue.add(seq, OutgoingKind.QUERY, order, now_ns)
 
     def apply_venue(self, record: VenueChanged, now_ns: int) -> None:
@@ -261,20 +287,6 @@ class Reports:
         settled = [o.seq for o in venue.awaiting.values() if o.seq <= record.received_seq and _is_settled(o)]
         for seq in settled:
             del venue.awaiting[seq]
-
-
-def _void(venue: VenueState, order: Order) -> None:
-    """Empty the numbers of a finished order; they stay, for numbers not yet sent must be contiguous."""
-    for seq in (order.venue_seq, order.cancel_seq):
-        outgoing = venue.awaiting.get(seq)
-        if outgoing is not None:
-            outgoing.kind = VOID
-
-
-def _agrees(report: Report, order: Order, step: int) -> bool:
-    """Whether a status tells of the fills that were reported: none is missing, and FILLED means all."""
-    is_short = report.status is OrderStatus.FILLED and order.cum < order.quantity
-    return report.cum_quantity_e9 == order.cum * step and not is_short
 
 
 def _is_settled(outgoing: Outgoing) -> bool:

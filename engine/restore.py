@@ -17,7 +17,8 @@ from journal.format import SEGMENT_HEADER_BYTES, position_of, segment_path
 from journal.reader import RecordReader
 from journal.scan import Place
 from journal.snapshots import SnapshotHead, SnapshotReader, snapshots
-from protocol.records import FRAME_BYTES, Started
+from protocol.frames import FRAME_BYTES
+from protocol.records import Started
 
 
 class Restored(NamedTuple):

@@ -14,13 +14,22 @@ from typing import Final
 import msgspec
 
 from engine.orders import CHECKS_ALL, Defer, Replay
+from engine.outcomes import failed, first_outcome, pending, replace_outcome
 from engine.parts import Parts
+from engine.session import Session
 from engine.state import Permit
 from market.table import reference
 from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
-from protocol.orders import CancelOrder, NewOrder, command_decoder
-from protocol.records import CancelRequested, Failed, NewDecision, Ordered, Record, Reference
+from protocol.orders import CancelOrder, NewOrder, ReplaceOrder, command_decoder
+from protocol.records import (
+    CancelRequested,
+    Failed,
+    NewDecision,
+    Ordered,
+    Reference,
+    ReplaceRequested,
+)
 from protocol.session import (
     PROTOCOL_VERSION,
     Bye,
@@ -57,31 +66,6 @@ ITEMS_BETWEEN_ROOM: Final = 1024
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = sidecar_decoder.decode
 _decode_command: Final = command_decoder.decode
-
-
-class Session:
-    """One open session."""
-
-    __slots__ = (
-        "drained", "heard", "heard_ns", "identity", "in_retry", "items", "outcomes", "permits", "replays", "retries",
-        "retry_reason", "sidecar", "source", "units",
-    )  # fmt: skip
-
-    def __init__(self, identity: bytes, source: str, sidecar: str) -> None:
-        self.identity = identity
-        self.source = source
-        self.sidecar = sidecar
-        self.in_retry = False
-        self.drained = False
-        self.heard = True  # since ``present`` looked last
-        self.heard_ns = 0
-        self.units: dict[str, int] = {}
-        self.permits: dict[str, Permit] = {}  # principals are fixed while a process runs
-        self.items = 0  # in this turn
-        self.outcomes: list[Outcome] = []
-        self.replays: list[tuple[int, Item, Replay]] = []  # (index in outcomes, …): read after the sync
-        self.retries: list[int] = []
-        self.retry_reason = RetryReason.VENUE_NOT_READY
 
 
 class Sidecars:
@@ -190,6 +174,8 @@ class Sidecars:
                 self._new(session, item, command, now_ns, defer)
             elif type(command) is CancelOrder:
                 self._cancel(session, item, command, now_ns)
+            elif type(command) is ReplaceOrder:
+                self._replace(session, item, command, now_ns, defer)
 
     def _new(self, session: Session, item: Item, order: NewOrder, now_ns: int, defer: RetryReason | None) -> None:
         orders = self._core.orders
@@ -231,7 +217,7 @@ class Sidecars:
         elif type(decided) is Replay:
             self._meters.duplicates += 1
             session.replays.append((len(session.outcomes), item, decided))
-            session.outcomes.append(_pending(item))
+            session.outcomes.append(pending(item))
         else:
             assert type(decided) is Defer
             self._defer(session, item, decided)
@@ -269,6 +255,37 @@ class Sidecars:
             )
         )  # fmt: skip
 
+    def _replace(
+        self, session: Session, item: Item, command: ReplaceOrder, now_ns: int, defer: RetryReason | None
+    ) -> None:
+        replaces = self._core.replaces
+        try:
+            permit = session.permits.get(item.principal) or self._permit(session, item.principal)
+            order = replaces.find_order(command)
+            ref = self.reference_of(order.route.instrument, now_ns) if order is not None else None
+            why = session.retry_reason if session.in_retry else defer
+            decided = replaces.decide_replace(command, item, permit, now_ns, ref, why)
+        except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
+            self._poison(session, item, command.account, e, now_ns)
+            return
+        if isinstance(decided, Defer):
+            self._defer(session, item, decided)
+            return
+        if isinstance(decided, Replay):
+            self._meters.duplicates += 1
+            session.replays.append((len(session.outcomes), item, decided))
+            session.outcomes.append(pending(item))
+            return
+        seq = self._writer.next_seq
+        record = ReplaceRequested(session.source, item, ref, decided, seq)
+        position = self._writer.append(record)
+        replaces.apply_replace(record, command, position, now_ns)
+        if decided.kind is ACCEPTED:
+            self._meters.replaces += 1
+        else:
+            self._meters.refuse(decided.code)
+        session.outcomes.append(replace_outcome(item, seq, decided))
+
     def _poison(self, session: Session, item: Item, account: str, error: Exception, now_ns: int) -> None:
         """Journal the input, answer REJECTED(INTERNAL), reduce the account, raise the alarm (DESIGN 6.12)."""
         text = f"{type(error).__name__}: {error}"[:256]
@@ -278,7 +295,7 @@ class Sidecars:
         record = Failed(session.source, item, account, text, seq)
         position = self._writer.append(record)
         self._core.apply(seq, now_ns, position, record)
-        session.outcomes.append(_failed(item.seq, seq))
+        session.outcomes.append(failed(item.seq, seq))
 
     def _defer(self, session: Session, item: Item, decided: Defer) -> None:
         self._meters.retries += 1
@@ -356,7 +373,7 @@ class Sidecars:
             if session.replays:
                 self._read_replays(session)
             if session.outcomes:
-                self._send(session, Outcomes(session.outcomes, durable_after_ns, self._state.epoch))
+                self._send(session, Outcomes(session.outcomes, durable_after_ns))
                 session.outcomes = []
             if session.retries:
                 self._send(session, Retry(RETRY_AFTER_MS, session.retry_reason, session.retries))
@@ -370,7 +387,7 @@ class Sidecars:
 
     def _read_replays(self, session: Session) -> None:
         for index, item, replay in session.replays:
-            first = _first_outcome(item, replay.position, self._records.read(replay.position))
+            first = first_outcome(item, replay.position, self._records.read(replay.position))
             session.outcomes[index] = Outcome(
                 item.seq,
                 OutcomeKind.DUPLICATE,
@@ -417,25 +434,3 @@ class Sidecars:
             self._end(session, reason, text)
         else:
             self._router.send(identity, _encode(Bye(reason, text)))
-
-
-def _pending(item: Item) -> Outcome:
-    """Return what holds the place of a duplicate's answer until the sync is done."""
-    return Outcome(item.seq, OutcomeKind.DUPLICATE, Code.OK, "", 0, OrderStatus.NONE)
-
-
-def _failed(item_seq: int, record_seq: int) -> Outcome:
-    return Outcome(item_seq, REJECTED, Code.INTERNAL, "", record_seq, OrderStatus.REJECTED)
-
-
-def _first_outcome(item: Item, position: int, record: Record) -> Outcome:
-    """Return the outcome that the record's own delivery got."""
-    if isinstance(record, Ordered):
-        decided = record.decision
-        status = OrderStatus.PENDING_NEW if decided.kind is ACCEPTED else OrderStatus.REJECTED
-        return Outcome(
-            item.seq, decided.kind, decided.code, decided.order_id, record.seq, status, decided.checks_passed,
-            decided.position_after_e9, decided.position_limit_e9, decided.facts,
-        )  # fmt: skip
-    assert isinstance(record, Failed), f"record at position {position} expected an order, was {type(record).__name__}"
-    return _failed(item.seq, record.seq)

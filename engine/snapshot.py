@@ -37,8 +37,10 @@ from engine.layouts import (
     ORDER,
     OUTGOING,
     RATE,
+    REPLACEMENT,
     SCALARS,
     STRATEGY,
+    TERMS,
     VENUE,
     Kind,
     Layout,
@@ -89,6 +91,8 @@ def blocks_of(state: State) -> Iterator[tuple[int, bytes]]:
     save: dict[Of, Callable[[Any], object]] = {Kind.BIG: _big, Kind.MONEY: _money, Kind.TIMES: list, Kind.IDS: list}
     save[Kind.BOUNDS] = lambda bounds: [BOUND.row(b, save) for b in bounds]
     save[Kind.RATE] = lambda rate: None if rate is None else RATE.row(rate, save)
+    save[Kind.TERMS] = lambda terms: None if terms is None else TERMS.row(terms, save)
+    save[Kind.REPLACEMENT] = lambda asked: None if asked is None else REPLACEMENT.row(asked, save)
     yield LAYOUT, _encode(layout_names())
     params = b"" if state.params is None else encode_params(state.params)
     yield STATE, _encode((SCALARS.row(state, save), params, int(state.book.state), DAY.row(state.day, save)))
@@ -227,6 +231,9 @@ class _Loader:
             Kind.ROUTE: lambda n: self._routes[n],
             Kind.ORDER: lambda n: self._orders[n],
             Kind.PLAN: lambda plan: msgspec.convert(plan, FlattenPlan),
+            Kind.TERMS: lambda row: None if row is None else self._maker(TERMS).make(row),
+            Kind.REPLACEMENT: lambda row: None if row is None else self._maker(REPLACEMENT).make(row),
+            Kind.KEY: tuple, Kind.KEYS: lambda keys: [tuple(key) for key in keys],
         }  # fmt: skip
         self._makers = {layout.name: layout.maker(written.get(layout.name, layout.names), load) for layout in LAYOUTS}
 
@@ -289,6 +296,8 @@ class _Loader:
         if place != LOOSE:
             into = state.orders if place == OPEN else state.closed
             into.update((order.order_id, order) for order in orders)
+        if place == OPEN:
+            state.renamed.update((key[2], o) for o in orders if o.terms is not None for key in o.terms.keys)
 
     def _take_venue(self, body: Any) -> None:
         row, not_found, trade_ids = body

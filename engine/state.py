@@ -16,8 +16,8 @@ import msgspec
 from engine.day import TradingDay
 from engine.dedup import DedupTable, KeyHash
 from engine.flatten_plan import Flatten, Flattened
-from engine.order import Order, Outgoing, OutgoingKind
-from protocol.codes import Mode, Scope, TradingState
+from engine.order import Order, Outgoing, OutgoingKind, Terms
+from protocol.codes import Mode, OrderStatus, Scope, TradingState
 from protocol.params import ChannelParams, InstrumentParams, Params, PrincipalParams
 from protocol.session import Facts
 from protocol.shards import ShardMap
@@ -137,6 +137,7 @@ class State:
         "params_hash",
         "permits",
         "principals",
+        "renamed",
         "routes",
         "shard",
         "shards",
@@ -173,6 +174,7 @@ class State:
         self.venues: dict[str, VenueState] = {}
         self.orders: dict[str, Order] = {}
         self.closed: dict[str, Order] = {}
+        self.renamed: dict[bytes, Order] = {}  # open orders by the ids that replaces gave them
         self.halts: dict[tuple[Scope, str], Halt] = {}
         self.flattens: dict[str, Flatten] = {}
         self.flattened: dict[str, Flattened] = {}
@@ -303,11 +305,45 @@ class State:
         }
         return key in names[scope]
 
+    def set_status(self, order: Order, status: OrderStatus) -> None:
+        """Set what the order is, under all its ids."""
+        order.status = status
+        if order.slot >= 0:
+            self.dedup.set_state(order.slot, status)
+        else:
+            self.restate_closed(order)
+        if order.terms is not None:
+            self._set_status_of_names(order.terms, status)
+
+    def _set_status_of_names(self, terms: Terms, status: OrderStatus) -> None:
+        for low, high, _ in terms.keys:
+            slot = self.dedup.find(low, high)
+            if slot >= 0:
+                self.dedup.set_state(slot, status)
+
+    def rename(self, order: Order, key: tuple[int, int, bytes]) -> None:
+        """Let another id name the order."""
+        assert order.terms is not None
+        order.terms.keys.append(key)
+        self.renamed[key[2]] = order
+
+    def forget_name(self, order: Order, key: tuple[int, int, bytes]) -> None:
+        """Take an id back: its replace was refused."""
+        assert order.terms is not None
+        order.terms.keys.remove(key)
+        self.renamed.pop(key[2], None)
+        slot = self.dedup.find(key[0], key[1])
+        if slot >= 0:
+            self.dedup.set_state(slot, OrderStatus.REJECTED)
+
     def close(self, order: Order) -> None:
         """Move a terminal order out of the open set; a few stay findable for late fills."""
         if self.orders.pop(order.order_id, None) is None:
             return
         order.slot = -1  # its key may leave the dedup table now
+        if order.terms is not None:
+            for _, _, id_key in order.terms.keys:
+                self.renamed.pop(id_key, None)
         self.closed[order.order_id] = order
         if len(self.closed) > CLOSED_MAX:
             del self.closed[next(iter(self.closed))]
@@ -373,7 +409,20 @@ def _order_row(order: Order) -> tuple[object, ...]:
         order.order_id, order.account, order.client_order_id, order.route.strategy.name, order.route.instrument.name,
         int(order.side), int(order.order_type), int(order.time_in_force), int(order.status), order.quantity,
         order.limit_price, order.price, order.leaves, order.cum, str(order.value_e9), str(order.reserved_value_e9),
-        order.venue_seq, order.cancel_seq, order.accepted_ns,
+        order.venue_seq, order.cancel_seq, order.accepted_ns, *_terms_row(order.terms),
+    )  # fmt: skip
+
+
+def _terms_row(terms: Terms | None) -> tuple[object, ...]:
+    """Return nothing for a plain order, whose row is as it was before there were any terms."""
+    if terms is None:
+        return ()
+    asked = terms.replacement
+    return (
+        terms.stop_price, terms.expire_at_ns, terms.post_only, terms.keys,
+        None if asked is None else (
+            asked.seq, asked.client_order_id, asked.key, asked.quantity, asked.price, asked.stop_price,
+        ),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from protocol.records import FRAME_BYTES, FRAME_MAGIC, FrameHeader, frame_is_whole, read_header
+from protocol.frames import FRAME_BYTES, FRAME_MAGIC, FrameHeader, frame_is_whole, read_header
 
 MAGIC_BYTES: Final = FRAME_MAGIC.to_bytes(4, "little")
 _ZERO_STEP: Final = 1 << 20

@@ -23,7 +23,7 @@ from journal.format import segment_path, split_position
 from journal.readable import instant_name
 from journal.reader import read_batches, start_of
 from journal.scan import decode_record
-from protocol.records import LENGTH
+from protocol.frames import LENGTH
 
 Format = Literal["jsonl", "parquet"]
 GROUP_ROWS_MAX: Final = 16_384

@@ -32,7 +32,8 @@ from zlib import crc32
 from msgspec import Struct
 
 from journal.errors import JournalDamagedError, JournalVersionError
-from protocol.records import FORMAT_VERSION, FRAME_BYTES
+from protocol.frames import FRAME_BYTES
+from protocol.records import FORMAT_VERSION
 
 SEGMENT_MAGIC: Final = b"WOJAKWAL"
 _HEADER: Final = struct.Struct("<8sIIQQI24x")

@@ -13,7 +13,7 @@ from msgspec import Struct
 from journal.errors import ProjectionError
 from journal.rows import BreachRow, OrderRow, PositionRow, TradeRow
 from protocol.codes import TERMINAL, Code, ExecType, Mode, OrderStatus, ReferenceSource, Side
-from protocol.events import AdjustEvent, OrderEvent, StatusEvent, TradeEvent, events_of
+from protocol.events import AdjustEvent, OrderEvent, ReplaceEvent, StatusEvent, TradeEvent, events_of
 from protocol.records import Controlled, Queried, Record, ReportDecision, SessionRolled, Started
 from protocol.session import Facts
 from protocol.units import INT64_MAX
@@ -115,8 +115,8 @@ class Projection:
                 self._on_order(event)
             elif isinstance(event, TradeEvent):
                 self._on_trade(event)
-            elif isinstance(event, StatusEvent):
-                self._on_status(event)
+            elif isinstance(event, StatusEvent | ReplaceEvent):
+                self._on_change(event)
             elif isinstance(event, AdjustEvent):
                 self._on_adjust(event)
         if isinstance(record, Controlled) and record.resolved is not None:
@@ -156,6 +156,12 @@ class Projection:
         )  # fmt: skip
         self._keep_order(row)
 
+    def _on_change(self, event: StatusEvent | ReplaceEvent) -> None:
+        if isinstance(event, StatusEvent):
+            self._on_status(event)
+        else:
+            self._on_replace(event)
+
     def _on_status(self, event: StatusEvent) -> None:
         if not event.changes_order:
             if event.exec_type is ExecType.CANCEL_REJECT and event.code in _CANCEL_BREACHES:
@@ -164,16 +170,30 @@ class Projection:
         row = self._order(event.seq, event.account, event.client_order_id)
         row.seq, row.updated_at_ns = event.seq, event.at_ns
         self._set_status(row, event.status, event.leaves_quantity_e9, event.cum_quantity_e9)
+        if event.quantity_e9:
+            row.quantity_e9, row.price_e9 = event.quantity_e9, event.price_e9
         if event.code is not Code.OK:
             row.code = event.code
         row.venue = event.venue or row.venue
         row.venue_order_id = event.venue_order_id or row.venue_order_id
         self._keep_order(row)
 
+    def _on_replace(self, event: ReplaceEvent) -> None:
+        """The order is PENDING_REPLACE; its terms change when the venue says so. A refusal is a breach."""
+        if event.exec_type is ExecType.REPLACE_REJECT:
+            self._breaches.append(self._breach_of_replace(event))
+            return
+        row = self._order(event.seq, event.account, event.order_client_order_id)
+        row.seq, row.updated_at_ns = event.seq, event.at_ns
+        self._set_status(row, event.status, event.leaves_quantity_e9, event.cum_quantity_e9)
+        self._keep_order(row)
+
     def _on_trade(self, event: TradeEvent) -> None:
         row = self._order(event.seq, event.account, event.client_order_id)
         row.seq, row.updated_at_ns = event.seq, event.at_ns
         self._set_status(row, event.status, event.leaves_quantity_e9, event.cum_quantity_e9)
+        if event.quantity_e9:
+            row.quantity_e9, row.price_e9 = event.quantity_e9, event.price_e9
         row.filled_e9 += event.last_quantity_e9
         row.cost_e18 += event.last_quantity_e9 * event.last_price_e9
         row.value_e9 = event.value_e9
@@ -282,6 +302,18 @@ class Projection:
             event.seq, self.ledger, self.trading_date, "cancel", event.account, event.client_order_id, "", "", 0, 0, 0,
             event.code, int(facts.expected), int(facts.actual), facts.scope, facts.key, 0, 0, ReferenceSource.NONE,
             False, "", "", b"", event.at_ns,
+        )  # fmt: skip
+
+    def _breach_of_replace(self, event: ReplaceEvent) -> BreachRow:
+        facts, reference = event.facts or _NO_FACTS, event.reference
+        reference_e9, age_ns, source = facts.reference_e9, facts.reference_age_ns, facts.reference_source
+        if reference is not None:
+            reference_e9, age_ns, source = reference.price_e9, reference.age_ns, reference.source
+        return BreachRow(
+            event.seq, self.ledger, self.trading_date, "replace", event.account, event.client_order_id, "", "", 0,
+            event.quantity_e9, event.price_e9, event.code, int(facts.expected), int(facts.actual), facts.scope,
+            facts.key, reference_e9, age_ns, source, event.takes_key, event.source, event.principal, event.trace_id,
+            event.at_ns,
         )  # fmt: skip
 
 

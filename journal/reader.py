@@ -25,14 +25,8 @@ from journal.format import (
 )
 from journal.scan import decode_record, frame_records
 from journal.watermark import Watermark, WatermarkReader
-from protocol.records import (
-    FRAME_BYTES,
-    LENGTH,
-    RECORD_BYTES_MAX,
-    FrameHeader,
-    Record,
-    read_header,
-)
+from protocol.frames import FRAME_BYTES, LENGTH, FrameHeader, read_header
+from protocol.records import RECORD_BYTES_MAX, Record
 
 POLL_BYTES: Final = 1 << 20
 _RECORD_GUESS_BYTES: Final = 1024

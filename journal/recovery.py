@@ -30,7 +30,8 @@ from journal.holders import Held, holders
 from journal.scan import End, OnFrame, Place, decode_record, frame_records, scan
 from journal.snapshots import held_by_snapshots, snapshots
 from journal.watermark import WatermarkWriter, watermark_path
-from protocol.records import FrameHeader, Record
+from protocol.frames import FrameHeader
+from protocol.records import Record
 
 Apply = Callable[[int, int, int, Record], None]
 """Called with (seq, now_ns, position, record), in order."""

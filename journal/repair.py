@@ -19,7 +19,8 @@ from journal.format import JournalSettings, segment_path
 from journal.holders import Held, forget, holders
 from journal.recovery import Recovered, Tail, pruned_to, recover
 from journal.snapshots import drop_snapshots_behind
-from protocol.records import AcceptedCut, FrameHeader, read_header
+from protocol.frames import FrameHeader, read_header
+from protocol.records import AcceptedCut
 
 NOTE: Final = "accepted-cut"
 _decode = msgspec.json.Decoder(AcceptedCut).decode

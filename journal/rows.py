@@ -158,8 +158,8 @@ class PositionRow(Struct):
 class BreachRow(Struct, frozen=True):
     """One refusal: which rule, what it expected, what it met. Key ``seq``.
 
-    ``command`` is ``new`` or ``cancel``; ``takes_key`` False means that the refusal is no answer of the order
-    that has this id. Amounts in 1e-9 or plain counts, as the code says.
+    ``command`` is ``new``, ``cancel`` or ``replace``; ``takes_key`` False means that the refusal is no answer of the
+    order that has this id. Amounts in 1e-9 or plain counts, as the code says.
     """
 
     seq: int

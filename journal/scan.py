@@ -18,7 +18,8 @@ import msgspec
 from journal.chain import Broken, Link, Torn, after, find_whole_frame, is_zero, next_frame
 from journal.errors import JournalDamagedError, JournalGapError, JournalVersionError
 from journal.format import SEGMENT_HEADER_BYTES, decode_segment_header, segment_index, segment_path, segments
-from protocol.records import FRAME_BYTES, FrameHeader, Record, iter_records, record_decoder
+from protocol.frames import FRAME_BYTES, FrameHeader, iter_records
+from protocol.records import Record, record_decoder
 
 OnFrame = Callable[[int, int, FrameHeader, bytes], None]
 """Called with (segment index, offset of the frame, its header, its bytes)."""

@@ -26,7 +26,7 @@ from journal.format import (
 from journal.holders import Held, holders
 from journal.lock import lock_pid
 from journal.watermark import Watermark, WatermarkReader
-from protocol.records import FRAME_BYTES
+from protocol.frames import FRAME_BYTES
 
 SegmentState = Literal["whole", "open", "torn", "damaged"]
 

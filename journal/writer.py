@@ -27,7 +27,8 @@ from journal.format import (
 from journal.recovery import Recovered
 from journal.segments import NextSegment
 from journal.watermark import WatermarkWriter
-from protocol.records import FRAME, FRAME_BYTES, FRAME_MAGIC, LENGTH, RECORD_BYTES_MAX, Record, record_encoder
+from protocol.frames import FRAME, FRAME_BYTES, FRAME_MAGIC, LENGTH
+from protocol.records import RECORD_BYTES_MAX, Record, record_encoder
 
 _LENGTH_BYTES: Final = LENGTH.size
 _CRC_AT: Final = 4

@@ -48,7 +48,7 @@ class TimeInForce(IntEnum):
 
 
 class OrderStatus(IntEnum):
-    """FIX tag 39; 0xA and 0xC as 10 and 12. UNKNOWN is ours: sent, and nobody has answered."""
+    """FIX tag 39; letters as their place in the alphabet + 9. UNKNOWN is ours: sent, and nobody has answered."""
 
     NEW = 0
     PARTIALLY_FILLED = 1
@@ -58,6 +58,7 @@ class OrderStatus(IntEnum):
     REJECTED = 8
     PENDING_NEW = 10
     EXPIRED = 12
+    PENDING_REPLACE = 14
     UNKNOWN = 100
     TOMBSTONE = 101  # no order: a cancel came first (DESIGN 6.5)
     NONE = 102  # no order: never seen
@@ -76,14 +77,17 @@ class ExecType(IntEnum):
 
     NEW = 0
     CANCELED = 4
+    REPLACED = 5
     PENDING_CANCEL = 6
     REJECTED = 8
     PENDING_NEW = 10
     EXPIRED = 12
+    PENDING_REPLACE = 14
     TRADE = 15
     ORDER_STATUS = 18
-    CANCEL_REJECT = 100  # FIX message type 9
+    CANCEL_REJECT = 100  # FIX message type 9 in answer to a cancel
     NOT_FOUND = 101  # answer to a query: the venue never saw the order
+    REPLACE_REJECT = 102  # FIX message type 9 in answer to a cancel/replace
 
 
 class OutcomeKind(IntEnum):
@@ -147,6 +151,10 @@ class Code(IntEnum):
     ACCOUNT_UNKNOWN = 109
     STRATEGY_UNKNOWN = 110
     WRONG_SHARD = 111
+    ORDER_UNKNOWN = 112
+    ORDER_IN_DOUBT = 113
+    CANCEL_PENDING = 114
+    REPLACE_PENDING = 115
     # 200 state
     STATE_HALTED = 201
     STATE_REDUCING = 202
@@ -168,6 +176,7 @@ class Code(IntEnum):
     VALUE_ORDER_MAX = 504
     VALUE_OPEN_MAX = 505
     COUNT_OPEN_MAX = 506
+    QTY_BELOW_FILLED = 507
     # 600 rate
     RATE_STRATEGY = 601
     RATE_ACCOUNT = 602

@@ -7,14 +7,14 @@ price or a quantity is refused, because a number has already lost its decimals (
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, Side, TimeInForce
 from protocol.errors import FieldError
-from protocol.orders import CancelOrder, NewOrder
+from protocol.orders import CancelOrder, Command, NewOrder, ReplaceOrder
 from protocol.session import Outcome
 from protocol.texts import outcome_text
 from protocol.units import format_e9, parse_e9
@@ -59,8 +59,22 @@ class NewOrderRequest(Struct, frozen=True, forbid_unknown_fields=True):
     created_at_ns: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
 
 
+class ReplaceRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Other terms for an order that works; what is left out stays as it is.
+
+    ``quantity`` is the new total, what has filled included. ``client_order_id`` is the request's own and names the
+    order too from then on.
+    """
+
+    quantity: Decimal | None = None
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+    client_order_id: Identifier | None = None
+    created_at_ns: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
+
+
 class OrderResponse(Struct, frozen=True, omit_defaults=False):
-    """What became of an order or a cancel (DECISIONS 14). A replay adds ``duplicate_of`` and ``order_state``."""
+    """What became of a command (DECISIONS 14). A replay adds ``duplicate_of`` and ``order_state``."""
 
     outcome: str
     client_order_id: str
@@ -95,6 +109,8 @@ class ErrorResponse(Struct, frozen=True):
 
 
 _new_decoder: Final = msgspec.json.Decoder(NewOrderRequest, strict=True)
+_replace_decoder: Final = msgspec.json.Decoder(ReplaceRequest, strict=True)
+_Request = TypeVar("_Request", bound=Struct)
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _EXPECTED: Final = {
     "quantity": 'a decimal string such as "0.01"',
@@ -102,6 +118,7 @@ _EXPECTED: Final = {
     "side": '"BUY" or "SELL"',
     "order_type": '"LIMIT" or "MARKET"',
     "time_in_force": '"DAY", "GTC" or "IOC"',
+    "stop_price": 'a decimal string such as "61800.5"',
     "reduce_only": "true or false",
     "created_at_ns": "a whole number of nanoseconds since 1970 (UTC)",
 }
@@ -113,12 +130,21 @@ def decode_new_order(body: bytes) -> NewOrderRequest:
     Raises:
         FieldError: Naming the field, the value it had and what was expected.
     """
+    return _decode(_new_decoder, body)
+
+
+def decode_replace(body: bytes) -> ReplaceRequest:
+    """Return the replace in one JSON object; raises as ``decode_new_order``."""
+    return _decode(_replace_decoder, body)
+
+
+def _decode(decoder: msgspec.json.Decoder[_Request], body: bytes) -> _Request:
     if len(body) > BODY_BYTES_MAX:
         raise FieldError("body", f"{len(body)} bytes", f"at most {BODY_BYTES_MAX} bytes")
     try:
-        return _new_decoder.decode(body)
+        return decoder.decode(body)
     except msgspec.ValidationError as e:
-        raise _field_error(str(e), body) from e
+        raise _field_error(str(e), body, decoder.type) from e
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise FieldError(
             "body", _shown(body[:VALUE_CHARS_MAX].decode("utf-8", "replace")), f"a JSON object ({e})"
@@ -156,13 +182,33 @@ def to_new_order(request: NewOrderRequest, client_order_id: str) -> NewOrder:
     )
 
 
-def to_response(
-    outcome: Outcome, command: NewOrder | CancelOrder, trace_id: bytes, mode: str, durable_after_ns: int
-) -> OrderResponse:
+def to_replace(request: ReplaceRequest, account: str, orig_client_order_id: str, client_order_id: str) -> ReplaceOrder:
+    """Return the wire command.
+
+    Raises:
+        FieldError: If nothing is asked for, or a value is out of range.
+    """
+    if request.quantity is None and request.price is None and request.stop_price is None:
+        raise FieldError("quantity", "absent", "a new quantity, price or stop_price")
+    values = [
+        0 if text is None else parse_e9(text, name)
+        for name, text in (
+            ("quantity", request.quantity), ("price", request.price), ("stop_price", request.stop_price)
+        )
+    ]  # fmt: skip
+    for name, text, value in zip(
+        ("quantity", "price", "stop_price"), (request.quantity, request.price, request.stop_price), values, strict=True
+    ):
+        if text is not None and value <= 0:
+            raise FieldError(name, text, "a decimal string above 0")
+    return ReplaceOrder(account, client_order_id, orig_client_order_id, *values)
+
+
+def to_response(outcome: Outcome, command: Command, trace_id: bytes, mode: str, durable_after_ns: int) -> OrderResponse:
     """Return the outcome as the caller sees it; a duplicate repeats the first answer and says so."""
     shown = outcome.first if outcome.kind is OutcomeKind.DUPLICATE and outcome.first is not None else outcome
     is_replay = shown is not outcome
-    client_order_id = command.client_order_id if isinstance(command, NewOrder) else command.orig_client_order_id
+    client_order_id = command.orig_client_order_id if isinstance(command, CancelOrder) else command.client_order_id
     return OrderResponse(
         outcome=shown.kind.name,
         client_order_id=client_order_id,
@@ -203,12 +249,12 @@ def status_name(status: OrderStatus) -> str:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of everything that comes and goes at the edge."""
     _, components = msgspec.json.schema_components(
-        (NewOrderRequest, OrderResponse, ErrorResponse), ref_template="#/$defs/{name}"
+        (NewOrderRequest, ReplaceRequest, OrderResponse, ErrorResponse), ref_template="#/$defs/{name}"
     )
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": components}
 
 
-def _field_error(message: str, body: bytes) -> FieldError:
+def _field_error(message: str, body: bytes, kind: type[Struct]) -> FieldError:
     match = _AT.match(message)
     assert match is not None
     what, path = match.group("what"), (match.group("path") or "").lstrip(".")
@@ -217,7 +263,7 @@ def _field_error(message: str, body: bytes) -> FieldError:
         return FieldError(
             _shown(name),
             _shown(_value(body, name)),
-            f"no such field; known: {', '.join(NewOrderRequest.__struct_fields__)}",
+            f"no such field; known: {', '.join(kind.__struct_fields__)}",
         )
     if missing := re.fullmatch(r"Object missing required field `(.+)`", what):
         name = missing.group(1)

@@ -22,7 +22,7 @@ from protocol.codes import (
     Side,
     TimeInForce,
 )
-from protocol.orders import CancelOrder, NewOrder, command_decoder
+from protocol.orders import CancelOrder, NewOrder, ReplaceOrder, command_decoder
 from protocol.records import (
     AcceptedCut,
     Adjusted,
@@ -39,6 +39,9 @@ from protocol.records import (
     Queried,
     Record,
     Reference,
+    ReplaceAnswer,
+    ReplaceRequested,
+    ReplaceUnsent,
     ReportDecision,
     Reported,
     ReportEffect,
@@ -84,7 +87,8 @@ class OrderEvent(Struct, array_like=True, tag=1, frozen=True):
 class StatusEvent(Struct, array_like=True, tag=2, frozen=True):
     """An order changed without a fill, or a cancel was refused; ``facts`` may say why.
 
-    ``order_id`` is empty for a tombstone or a refused cancel of no order.
+    ``quantity_e9`` and ``price_e9`` are its terms from here on; 0 where no report says them. ``order_id`` is empty for
+    a tombstone or a refused cancel of no order.
     """
 
     seq: int
@@ -103,10 +107,15 @@ class StatusEvent(Struct, array_like=True, tag=2, frozen=True):
     exch_ns: int = 0
     changes_order: bool = True
     facts: Facts | None = None
+    quantity_e9: int = 0
+    price_e9: int = 0
 
 
 class TradeEvent(Struct, array_like=True, tag=3, frozen=True):
-    """A fill. ``position_e9`` is the filled position of (account, instrument) after it."""
+    """A fill. ``position_e9`` is the filled position of (account, instrument) after it.
+
+    ``quantity_e9`` and ``price_e9`` are the order's terms where the fill says that they changed, else 0.
+    """
 
     seq: int
     n: int
@@ -132,6 +141,8 @@ class TradeEvent(Struct, array_like=True, tag=3, frozen=True):
     exch_ns: int
     position_e9: int
     trace_id: bytes
+    quantity_e9: int = 0
+    price_e9: int = 0
 
 
 class ControlEvent(Struct, array_like=True, tag=4, frozen=True):
@@ -173,7 +184,37 @@ class SystemEvent(Struct, array_like=True, tag=6, frozen=True):
     text: str
 
 
-Event = OrderEvent | StatusEvent | TradeEvent | ControlEvent | AdjustEvent | SystemEvent
+class ReplaceEvent(Struct, array_like=True, tag=7, frozen=True):
+    """Other terms were asked of an order: sent (PENDING_REPLACE), or refused (REPLACE_REJECT, ``code`` says why).
+
+    ``client_order_id`` is the request's own, ``order_client_order_id`` the one under which the order came first; empty
+    where no order was meant. ``cancels``: what is left of the order is cancelled instead (PENDING_CANCEL).
+    """
+
+    seq: int
+    n: int
+    at_ns: int
+    exec_type: ExecType
+    account: str
+    client_order_id: str
+    orig_client_order_id: str
+    order_client_order_id: str
+    order_id: str
+    status: OrderStatus
+    leaves_quantity_e9: int
+    cum_quantity_e9: int
+    quantity_e9: int
+    price_e9: int
+    code: Code
+    facts: Facts | None
+    reference: Reference | None
+    source: str
+    principal: str
+    trace_id: bytes
+    takes_key: bool
+
+
+Event = ReplaceEvent | OrderEvent | StatusEvent | TradeEvent | ControlEvent | AdjustEvent | SystemEvent
 
 event_encoder: Final = msgspec.msgpack.Encoder()
 
@@ -187,6 +228,15 @@ def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
             return [_cancel_requested(seq, now_ns, record)]
         case Reported():
             return _reported(seq, now_ns, record)
+        case ReplaceRequested():
+            return [_replace_requested(seq, now_ns, record)]
+        case ReplaceUnsent():
+            return [
+                StatusEvent(
+                    seq, 0, now_ns, ExecType.REPLACE_REJECT, record.account, record.client_order_id, record.order_id,
+                    record.status, record.leaves_quantity_e9, record.cum_quantity_e9, record.code,
+                )
+            ]  # fmt: skip
         case SendDecided():
             if record.cancel is None:
                 return [SystemEvent(seq, 0, now_ns, "SendDecided", f"{record.order_id} sent late, checked again")]
@@ -227,11 +277,26 @@ def _cancel_requested(seq: int, now_ns: int, record: CancelRequested) -> StatusE
     decision = record.decision
     taken = decision.kind is OutcomeKind.ACCEPTED
     exec_type = ExecType.CANCELED if decision.voids_seq else ExecType.PENDING_CANCEL
+    client_order_id = decision.order_client_order_id or command.orig_client_order_id
     return StatusEvent(
-        seq, 0, now_ns, exec_type if taken else ExecType.CANCEL_REJECT, command.account,
-        command.orig_client_order_id, decision.order_id, decision.status, decision.leaves_quantity_e9,
-        decision.cum_quantity_e9, decision.code, changes_order=taken and bool(decision.venue_seq or decision.voids_seq),
-        facts=decision.facts,
+        seq, 0, now_ns, exec_type if taken else ExecType.CANCEL_REJECT, command.account, client_order_id,
+        decision.order_id, decision.status, decision.leaves_quantity_e9, decision.cum_quantity_e9,
+        decision.code, changes_order=taken and bool(decision.venue_seq or decision.voids_seq), facts=decision.facts,
+    )  # fmt: skip
+
+
+def _replace_requested(seq: int, now_ns: int, record: ReplaceRequested) -> ReplaceEvent:
+    command = command_decoder.decode(record.item.command)
+    assert isinstance(command, ReplaceOrder)
+    decision = record.decision
+    taken = decision.kind is OutcomeKind.ACCEPTED
+    exec_type = ExecType.PENDING_CANCEL if decision.cancels else ExecType.PENDING_REPLACE
+    return ReplaceEvent(
+        seq, 0, now_ns, exec_type if taken else ExecType.REPLACE_REJECT, command.account, command.client_order_id,
+        command.orig_client_order_id, decision.order_client_order_id, decision.order_id, decision.status,
+        decision.leaves_quantity_e9, decision.cum_quantity_e9, decision.quantity_e9 or command.quantity_e9,
+        decision.price_e9 or command.price_e9, decision.code, decision.facts, record.reference, record.source,
+        record.item.principal, record.item.trace_id, decision.takes_key,
     )  # fmt: skip
 
 
@@ -251,14 +316,16 @@ def _applied(
         return StatusEvent(
             seq, n, now_ns, report.exec_type, decision.account, decision.client_order_id, report.order_id,
             decision.status, decision.leaves_quantity_e9, decision.cum_quantity_e9, report.code, venue,
-            report.venue_order_id, report.exch_ns,
+            report.venue_order_id, report.exch_ns, quantity_e9=decision.quantity_e9, price_e9=decision.price_e9,
         )  # fmt: skip
+    takes = decision.replace_answer is ReplaceAnswer.TAKEN
     return TradeEvent(
         seq, n, now_ns, decision.account, decision.client_order_id, report.order_id, decision.strategy,
         decision.instrument, decision.side, decision.status, decision.leaves_quantity_e9, decision.cum_quantity_e9,
         decision.value_e9, report.last_quantity_e9, report.last_price_e9, report.trade_id, venue,
         report.venue_order_id, report.liquidity, report.fee_e9, report.currency, report.exch_ns,
-        decision.position_e9, decision.trace_id,
+        decision.position_e9, decision.trace_id, decision.quantity_e9 if takes else 0,
+        decision.price_e9 if takes else 0,
     )  # fmt: skip
 
 

@@ -43,6 +43,21 @@ class CancelOrder(Struct, array_like=True, tag=2, frozen=True, gc=False):
     orig_client_order_id: ClientOrderId
 
 
-Command = NewOrder | CancelOrder
+class ReplaceOrder(Struct, array_like=True, tag=3, frozen=True, gc=False):
+    """Ask for other terms of an order that works: FIX OrderCancelReplaceRequest.
+
+    ``client_order_id`` is the request's own; from its acceptance it names the order too. ``quantity_e9`` is the new
+    total, what is filled included. 0 = as it is.
+    """
+
+    account: Name
+    client_order_id: ClientOrderId
+    orig_client_order_id: ClientOrderId
+    quantity_e9: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    price_e9: PriceE9 = 0
+    stop_price_e9: PriceE9 = 0
+
+
+Command = NewOrder | CancelOrder | ReplaceOrder
 
 command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

@@ -1,28 +1,13 @@
-"""What the journal holds, and the batch frame that carries it (on disk and on the PUB stream alike).
+"""What the journal holds. The batch frame that carries it, on disk and on the PUB stream alike: ``protocol.frames``.
 
 One record = one input as received + what was decided about it (DECISIONS 1). Records have no number of their
 own: the frame says the number of its first one. Record Structs are ``array_like`` with append-only fields.
-
-Frame, little endian, 48 bytes of header, then ``records`` times (u32 length, msgpack record):
-
-    offset  0  u32  magic            "WKB1"; zero = nothing was written here
-            4  u32  crc              CRC-32 of header[8:48] and body
-            8  u32  body_bytes
-           12  u32  records
-           16  u64  first_seq
-           24  u64  now_ns           the clock read of the batch, UTC
-           32  u64  prev_durable_ns  when the sync of the batch before ended, UTC; 0 = unknown
-           40  u32  epoch
-           44  u32  prev_crc         ``crc`` of the batch before: the chain
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from enum import IntEnum
-from typing import Final, NamedTuple
-from zlib import crc32
+from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
@@ -41,10 +26,6 @@ from protocol.codes import (
 from protocol.params import LimitChange
 from protocol.session import Facts, Instance, Item
 
-FRAME_MAGIC: Final = 0x31424B57
-FRAME: Final = struct.Struct("<IIIIQQQII")
-FRAME_BYTES: Final = FRAME.size
-LENGTH: Final = struct.Struct("<I")
 RECORD_BYTES_MAX: Final = 4 << 20
 FORMAT_VERSION: Final = 1
 
@@ -80,6 +61,14 @@ class ReportEffect(IntEnum):
     ORDER_UNKNOWN = 3
     OVERFILL = 4
     REFUSED = 5  # a transition that the table does not have: recorded, counted, nothing changed
+
+
+class ReplaceAnswer(IntEnum):
+    """What a report said of the replace that was unanswered."""
+
+    NONE = 0
+    TAKEN = 1  # the new terms work
+    REFUSED = 2  # the old ones work on
 
 
 class Reference(Struct, array_like=True, frozen=True, gc=False):
@@ -155,6 +144,7 @@ class CancelDecision(Struct, array_like=True, frozen=True, gc=False):
     """What became of a CancelOrder.
 
     ``venue_seq`` 0: nothing goes to the venue. ``voids_seq`` > 0: the order was not yet sent, its number becomes VOID.
+    ``order_client_order_id``: the id under which the order came first, where the cancel named another one.
     """
 
     kind: OutcomeKind
@@ -166,6 +156,7 @@ class CancelDecision(Struct, array_like=True, frozen=True, gc=False):
     leaves_quantity_e9: int = 0
     cum_quantity_e9: int = 0
     facts: Facts | None = None
+    order_client_order_id: str = ""
 
 
 class CancelRequested(Struct, array_like=True, tag=4, frozen=True, gc=False):
@@ -180,7 +171,8 @@ class ReportDecision(Struct, array_like=True, frozen=True, gc=False):
     """What a report did, with the order it did it to.
 
     ``value_e9``: sum of last_quantity x last_price x multiplier over all fills, in 1e-9 of the currency.
-    ``position_e9``: filled position of (account, instrument) after the report.
+    ``position_e9``: filled position of (account, instrument) after the report. Quantity and prices are the order's
+    terms after it.
     """
 
     effect: ReportEffect
@@ -199,6 +191,8 @@ class ReportDecision(Struct, array_like=True, frozen=True, gc=False):
     value_e9: int = 0
     position_e9: int = 0
     trace_id: bytes = b""
+    stop_price_e9: int = 0
+    replace_answer: ReplaceAnswer = ReplaceAnswer.NONE
 
 
 class Reported(Struct, array_like=True, tag=5, frozen=True, gc=False):
@@ -222,6 +216,7 @@ class EngineCancel(Struct, array_like=True, frozen=True, gc=False):
     """An order that the engine cancels by itself.
 
     ``venue_seq`` > 0: a cancel goes to the venue under it; 0: never sent, the order's number ``voids_seq`` is VOID.
+    Both: the cancel goes, and the order's replace under ``voids_seq``, not yet sent, does not.
     """
 
     account: str
@@ -351,6 +346,56 @@ class KeysRetired(Struct, array_like=True, tag=42, frozen=True):
     before: int
 
 
+class ReplaceDecision(Struct, array_like=True, frozen=True, gc=False):
+    """What became of a ReplaceOrder. Terms are those asked for, "as it is" filled in.
+
+    ``order_client_order_id`` is the id under which the order came first. ``cancels``: the new total is what has
+    filled, so the rest is cancelled instead. ``venue_seq`` 0: nothing goes to the venue.
+    """
+
+    kind: OutcomeKind
+    code: Code
+    order_client_order_id: str = ""
+    order_id: str = ""
+    venue_seq: int = 0
+    status: OrderStatus = OrderStatus.NONE
+    quantity_e9: int = 0
+    price_e9: int = 0
+    stop_price_e9: int = 0
+    leaves_quantity_e9: int = 0
+    cum_quantity_e9: int = 0
+    cancels: bool = False
+    checks_passed: int = 0
+    position_after_e9: int = 0
+    position_limit_e9: int = -1
+    takes_key: bool = True
+    facts: Facts | None = None
+
+
+class ReplaceRequested(Struct, array_like=True, tag=20, frozen=True, gc=False):
+    """A ReplaceOrder came and was decided."""
+
+    source: str
+    item: Item
+    reference: Reference | None
+    decision: ReplaceDecision
+    seq: int = 0
+
+
+class ReplaceUnsent(Struct, array_like=True, tag=21, frozen=True, gc=False):
+    """A late replace failed the send gate (DESIGN 6.8): its number is VOID, the order as before."""
+
+    venue: str
+    venue_seq: int
+    account: str
+    client_order_id: str
+    order_id: str
+    code: Code
+    status: OrderStatus
+    leaves_quantity_e9: int
+    cum_quantity_e9: int
+
+
 Record = (
     Started
     | ParamsSet
@@ -368,53 +413,9 @@ Record = (
     | SessionRolled
     | DayOrdersExpired
     | KeysRetired
+    | ReplaceRequested
+    | ReplaceUnsent
 )
 
 record_encoder: Final = msgspec.msgpack.Encoder()
 record_decoder: Final[msgspec.msgpack.Decoder[Record]] = msgspec.msgpack.Decoder(Record)
-
-
-class FrameHeader(NamedTuple):
-    """The header of one batch, unpacked."""
-
-    crc: int
-    body_bytes: int
-    records: int
-    first_seq: int
-    now_ns: int
-    prev_durable_ns: int
-    epoch: int
-    prev_crc: int
-
-
-def read_header(data: bytes | memoryview, offset: int = 0) -> FrameHeader | None:
-    """Return the header at ``offset``, or None where no frame begins."""
-    if len(data) - offset < FRAME_BYTES:
-        return None
-    magic, *rest = FRAME.unpack_from(data, offset)
-    return FrameHeader(*rest) if magic == FRAME_MAGIC else None
-
-
-def frame_is_whole(data: bytes | memoryview, header: FrameHeader, offset: int = 0) -> bool:
-    """Whether all bytes of the frame at ``offset`` are there and match its CRC."""
-    end = offset + FRAME_BYTES + header.body_bytes
-    return len(data) >= end and crc32(memoryview(data)[offset + 8 : end]) == header.crc
-
-
-def iter_records(data: bytes | memoryview, header: FrameHeader, offset: int = 0) -> Iterator[tuple[int, memoryview]]:
-    """Yield (offset of the length prefix, record bytes) of a whole frame.
-
-    Raises:
-        ValueError: If the lengths do not add up to the body.
-    """
-    view = memoryview(data)
-    at = offset + FRAME_BYTES
-    end = at + header.body_bytes
-    for _ in range(header.records):
-        (size,) = LENGTH.unpack_from(view, at)
-        if at + LENGTH.size + size > end:
-            raise ValueError(f"record at {at} expected at most {end - at - LENGTH.size} bytes, was {size}")
-        yield at, view[at + LENGTH.size : at + LENGTH.size + size]
-        at += LENGTH.size + size
-    if at != end:
-        raise ValueError(f"frame body expected {header.body_bytes} bytes, records have {at - offset - FRAME_BYTES}")

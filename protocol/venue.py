@@ -49,6 +49,8 @@ class Capabilities(Struct, array_like=True, frozen=True):
     query: bool
     cancel_on_disconnect: bool = False
     messages_per_s: int = 0
+    replace: bool = False
+    post_only: bool = False
 
 
 class SendNew(Struct, array_like=True, tag=1, frozen=True, gc=False):
@@ -88,7 +90,40 @@ class Void(Struct, array_like=True, tag=4, frozen=True, gc=False):
     venue_seq: int
 
 
-VenueCommand = SendNew | SendCancel | Query | Void
+class SendReplace(Struct, array_like=True, tag=5, frozen=True, gc=False):
+    """Give ``order_id`` these terms, all of them: the new total quantity, filled part included.
+
+    Answered with REPLACED, with CANCELED where nothing is left to fill, or with REPLACE_REJECT.
+    """
+
+    venue_seq: int
+    order_id: str
+    quantity_e9: int
+    price_e9: int
+    stop_price_e9: int
+    trace_id: TraceId
+
+
+VenueCommand = SendNew | SendCancel | Query | Void | SendReplace
+
+
+class Details(Struct, array_like=True, frozen=True, gc=False):
+    """What few reports say besides.
+
+    Attributes:
+        quantity_e9: Total that works at the venue after the report; 0 = not said. With it ``price_e9`` and
+            ``stop_price_e9`` are the terms that work.
+        original_trade_id: The trade that a TRADE_CANCEL takes back or a TRADE_CORRECT corrects.
+        account: For a fill of an order that the engine may not know, as ``instrument`` and ``side``.
+    """
+
+    quantity_e9: int = 0
+    price_e9: int = 0
+    stop_price_e9: int = 0
+    original_trade_id: str = ""
+    account: str = ""
+    instrument: str = ""
+    side: Side | None = None
 
 
 class Report(Struct, array_like=True, frozen=True, gc=False):
@@ -119,6 +154,7 @@ class Report(Struct, array_like=True, frozen=True, gc=False):
     fee_e9: int = 0
     currency: str = ""
     code: Code = Code.OK
+    details: Details | None = None
 
 
 class GatewayHello(Struct, array_like=True, tag=1, frozen=True):

@@ -33,11 +33,15 @@ class Order:
         self.number = number
         self.symbol = symbol
         self.side = side
-        self.price = price
-        self.key = price if side is Side.BUY else -price
+        self.set_price(price)
         self.quantity = quantity
         self.leaves = quantity
         self.ahead = UNKNOWN
+
+    def set_price(self, price: int) -> None:
+        """Set the price of an order that is in no queue."""
+        self.price = price
+        self.key = price if self.side is Side.BUY else -price
 
 
 class BookSide:

@@ -4,6 +4,8 @@ Commands and ticks in, numbered ``protocol.venue.Report`` values out. What is de
 
 - Reports of one order: NEW, then its TRADEs, then CANCELED for what an IOC or MARKET order leaves; or one REJECTED.
 - Checks in SANDBOX section 3's order: instrument known and open, tick and lot, quantity bounds, then the book.
+- A replace keeps the place in the queue where it only takes quantity away; at another price or with more quantity the
+  order arrives anew and may trade at once. Nothing left to fill under the new total: CANCELED.
 - An order id seen before is answered with ORDER_STATUS and never becomes a second order (``idempotent_ids``).
 - Trade ids ``S-T<n>`` and venue order ids ``S-<n>`` count up; the counters live in the gateway's log.
 
@@ -18,15 +20,15 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
-from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol.codes import Code, ExecType, Liquidity, OrderStatus, OrderType, TimeInForce
-from protocol.params import InstrumentParams, InstrumentStatus
+from protocol.params import InstrumentParams
 from protocol.ticks import Tick
-from protocol.venue import Query, Report, SendCancel, SendNew, VenueCommand, Void
+from protocol.venue import Details, Query, Report, SendCancel, SendNew, SendReplace, VenueCommand, Void
 from sandbox.book import Order
-from sandbox.matching import Fill, Matcher
-from sandbox.models.fee import FeeModel
+from sandbox.listing import NEVER, Closed, Listing, OpenOrder
+from sandbox.matching import Fill
 
 CLOSED_MAX: Final = 100_000
 
@@ -46,55 +48,6 @@ PARTIALLY_FILLED: Final = OrderStatus.PARTIALLY_FILLED
 FILLED: Final = OrderStatus.FILLED
 CANCELED: Final = OrderStatus.CANCELED
 REJECTED: Final = OrderStatus.REJECTED
-
-
-class Closed(Struct, frozen=True, gc=False):
-    """What is kept of an order that ended: enough to answer for it."""
-
-    number: int
-    status: OrderStatus
-    cum_quantity_e9: int
-
-
-class OpenOrder(Struct, array_like=True, frozen=True, gc=False):
-    """An open order as a checkpoint keeps it; quantities in 1e-9."""
-
-    number: int
-    leaves_quantity_e9: int
-    command: SendNew
-
-
-class Listing:
-    """One instrument of the venue: its parameters as plain integers, its matcher, its fees."""
-
-    __slots__ = ("fees", "lot_e9", "matcher", "params", "price_step_e9", "quantity_step_e9", "tick_e9")
-
-    def __init__(self, params: InstrumentParams, *, replenishes: bool) -> None:
-        self.params = params
-        self.matcher = Matcher(replenishes=replenishes)
-        self.fees = FeeModel(params)
-        self.price_step_e9 = params.price_step_e9
-        self.quantity_step_e9 = params.quantity_step_e9
-        self.tick_e9 = params.tick_e9
-        self.lot_e9 = params.lot_e9
-
-    def refusal(self, command: SendNew) -> Code:
-        """Return why the venue refuses the order before it looks at the book, or OK."""
-        params = self.params
-        if params.status is not InstrumentStatus.OPEN:
-            return Code.INSTR_NOT_TRADABLE
-        if command.order_type is LIMIT and command.price_e9 % self.tick_e9:
-            return Code.PRICE_TICK
-        quantity_e9 = command.quantity_e9
-        if quantity_e9 % self.lot_e9:
-            return Code.QTY_LOT
-        if quantity_e9 < params.quantity_min_e9:
-            return Code.QTY_MIN
-        if quantity_e9 > params.quantity_max_e9:
-            return Code.QTY_MAX
-        if not self.matcher.is_live and (command.order_type is MARKET or command.time_in_force is IOC):
-            return Code.VENUE_BOOK_STALE
-        return OK
 
 
 class Exchange:
@@ -128,6 +81,8 @@ class Exchange:
             self._new(command, out)
         elif type(command) is SendCancel:
             self._cancel(command, out)
+        elif type(command) is SendReplace:
+            self._replace(command, out)
         elif type(command) is Query:
             self._query(command, out)
         else:
@@ -222,17 +177,61 @@ class Exchange:
             listing.matcher.cancel(order)
             self._report_canceled(listing, order, command.venue_seq, OK, out)
             return
-        closed = self.closed.get(command.order_id)
-        number, status, cum = (
-            (closed.number, closed.status, closed.cum_quantity_e9) if closed else (0, OrderStatus.NONE, 0)
-        )
+        self._answer(ExecType.CANCEL_REJECT, command.order_id, command.venue_seq, Code.TOO_LATE, out)
+
+    def _replace(self, command: SendReplace, out: list[Report]) -> None:
+        order = self.open.get(command.order_id)
+        if order is None:
+            self._refuse_replace(command, Code.TOO_LATE, out)
+            return
+        listing = self.listings[order.symbol]
+        code = listing.replace_refusal(order, command)
+        quantity = command.quantity_e9 // listing.quantity_step_e9
+        price = command.price_e9 // listing.price_step_e9
+        keeps_place = price == order.price and quantity <= order.quantity
+        if code is OK and self.is_killed and not keeps_place:
+            code = Code.STATE_HALTED
+        if code is not OK:
+            self._refuse_replace(command, code, out)
+            return
+        filled = order.quantity - order.leaves
+        if quantity == filled:
+            listing.matcher.cancel(order)
+            self._report_canceled(listing, order, command.venue_seq, OK, out)
+            return
+        if not keeps_place:
+            listing.matcher.cancel(order)
+        self._set_terms(order, command.quantity_e9, command.price_e9)
+        exch_ns = listing.matcher.exch_ns or self.now_ns
         self.report_seq += 1
         out.append(
             Report(
-                self.report_seq, ExecType.CANCEL_REJECT, command.order_id, _venue_order_id(number), command.venue_seq,
-                status, 0, cum, self.now_ns, code=Code.TOO_LATE,
+                self.report_seq, ExecType.REPLACED, order.order_id, f"S-{order.number}", command.venue_seq,
+                PARTIALLY_FILLED if filled else NEW, order.leaves * listing.quantity_step_e9,
+                filled * listing.quantity_step_e9, exch_ns, details=self._details(order.order_id),
             )
         )  # fmt: skip
+        if not keeps_place:
+            fills = listing.matcher.submit(order, is_market=False, rests=True)
+            if fills:
+                self._report_fills(listing, fills, command.venue_seq, exch_ns, out)
+
+    def _set_terms(self, order: Order, quantity_e9: int, price_e9: int) -> None:
+        """Give an order other terms; the caller sees to its place in the book."""
+        listing = self.listings[order.symbol]
+        quantity = quantity_e9 // listing.quantity_step_e9
+        order.leaves += quantity - order.quantity
+        order.quantity = quantity
+        order.set_price(price_e9 // listing.price_step_e9)
+        command = self.commands[order.order_id]
+        self.commands[order.order_id] = replace(command, quantity_e9=quantity_e9, price_e9=price_e9)
+
+    def _details(self, order_id: str) -> Details:
+        command = self.commands[order_id]
+        return Details(command.quantity_e9, command.price_e9)
+
+    def _refuse_replace(self, command: SendReplace, code: Code, out: list[Report]) -> None:
+        self._answer(ExecType.REPLACE_REJECT, command.order_id, command.venue_seq, code, out)
 
     def _query(self, command: Query, out: list[Report]) -> None:
         if command.order_id in self.open or command.order_id in self.closed:
@@ -249,9 +248,13 @@ class Exchange:
     # Reports
 
     def _status(self, order_id: str, venue_seq: int, out: list[Report]) -> None:
+        self._answer(ExecType.ORDER_STATUS, order_id, venue_seq, OK, out)
+
+    def _answer(self, exec_type: ExecType, order_id: str, venue_seq: int, code: Code, out: list[Report]) -> None:
+        """Say what an order is, and the terms on which it works; one that was never seen is nothing."""
         order = self.open.get(order_id)
         if order is None:
-            closed = self.closed[order_id]
+            closed = self.closed.get(order_id, NEVER)
             number, status, leaves, cum = closed.number, closed.status, 0, closed.cum_quantity_e9
         else:
             step = self.listings[order.symbol].quantity_step_e9
@@ -260,8 +263,8 @@ class Exchange:
         self.report_seq += 1
         out.append(
             Report(
-                self.report_seq, ExecType.ORDER_STATUS, order_id, _venue_order_id(number), venue_seq, status, leaves,
-                cum, self.now_ns,
+                self.report_seq, exec_type, order_id, _venue_order_id(number), venue_seq, status, leaves, cum,
+                self.now_ns, code=code, details=None if order is None else self._details(order_id),
             )
         )  # fmt: skip
 
@@ -363,10 +366,21 @@ class Exchange:
             self.restore_open(OpenOrder(number, report.leaves_quantity_e9, commands[order_id]))
         elif exec_type is EXEC_REJECTED:
             self._remember(order_id, Closed(0, REJECTED, 0))
+        elif exec_type is ExecType.REPLACED:
+            self._restore_replaced(report)
         elif exec_type is EXEC_TRADE or exec_type is EXEC_CANCELED or exec_type is EXEC_EXPIRED:
             if report.trade_id:
                 self.trade_count = int(report.trade_id.removeprefix("S-T"))
             self._restore_change(report)
+
+    def _restore_replaced(self, report: Report) -> None:
+        order = self.open[report.order_id]
+        details = report.details
+        assert details is not None
+        matcher = self.listings[order.symbol].matcher
+        matcher.cancel(order)
+        self._set_terms(order, details.quantity_e9, details.price_e9)
+        matcher.rest_unknown(order)
 
     def _restore_change(self, report: Report) -> None:
         order = self.open[report.order_id]

@@ -21,10 +21,11 @@ from protocol.channels import Channel, Context
 from protocol.codes import Code, GatewayKind, OrderType, TimeInForce
 from protocol.params import InstrumentParams
 from protocol.ticks import BookClear, BookSnapshot, Tick
-from protocol.venue import Capabilities, Report, SendCancel, SendNew, VenueCommand
+from protocol.venue import Capabilities, Report, SendCancel, SendNew, SendReplace, VenueCommand
 from runtime.sessions import SessionCalendar, SessionRules
 from sandbox.book import Order
-from sandbox.exchange import CLOSED_MAX, Closed, Exchange, OpenOrder
+from sandbox.exchange import CLOSED_MAX, Exchange
+from sandbox.listing import Closed, OpenOrder
 from venues.core.errors import LogInstrumentError
 from venues.core.settings import GatewaySettings, StaticBook
 from venues.feed import FeedFollower, FeedLink
@@ -34,6 +35,7 @@ CAPABILITIES: Final = Capabilities(
     times_in_force=(TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC),
     idempotent_ids=True,
     query=True,
+    replace=True,
 )
 TICKS_MAX: Final = 64
 ASKING_WAIT_MS: Final = 50
@@ -62,8 +64,9 @@ class SandboxNote(Struct, array_like=True, frozen=True):
     """The sandbox's words beside a batch.
 
     ``feed``: marks since the last note. ``acted``: flat (feed_epoch, feed_seq, arrive_ns), first for each order that
-    the gateway cancelled or let expire by itself, then for each SendNew and SendCancel of the batch, in order; zeros
-    where the instrument had no tick or the order was unknown. ``trading_date``: of the venue's session, yyyymmdd.
+    the gateway cancelled or let expire by itself, then for each SendNew, SendCancel and SendReplace of the batch, in
+    order; zeros where the instrument had no tick or the order was unknown. ``trading_date``: of the venue's session,
+    yyyymmdd.
     """
 
     feed: list[FeedMark]
@@ -191,7 +194,7 @@ class SandboxVenue:
         for command in commands:
             if type(command) is SendNew:
                 listing = listings.get(command.instrument)
-            elif type(command) is SendCancel:
+            elif type(command) is SendCancel or type(command) is SendReplace:
                 order = opened.get(command.order_id)
                 listing = listings[order.symbol] if order else None
             else:

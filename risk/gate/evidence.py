@@ -43,8 +43,7 @@ def _quantity_max(v: View) -> Facts:
 
 
 def _position(v: View) -> Facts:
-    reach = (v.route.ledger.reach(v.side) + v.quantity) * v.route.instrument.quantity_step_e9
-    return _bound(v, POSITION, reach)
+    return _bound(v, POSITION, v.reach * v.route.instrument.quantity_step_e9)
 
 
 def _rate(v: View, scope: Scope) -> Facts:

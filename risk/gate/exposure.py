@@ -264,6 +264,22 @@ class ExposureBook:
             account.open_count -= 1
         order.leaves = leaves
 
+    def set_terms(self, order: Reservation, leaves: int, price: int) -> None:
+        """Set leaves and effective price of an open order at once: other terms, or the worst of two."""
+        route = order.route
+        if price != order.price:
+            value = route.instrument.value_e9(order.leaves, price)
+            route.account.open_value_e9 += value - order.reserved_value_e9
+            order.reserved_value_e9 = value
+            order.price = price
+        self.set_leaves(order, leaves)
+
+    def charge(self, order: Reservation, now_ns: int) -> None:
+        """Count a message about an order against its rate limits."""
+        for rate in (order.route.account.rate, order.route.strategy.rate):
+            if rate is not None:
+                rate.charge(now_ns)
+
     def open(self, order: Reservation, now_ns: int) -> None:
         """Take an order that comes with its leaves and value set, and count it against its rate limits."""
         route = order.route

@@ -9,9 +9,9 @@ import re
 from typing import Final
 
 from protocol.codes import Code, OutcomeKind
-from protocol.edge import NewOrderRequest, decode_new_order, to_new_order
+from protocol.edge import NewOrderRequest, ReplaceRequest, decode_new_order, decode_replace, to_new_order
 from protocol.errors import FieldError
-from protocol.orders import CancelOrder, Command
+from protocol.orders import CancelOrder, Command, NewOrder
 from protocol.session import Outcome
 from sidecars.core.source import Delivery
 
@@ -29,11 +29,22 @@ def decode_request(body: bytes) -> NewOrderRequest:
         FieldError: Naming the field, the value it had and what was expected.
     """
     request = decode_new_order(body)
+    _require_once(body)
+    return request
+
+
+def decode_replace_request(body: bytes) -> ReplaceRequest:
+    """Return the replace in one JSON object; raises as ``decode_request``."""
+    request = decode_replace(body)
+    _require_once(body)
+    return request
+
+
+def _require_once(body: bytes) -> None:
     names = _NAME.findall(body)
     if len(set(names)) != len(_NAME_END.findall(body)):
         twice = next((n for i, n in enumerate(names) if n in names[:i]), b"body")
         raise FieldError(twice.decode("ascii"), "a field given twice", "each field once, its name in plain letters")
-    return request
 
 
 def decode_delivery(delivery: Delivery) -> Command:
@@ -55,7 +66,7 @@ def decode_delivery(delivery: Delivery) -> Command:
 
 def may_use_reserve(command: Command) -> bool:
     """Whether the reserved credits are open to it: cancels and reduce-only orders (DECISIONS 12)."""
-    return isinstance(command, CancelOrder) or command.reduce_only
+    return isinstance(command, CancelOrder) or (isinstance(command, NewOrder) and command.reduce_only)
 
 
 def is_for_people(outcome: Outcome) -> bool:

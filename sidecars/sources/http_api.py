@@ -29,12 +29,13 @@ from protocol.edge import (
     OrderResponse,
     http_status,
     to_new_order,
+    to_replace,
     to_response,
 )
 from protocol.errors import FieldError
 from protocol.orders import CancelOrder, Command
 from runtime.clock import wall_ns
-from sidecars.core.decode import decode_request, may_use_reserve
+from sidecars.core.decode import decode_replace_request, decode_request, may_use_reserve
 from sidecars.core.lease import NS_PER_MS
 from sidecars.core.source import Delivery, Engines, Settlement, Why
 from sidecars.sources.http_keys import Caller, Keys
@@ -96,7 +97,7 @@ class Request(Struct):
 
 
 class OrdersApi:
-    """``POST /v1/orders`` and ``DELETE /v1/orders/{account}/{client_order_id}``; the rest goes to ``other``."""
+    """``POST /v1/orders``, DELETE and PUT of ``/v1/orders/{account}/{client_order_id}``; the rest goes to ``other``."""
 
     def __init__(
         self,
@@ -143,8 +144,9 @@ class OrdersApi:
         received_ns = time.monotonic_ns()
         method = scope["method"]
         is_root = scope["path"] == ORDERS_PATH
-        if method != ("POST" if is_root else "DELETE"):
-            raise _method_error(method, "POST" if is_root else "DELETE")
+        allowed = ("POST",) if is_root else ("DELETE", "PUT")
+        if method not in allowed:
+            raise _method_error(method, ", ".join(allowed))
         headers = dict(scope["headers"])
         caller = self._keys.find(headers, (scope["client"] or ("", 0))[0])
         if caller is None:
@@ -155,7 +157,7 @@ class OrdersApi:
                 header=(b"www-authenticate", b"Bearer"),
             )
         request = Request(caller, headers, received_ns, _trace_id(headers))
-        if not is_root:
+        if method == "DELETE":
             return await self._cancel(request, scope["raw_path"])
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
             was = headers.get(b"content-type", b"none").decode("latin-1")[:64]
@@ -163,6 +165,8 @@ class OrdersApi:
         if not self.flow.is_open:
             raise self._unavailable(self.flow.why_closed)
         body = await self._body(headers, receive)
+        if method == "PUT":
+            return await self._replace(request, scope["raw_path"], body)
         if body.lstrip()[:1] == b"[":
             return await self._orders(request, body)
         return await self._order(request, body)
@@ -181,18 +185,23 @@ class OrdersApi:
         return self._settled(request, command, ticket.settlements[0])
 
     async def _cancel(self, request: Request, raw_path: bytes) -> Answer:
-        parts = raw_path.removeprefix(ORDERS_PATH.encode() + b"/").split(b"/")
-        if len(parts) != 2:
-            raise HttpError(
-                404, "NOT_FOUND", "expected /v1/orders/{account}/{client_order_id}, a slash inside either as %2F"
-            )
-        names = [unquote_to_bytes(part) for part in parts]
-        for field, name in zip(("account", "client_order_id"), names, strict=True):
-            if not _IDENTIFIER.fullmatch(name):
-                raise _field_error(FieldError(field, name.decode("utf-8", "replace")[:64], _IDENTIFIER_EXPECTED))
-        command = CancelOrder(names[0].decode(), names[1].decode())
+        command = CancelOrder(*_named(raw_path))
         ticket = Ticket(1)
         self._submit(request, command, None, ticket, 0)
+        await ticket.done
+        return self._settled(request, command, ticket.settlements[0])
+
+    async def _replace(self, request: Request, raw_path: bytes, body: bytes) -> Answer:
+        account, orig_client_order_id = _named(raw_path)
+        try:
+            asked = decode_replace_request(body)
+            client_order_id = _own_id(asked.client_order_id, request.headers.get(b"idempotency-key"))
+            command = to_replace(asked, account, orig_client_order_id, client_order_id)
+        except FieldError as e:
+            raise _field_error(e) from e
+        self._charge(request, 1)
+        ticket = Ticket(1)
+        self._submit(request, command, asked.created_at_ns, ticket, 0)
         await ticket.done
         return self._settled(request, command, ticket.settlements[0])
 
@@ -388,9 +397,27 @@ def _field_error(error: FieldError) -> HttpError:
     return HttpError(400, "FIELD", text, error.field)
 
 
+def _named(raw_path: bytes) -> tuple[str, str]:
+    """Return account and client_order_id of a path."""
+    parts = raw_path.removeprefix(ORDERS_PATH.encode() + b"/").split(b"/")
+    if len(parts) != 2:
+        raise HttpError(
+            404, "NOT_FOUND", "expected /v1/orders/{account}/{client_order_id}, a slash inside either as %2F"
+        )
+    names = [unquote_to_bytes(part) for part in parts]
+    for field, name in zip(("account", "client_order_id"), names, strict=True):
+        if not _IDENTIFIER.fullmatch(name):
+            raise _field_error(FieldError(field, name.decode("utf-8", "replace")[:64], _IDENTIFIER_EXPECTED))
+    return names[0].decode(), names[1].decode()
+
+
 def _new_order(body: bytes, idempotency_key: bytes | None) -> tuple[Any, int | None]:
     request = decode_request(body)
-    client_order_id = request.client_order_id
+    return to_new_order(request, _own_id(request.client_order_id, idempotency_key)), request.created_at_ns
+
+
+def _own_id(client_order_id: str | None, idempotency_key: bytes | None) -> str:
+    """Return the request's own id: the body's, or the header's."""
     if idempotency_key is not None:
         key = idempotency_key.decode("latin-1")
         if not _IDENTIFIER.fullmatch(idempotency_key):
@@ -400,7 +427,7 @@ def _new_order(body: bytes, idempotency_key: bytes | None) -> tuple[Any, int | N
         client_order_id = key
     if client_order_id is None:
         raise FieldError("client_order_id", "absent", "an id of your own, in the body or as the Idempotency-Key header")
-    return to_new_order(request, client_order_id), request.created_at_ns
+    return client_order_id
 
 
 def _parse_item(body: bytes) -> tuple[Any, int | None] | HttpError:

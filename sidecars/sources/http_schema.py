@@ -15,7 +15,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import PathItem, Schema, SecurityScheme
 
-from protocol.edge import ErrorResponse, NewOrderRequest, OrderResponse
+from protocol.edge import ErrorResponse, NewOrderRequest, OrderResponse, ReplaceRequest
 from runtime.openapi_page import PlainPage
 from sidecars.core.metrics import Metrics
 from sidecars.sources.http_models import Health, ItemError, Readiness, encode_error
@@ -25,6 +25,7 @@ NEW_ORDER: Final = {
     "account": "demo", "strategy": "manual", "instrument": "BTCUSDT", "side": "BUY", "quantity": "0.01",
     "order_type": "LIMIT", "time_in_force": "DAY", "price": "61800.5", "client_order_id": "a1",
 }  # fmt: skip
+REPLACE_ORDER: Final = {"client_order_id": "a2", "quantity": "0.02", "price": "61750"}
 ACCEPTED: Final = {
     "outcome": "ACCEPTED", "client_order_id": "a1", "account": "demo", "code": "OK", "text": "",
     "order_id": "P-0123456789abcdef", "checks_passed": 12, "position_after": "0.01", "position_limit": "5",
@@ -81,7 +82,7 @@ def make_app(readiness: Callable[[], Readiness], metrics: Metrics) -> Litestar:
 
 def _add_orders(app: Litestar) -> None:
     document = app.openapi_schema
-    models = (NewOrderRequest, OrderResponse, ErrorResponse, ItemError)
+    models = (NewOrderRequest, ReplaceRequest, OrderResponse, ErrorResponse, ItemError)
     _, schemas = msgspec.json.schema_components(models, ref_template=REF)
     document.components.schemas.update(cast("dict[str, Schema]", schemas))
     assert document.paths is not None
@@ -120,7 +121,7 @@ def order_paths() -> dict[str, Any]:
             **_errors(400, 401, 405, 408, 413, 415, 429, 503, 504),
         },
     }
-    delete = {
+    delete: dict[str, Any] = {
         "operationId": "CancelOrder",
         "summary": "Cancel what still works of an order",
         "description": "Idempotent. An unknown id is remembered (202): an order of it that comes later is refused.",
@@ -131,7 +132,28 @@ def order_paths() -> dict[str, Any]:
         ],
         "responses": {**_outcomes(), **_errors(400, 401, 405, 503, 504)},
     }
-    return {"/v1/orders": {"post": post}, "/v1/orders/{account}/{client_order_id}": {"delete": delete}}
+    put = {
+        "operationId": "ReplaceOrder",
+        "summary": "Give an order that works another quantity or price",
+        "description": "The path names the order, by its first id or that of a later replace. The body's "
+        "client_order_id is this request's own: repeat it until it is answered. 201 says that the venue was asked; its "
+        "answer is in the books and the event stream.",
+        "security": [{"bearer": []}, {"key": []}],
+        "parameters": [
+            *delete["parameters"], _header("Idempotency-Key", "The request's own id, for a body without one")
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": REF.format(name="ReplaceRequest")}, "example": REPLACE_ORDER
+                }
+            },
+        },
+        "responses": {**_outcomes(), **_errors(400, 401, 405, 408, 413, 415, 429, 503, 504)},
+    }  # fmt: skip
+    one_order = {"delete": delete, "put": put}
+    return {"/v1/orders": {"post": post}, "/v1/orders/{account}/{client_order_id}": one_order}
 
 
 def _outcomes() -> dict[str, Any]:

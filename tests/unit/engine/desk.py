@@ -22,7 +22,7 @@ from protocol.codes import (
     Side,
     TimeInForce,
 )
-from protocol.orders import CancelOrder, Command, NewOrder
+from protocol.orders import CancelOrder, Command, NewOrder, ReplaceOrder
 from protocol.params import (
     AccountParams,
     ChannelParams,
@@ -46,13 +46,15 @@ from protocol.records import (
     ParamsSet,
     Record,
     Reference,
+    ReplaceDecision,
+    ReplaceRequested,
     ReportDecision,
     Reported,
     Started,
     VenueChanged,
 )
 from protocol.session import Item
-from protocol.venue import Report
+from protocol.venue import Details, Report
 from tests.unit.venues.stage import XY
 
 E9 = 10**9
@@ -194,6 +196,71 @@ class Desk:
             self.apply(CancelRequested("src", self.item(command, principal=principal), decided))
         return decided
 
+    def decide_replace(
+        self,
+        orig: str,
+        name: str,
+        quantity: int = 0,
+        price: int = 0,
+        *,
+        reference: Reference | None = REFERENCE,
+        account: str = "a1",
+        principal: str = "all",
+        defer: RetryReason | None = None,
+        created_at_ns: int | None = None,
+    ) -> ReplaceDecision | Replay | Defer:
+        command = ReplaceOrder(account, name, orig, quantity * E9, price * E9)
+        item = self.item(command, created_at_ns, principal)
+        permit = self.state.permit("src", principal)
+        return self.core.replaces.decide_replace(command, item, permit, self.now, reference, defer)
+
+    def replace(
+        self,
+        orig: str,
+        name: str,
+        quantity: int = 0,
+        price: int = 0,
+        *,
+        reference: Reference | None = REFERENCE,
+        account: str = "a1",
+        principal: str = "all",
+    ) -> ReplaceDecision | Replay | Defer:
+        """Decide and apply a replace of ``orig`` under the id ``name``."""
+        decided = self.decide_replace(
+            orig, name, quantity, price, reference=reference, account=account, principal=principal
+        )
+        if isinstance(decided, ReplaceDecision):
+            command = ReplaceOrder(account, name, orig, quantity * E9, price * E9)
+            item = self.item(command, principal=principal)
+            self.apply(ReplaceRequested("src", item, reference, decided, self.seq + 1))
+        return decided
+
+    def answer(
+        self,
+        exec_type: ExecType,
+        order: Order,
+        quantity: int,
+        price: int,
+        *,
+        venue_seq: int = 0,
+        status: OrderStatus = OrderStatus.NONE,
+        cum: int | None = None,
+    ) -> ReportDecision:
+        """Let the venue say something that names the order's terms there."""
+        return self.report(
+            exec_type, order.order_id, venue_seq=venue_seq, status=status, cum=order.cum if cum is None else cum,
+            details=Details(quantity * E9, price * E9),
+        )  # fmt: skip
+
+    def decided_again(self) -> list[bool | None]:
+        """What a verifier does: decide each record anew before it is applied, from the journal alone."""
+        core = Core(self.state.dedup.keys_max)
+        answers = []
+        for seq, now_ns, position, record in self.records:
+            answers.append(core.decide_again(record, now_ns))
+            core.apply(seq, now_ns, position, record)
+        return answers
+
     def report(
         self,
         exec_type: ExecType,
@@ -205,6 +272,7 @@ class Desk:
         venue_seq: int = 0,
         status: OrderStatus = OrderStatus.NONE,
         cum: int = 0,
+        details: Details | None = None,
     ) -> ReportDecision:
         """Let the venue say something, numbered as the gateway would."""
         venue = self.state.venues["sandbox"]
@@ -213,7 +281,7 @@ class Desk:
             trade_id = f"T{self.trades}"
         report = Report(
             venue.report_seq + 1, exec_type, order_id, "v", venue_seq, status, 0, cum * E9, self.now, trade_id,
-            quantity * E9, price * E9,
+            quantity * E9, price * E9, details=details,
         )  # fmt: skip
         decided = self.core.reports.decide_report(venue, report)
         self.apply(Reported("sandbox", Raw(_encode(report)), decided))

@@ -55,6 +55,12 @@ def busy() -> Desk:
     desk.apply(queried)
     asked = dict(queried.queries)[lost.order_id]
     desk.report(ExecType.NOT_FOUND, lost.order_id, venue_seq=asked, status=OrderStatus.NONE)
+    desk.accept(desk.order("o8", Side.SELL, 3, 101, account="a2"))
+    desk.replace("o8", "r8", 2, 104, account="a2")
+    changed = desk.accept(desk.order("o9", Side.SELL, 3, 101, account="a2"))
+    desk.replace("o9", "r9", 2, account="a2")
+    desk.answer(ExecType.REPLACED, changed, 2, 101, venue_seq=desk.state.venues["sandbox"].last_seq)
+    assert len(desk.state.renamed) == 2
     desk.control(ControlAction.REDUCE_ONLY, Scope.ACCOUNT, "a1")
     desk.cancel("never-seen")
     assert desk.state.venues["sandbox"].not_found

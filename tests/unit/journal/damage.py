@@ -6,7 +6,7 @@ from pathlib import Path
 
 from journal.format import SEGMENT_HEADER_BYTES, segments
 from journal.watermark import watermark_path
-from protocol.records import FRAME, FRAME_BYTES, FRAME_MAGIC
+from protocol.frames import FRAME, FRAME_BYTES, FRAME_MAGIC
 
 
 def frame_offsets(path: Path) -> list[int]:

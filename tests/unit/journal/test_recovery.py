@@ -15,7 +15,8 @@ from journal.holders import Holder
 from journal.recovery import recover
 from journal.watermark import WatermarkReader, watermark_path
 from protocol.errors import JournalError
-from protocol.records import FRAME, FRAME_BYTES, FRAME_MAGIC, Clocked
+from protocol.frames import FRAME, FRAME_BYTES, FRAME_MAGIC
+from protocol.records import Clocked
 from tests.unit.journal.samples import SMALL, clocked, open_journal, ordered, write_batches
 
 

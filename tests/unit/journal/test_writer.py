@@ -17,7 +17,8 @@ from journal.format import JournalSettings, segments, split_position
 from journal.lock import FolderLock
 from journal.reader import RecordReader, read_batches
 from journal.watermark import WatermarkReader
-from protocol.records import Clocked, Failed, read_header
+from protocol.frames import read_header
+from protocol.records import Clocked, Failed
 from tests.unit.journal.samples import (
     SMALL,
     PowerCutError,

@@ -7,8 +7,8 @@ import pytest
 
 from protocol.codes import Code, ExecType, OrderStatus, OrderType, Side, TimeInForce
 from protocol.params import ContractKind, InstrumentParams, InstrumentStatus
-from protocol.ticks import BookSnapshot
-from protocol.venue import Query, Report, SendCancel, SendNew, Void
+from protocol.ticks import BookSnapshot, Trade
+from protocol.venue import Query, Report, SendCancel, SendNew, SendReplace, VenueCommand, Void
 from sandbox.exchange import Exchange
 
 E9 = 10**9
@@ -35,7 +35,7 @@ def new(order_id: str, *, price_e9: int = 100 * E9, quantity_e9: int = E9, **cha
     return msgspec.structs.replace(order, **changes)
 
 
-def do(venue: Exchange, *commands: SendNew | SendCancel | Query | Void) -> list[Report]:
+def do(venue: Exchange, *commands: VenueCommand) -> list[Report]:
     out: list[Report] = []
     for command in commands:
         venue.execute(command, out)
@@ -117,3 +117,113 @@ def test_cancel_all_takes_the_oldest_first() -> None:
         (f"P-{n}", ExecType.CANCELED, Code.STATE_HALTED) for n in (1, 2, 3)
     ]
     assert venue.open == {}
+
+
+# Replaces
+
+
+def change(order_id: str, quantity_e9: int, price_e9: int, venue_seq: int = 2) -> SendReplace:
+    return SendReplace(venue_seq, order_id, quantity_e9, price_e9, 0, TRACE)
+
+
+def sold(venue: Exchange, quantity: int) -> list[tuple[str, int]]:
+    """Let somebody sell into the bid of 100: (order, quantity in steps) of our fills, in order."""
+    out: list[Report] = []
+    venue.on_tick("XY", Trade(1, 2, 6, 6, 1000, quantity, Side.SELL, 0), out)
+    return [(r.order_id, r.last_quantity_e9 // (E9 // 100)) for r in out]
+
+
+@pytest.mark.parametrize(
+    ("quantity_e9", "price_e9", "first"),
+    [(E9 // 2, 100 * E9, "P-1"), (2 * E9, 100 * E9, "P-2"), (E9, 100 * E9, "P-1")],
+)
+def test_a_replace_keeps_its_place_only_if_it_takes_away(quantity_e9: int, price_e9: int, first: str) -> None:
+    """Less, or the same: first in the queue as before; more: behind whoever came meanwhile."""
+    venue = exchange()
+    do(venue, new("P-1"), new("P-2"))
+
+    (report,) = do(venue, change("P-1", quantity_e9, price_e9))
+
+    assert (report.exec_type, report.status, report.leaves_quantity_e9) == (
+        ExecType.REPLACED, OrderStatus.NEW, quantity_e9,
+    )  # fmt: skip
+    assert report.details is not None
+    assert (report.details.quantity_e9, report.details.price_e9) == (quantity_e9, price_e9)
+    assert sold(venue, 1001)[0][0] == first
+
+
+def test_a_new_price_loses_the_place_also_when_it_comes_back() -> None:
+    """Away and back again is last in the queue."""
+    venue = exchange()
+    do(venue, new("P-1"), new("P-2"), change("P-1", E9, 99 * E9), change("P-1", E9, 100 * E9))
+
+    assert [o for o, _ in sold(venue, 1300)] == ["P-2", "P-1"]
+
+
+def test_a_replace_that_crosses_trades_at_once() -> None:
+    """REPLACED first, then its fills as a taker."""
+    venue = exchange()
+    do(venue, new("P-1"))
+
+    replaced, trade = do(venue, change("P-1", 3 * E9, 101 * E9))
+
+    assert (replaced.exec_type, trade.exec_type, trade.status) == (
+        ExecType.REPLACED, ExecType.TRADE, OrderStatus.FILLED,
+    )  # fmt: skip
+    assert trade.last_quantity_e9 == 3 * E9
+
+
+def test_a_replace_counts_what_filled() -> None:
+    """Below it is refused, equal cancels the rest, above leaves the difference; a finished order is too late."""
+    venue = exchange()
+    do(venue, new("P-1", quantity_e9=10 * E9, price_e9=101 * E9))  # 8 fill, 2 rest
+
+    below, above, equal, late = do(
+        venue, change("P-1", 7 * E9, 101 * E9), change("P-1", 9 * E9, 100 * E9), change("P-1", 8 * E9, 100 * E9),
+        change("P-1", 9 * E9, 100 * E9),
+    )  # fmt: skip
+
+    assert (below.exec_type, below.code, below.leaves_quantity_e9) == (
+        ExecType.REPLACE_REJECT, Code.QTY_BELOW_FILLED, 2 * E9,
+    )  # fmt: skip
+    assert (above.status, above.leaves_quantity_e9, above.cum_quantity_e9) == (
+        OrderStatus.PARTIALLY_FILLED, E9, 8 * E9,
+    )  # fmt: skip
+    assert (equal.exec_type, equal.cum_quantity_e9) == (ExecType.CANCELED, 8 * E9)
+    assert (late.exec_type, late.code, late.status) == (
+        ExecType.REPLACE_REJECT, Code.TOO_LATE, OrderStatus.CANCELED,
+    )  # fmt: skip
+
+
+def test_a_replace_keeps_the_contract() -> None:
+    """Tick, lot, bounds, and the gateway's kill, which lets through what only takes away."""
+    venue = exchange()
+    do(venue, new("P-1"))
+    refused = do(
+        venue, change("P-1", E9, 100 * E9 + 1), change("P-1", E9 + 1, 100 * E9), change("P-1", E9 // 10, 100 * E9),
+        change("P-1", 200 * E9, 100 * E9),
+    )  # fmt: skip
+    venue.is_killed = True
+    more, less = do(venue, change("P-1", 2 * E9, 100 * E9), change("P-1", E9 // 2, 100 * E9))
+
+    codes = [Code.PRICE_TICK, Code.QTY_LOT, Code.QTY_MIN, Code.QTY_MAX]
+    assert [r.code for r in refused] == codes
+    assert (more.code, less.exec_type) == (Code.STATE_HALTED, ExecType.REPLACED)
+
+
+def test_a_restart_brings_an_order_back_on_its_last_terms() -> None:
+    """From a checkpoint and from the reports after it alike; a query names them."""
+    venue = exchange()
+    order = new("P-1")
+    reports = do(venue, order, change("P-1", 3 * E9, 99 * E9))
+    (kept,) = venue.open_orders()
+    restored, replayed = exchange(), exchange()
+    restored.restore_open(kept)
+    for report in reports:
+        replayed.restore_report(report, {"P-1": order})
+
+    for again in (restored, replayed):
+        (status,) = do(again, Query(3, "P-1", TRACE))
+        assert status.details is not None
+        assert (status.details.quantity_e9, status.details.price_e9) == (3 * E9, 99 * E9)
+        assert status.leaves_quantity_e9 == 3 * E9

@@ -14,7 +14,7 @@ import msgspec
 
 from protocol.channels import Context, Router, Waiter
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
-from protocol.orders import CancelOrder, NewOrder, command_decoder
+from protocol.orders import CancelOrder, Command, NewOrder, ReplaceOrder, command_decoder
 from protocol.session import (
     PROTOCOL_VERSION,
     Bye,
@@ -182,12 +182,14 @@ class EnginePeer:
         if retried:
             self._send(identity, Retry(20, RetryReason.VENUE_NOT_READY, retried))
 
-    def _decide(self, item: Item, command: NewOrder | CancelOrder) -> Outcome | None:
+    def _decide(self, item: Item, command: Command) -> Outcome | None:
         seq = len(self.journal.items)
         if isinstance(command, CancelOrder):
             known = (command.account, command.orig_client_order_id) in self.journal.outcomes
             code = Code.OK if known else Code.TOMBSTONE
             return Outcome(item.seq, OutcomeKind.ACCEPTED, code, "", seq, OrderStatus.PENDING_CANCEL)
+        if isinstance(command, ReplaceOrder):
+            return self._decide_replace(item, command, seq)
         if command.strategy == "forbidden":
             return Outcome(
                 item.seq, OutcomeKind.REJECTED, Code.AUTH_NOT_PERMITTED, "", seq, OrderStatus.REJECTED
@@ -205,6 +207,19 @@ class EnginePeer:
         self.journal.outcomes[key] = outcome
         self.journal.payloads[key] = bytes(item.command)
         return None if command.strategy == "mute" else outcome
+
+    def _decide_replace(self, item: Item, command: ReplaceOrder, seq: int) -> Outcome:
+        if (command.account, command.orig_client_order_id) not in self.journal.outcomes:
+            return Outcome(item.seq, OutcomeKind.REJECTED, Code.ORDER_UNKNOWN, "", seq, OrderStatus.NONE)
+        key = (command.account, command.client_order_id)
+        outcome = Outcome(item.seq, OutcomeKind.ACCEPTED, Code.OK, f"P-{seq:016x}", seq, OrderStatus.PENDING_REPLACE)
+        first = self.journal.outcomes.setdefault(key, outcome)
+        if first is not outcome:
+            return Outcome(
+                item.seq, OutcomeKind.DUPLICATE, first.code, first.order_id, first.record_seq, OrderStatus.NEW,
+                first=first,
+            )  # fmt: skip
+        return outcome
 
 
 def _first(item_seq: int, command: NewOrder, seq: int) -> Outcome:

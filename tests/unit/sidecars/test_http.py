@@ -7,6 +7,7 @@ import threading
 import httpx
 import pytest
 
+from protocol.orders import ReplaceOrder, command_decoder
 from protocol.session import Drain, Drained, Leave, Submit
 from sidecars.sources.http_keys import HttpKey
 from tests.unit.sidecars.conftest import ORDER, Stage, until
@@ -72,6 +73,38 @@ def test_a_cancel_goes_by_account_and_id(running: Stage) -> None:
     assert (known.status_code, slashed.status_code, unknown.status_code) == (201, 201, 202)
     assert unknown.json()["code"] == "TOMBSTONE"
     assert unknown.json()["client_order_id"] == "c9"
+
+
+def test_a_replace_goes_by_the_order_and_its_own_id(running: Stage) -> None:
+    """201 with the state PENDING_REPLACE on repeat; the command reaches the engine in exact integers."""
+    running.send(1)
+    url = f"{running.url}/v1/orders/acc/c1"
+
+    taken = httpx.put(url, json={"client_order_id": "r1", "quantity": "0.02", "price": "61750.5"})
+    again = httpx.put(url, json={"quantity": "0.02", "price": "61750.5"}, headers={"Idempotency-Key": "r1"})
+    unknown = httpx.put(f"{running.url}/v1/orders/acc/c9", json={"client_order_id": "r2", "price": "1"})
+
+    assert (taken.status_code, again.status_code, unknown.status_code) == (201, 201, 422)
+    assert (taken.json()["client_order_id"], again.json()["duplicate_of"]) == ("r1", "r1")
+    assert unknown.json()["code"] == "ORDER_UNKNOWN"
+    command = command_decoder.decode(running.journal.items[1].command)
+    assert command == ReplaceOrder("acc", "r1", "c1", 20_000_000, 61_750_500_000_000)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"client_order_id": "r1"}, "quantity"), ({"price": "1"}, "client_order_id"),
+        ({"client_order_id": "r1", "quantity": "0"}, "quantity"), ({"client_order_id": "r1", "price": 5}, "price"),
+        ({"client_order_id": "r1", "side": "BUY"}, "side"), ({"client_order_id": "r1", "price": "1e3"}, "price"),
+    ],
+)  # fmt: skip
+def test_a_replace_that_asks_nothing_clear_is_refused_here(running: Stage, body: dict[str, object], field: str) -> None:
+    """400 names the field; the engine hears nothing of it."""
+    answer = httpx.put(f"{running.url}/v1/orders/acc/c1", json=body)
+
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
+    assert running.journal.items == []
 
 
 def test_the_idempotency_key_names_the_order_where_the_body_does_not(running: Stage) -> None:

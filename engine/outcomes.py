@@ -1,0 +1,45 @@
+"""Decisions as the outcomes that answer them, live and read again from the journal for a repeated delivery."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from protocol.codes import Code, OrderStatus, OutcomeKind
+from protocol.records import Failed, Ordered, Record, ReplaceDecision, ReplaceRequested
+from protocol.session import Item, Outcome
+
+ACCEPTED: Final = OutcomeKind.ACCEPTED
+REJECTED: Final = OutcomeKind.REJECTED
+
+
+def pending(item: Item) -> Outcome:
+    """Return what holds the place of a duplicate's answer until the sync is done."""
+    return Outcome(item.seq, OutcomeKind.DUPLICATE, Code.OK, "", 0, OrderStatus.NONE)
+
+
+def failed(item_seq: int, record_seq: int) -> Outcome:
+    """Return the outcome of a command that could not be decided."""
+    return Outcome(item_seq, REJECTED, Code.INTERNAL, "", record_seq, OrderStatus.REJECTED)
+
+
+def replace_outcome(item: Item, record_seq: int, decided: ReplaceDecision) -> Outcome:
+    """Return the outcome of a replace."""
+    return Outcome(
+        item.seq, decided.kind, decided.code, decided.order_id, record_seq, decided.status, decided.checks_passed,
+        decided.position_after_e9, decided.position_limit_e9, decided.facts,
+    )  # fmt: skip
+
+
+def first_outcome(item: Item, position: int, record: Record) -> Outcome:
+    """Return the outcome that the record's own delivery got."""
+    if isinstance(record, Ordered):
+        decided = record.decision
+        status = OrderStatus.PENDING_NEW if decided.kind is ACCEPTED else OrderStatus.REJECTED
+        return Outcome(
+            item.seq, decided.kind, decided.code, decided.order_id, record.seq, status, decided.checks_passed,
+            decided.position_after_e9, decided.position_limit_e9, decided.facts,
+        )  # fmt: skip
+    if isinstance(record, ReplaceRequested):
+        return replace_outcome(item, record.seq, record.decision)
+    assert isinstance(record, Failed), f"record at position {position} expected an order, was {type(record).__name__}"
+    return failed(item.seq, record.seq)
