@@ -46,11 +46,22 @@ app.command("cli.bench:bench", group=PROVE, help_flags=[])
 app.command("cli.docs:docs", group=PROVE)
 
 
+def _load_for_help(words: list[str]) -> None:
+    """Import the commands of a group whose list is asked for: the list shows each one's first sentence."""
+    group = app
+    for word in words:
+        if word in {"--help", "-h"}:
+            break
+        if word not in group:
+            return
+        group = group[word]
+    for name in group:
+        group[name]
+
+
 def main() -> int:
     """Run the command line; an error the operator can act on is one clear message, never a traceback."""
-    if not sys.argv[1:] or sys.argv[1] in {"--help", "-h"}:  # the list shows each command's first sentence
-        for name in app:
-            app[name]
+    _load_for_help(sys.argv[1:])
     try:
         result = app(result_action="return_value")
     except ConfigError as e:

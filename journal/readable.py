@@ -24,6 +24,7 @@ from protocol.venue import report_decoder
 TYPE: Final = "type"
 WITHHELD: Final = "withheld"
 _INSTANTS: Final = frozenset({"exch_ns", "expiry_ns", "now_ns", "deadline_ns", "durable_ns"})
+_NONE_IS_MINUS_1: Final = frozenset({"position_limit_e9"})
 _Field = tuple[str, str, Callable[[Any], Any] | None, str]
 _plans: dict[type[Struct], list[_Field]] = {}
 
@@ -59,7 +60,9 @@ def _plan(kind: type[Struct]) -> list[_Field]:
     plan: list[_Field] = []
     for field in msgspec.structs.fields(kind):
         convert: Callable[[Any], Any] | None = _any
-        if field.name.endswith("_e9"):
+        if field.name in _NONE_IS_MINUS_1:
+            convert = _limit
+        elif field.name.endswith("_e9"):
             convert = _amount
         elif (kind, field.name) == (Started, "order_id_key"):
             convert = _secret
@@ -102,6 +105,10 @@ def _amount(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_amount(v) for v in value]
     return value if value is None or value == "" else format_e9(int(value))
+
+
+def _limit(value: int) -> str | None:
+    return None if value == -1 else format_e9(value)
 
 
 def _secret(value: bytes) -> str:

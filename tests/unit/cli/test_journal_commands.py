@@ -13,6 +13,7 @@ from books.store import StoreMark
 from cli.example import EXAMPLE
 from cli.journal_export import export
 from cli.journal_ls import HEAD, list_segments
+from cli.main import main
 from cli.options import deployment
 from cli.tail import recover, repair_tail
 from journal.errors import JournalDamagedError, JournalLockedError
@@ -212,3 +213,20 @@ def test_recover_says_what_may_be_lost_and_does_it_only_when_told(
     note = noted_cut(journal)
     assert note is not None
     assert (note.reason, note.seen) == ("the cache lied", [("books", 9)])
+
+
+@pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")
+@pytest.mark.parametrize("words", [["journal"], ["journal", "--help"], ["--help"], ["engine", "-h"]])
+def test_a_list_of_commands_says_what_each_is_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """Also those that are imported only when they are used."""
+    monkeypatch.setattr("sys.argv", ["wojak", *words])
+    monkeypatch.setenv("COLUMNS", "200")
+
+    assert main() == 0
+
+    said = capsys.readouterr().out
+    rows = [line.strip("│ ").split(None, 1) for line in said.splitlines() if line.startswith("│")]
+    assert rows
+    assert [row for row in rows if len(row) < 2] == []

@@ -120,6 +120,8 @@ def _back_of_union(kind: Any, value: Any) -> Any:
 
 def _field_back(kind: type[Struct], field: Any, value: dict[str, Any]) -> Any:
     shown = value[field.name.removesuffix("_e9")]
+    if field.name == "position_limit_e9" and shown is None:
+        return -1
     if field.type is Raw and field.name in {"command", "report"}:
         inner = COMMANDS[shown["type"]] if field.name == "command" else Report
         return Raw(msgspec.msgpack.encode(_back(inner, shown)))
