@@ -1,6 +1,6 @@
 """``wojak flatten``: bring every position of a scope to 0, and say what is left.
 
-Rule: the exit code is 0 only if nothing is left, neither a position nor an open order.
+Rule: the exit code is 0 only if nothing is left, neither a position nor an open order, on any shard it was for.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
+from cli.configuration import Loaded
 from cli.control import Account, Everything, Instrument, Strategy, scope_of
 from cli.engine_client import EngineAwayError, EngineClient
 from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
+from cli.shards import Shard, chosen, each
 from cli.view import grouped
 from protocol.codes import Scope
 from protocol.control import AwaitFlatten, FlattenResult, StartFlatten
@@ -43,6 +45,7 @@ def flatten(  # noqa: PLR0913 - one option a field of the plan
     emergency_exit: Annotated[
         bool, Parameter(negative="", help="Pass halts of other scopes too; one of this scope is passed anyway.")
     ] = False,
+    shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
     """Reduce-only, cancel all that is open in one scope, then exit every position of it.
@@ -55,24 +58,33 @@ def flatten(  # noqa: PLR0913 - one option a field of the plan
     scope, key = scope_of(account, strategy, instrument, everything=everything)
     within_ms, slippage_bp = _parse_within(within), _parse_slippage(max_slippage)
     plan = FlattenPlan(f"flatten-{secrets.token_hex(6)}", within_ms * MS_NS, slippage_bp, emergency_exit)
-    client = EngineClient(deployment(config).paths)
-    began_ns = monotonic_ns()
-    try:
-        reply = client.ask(StartFlatten(plan, scope, key, reason), timeout_ms=ASK_MS)
-        where = f"{scope.name.lower()} {key}".rstrip()
-        say(
-            f"{where} REDUCE-ONLY · {grouped(reply.cancels)} open orders cancelled · durable at seq "
-            f"{grouped(reply.seq)} · exits within {within}, {plan.flatten_id}"
-        )
-        result = _await(client, plan.flatten_id, began_ns + (within_ms + AFTER_MS) * MS_NS)
-    finally:
-        client.close()
-    tenths = (monotonic_ns() - began_ns) // (100 * MS_NS)
-    for line in lines_of(result):
-        say(line)
+    loaded = deployment(config)
+    shards = chosen(loaded, shard, key if scope is Scope.ACCOUNT else "")
+    where = f"{scope.name.lower()} {key}".rstrip()
     option = "--global" if scope is Scope.GLOBAL else f"--{scope.name.lower()} {key}"
-    say(f"after {tenths // 10}.{tenths % 10} s and {grouped(result.exits)} exits · lift: wojak resume {option}")
-    return 0 if is_flat(result) else 1
+    not_flat: list[int] = []
+
+    def flatten_one(of: Loaded) -> str:
+        client = EngineClient(of.paths)
+        began_ns = monotonic_ns()
+        try:
+            reply = client.ask(StartFlatten(plan, scope, key, reason), timeout_ms=ASK_MS)
+            on = f"shard {of.paths.shard}: " if len(shards) > 1 else ""
+            say(
+                f"{on}{where} REDUCE-ONLY · {grouped(reply.cancels)} open orders cancelled · durable at seq "
+                f"{grouped(reply.seq)} · exits within {within}, {plan.flatten_id}"
+            )
+            result = _await(client, plan.flatten_id, began_ns + (within_ms + AFTER_MS) * MS_NS)
+        finally:
+            client.close()
+        tenths = (monotonic_ns() - began_ns) // (100 * MS_NS)
+        if not is_flat(result):
+            not_flat.append(of.paths.shard)
+        took = f"after {tenths // 10}.{tenths % 10} s and {grouped(result.exits)} exits"
+        return "\n".join([*lines_of(result), f"{took} · lift: wojak resume {option}"])
+
+    failed = each(loaded, shards, flatten_one)
+    return 1 if not_flat else failed
 
 
 def is_flat(result: FlattenResult) -> bool:

@@ -142,6 +142,17 @@ def test_a_kill_goes_where_it_belongs(running: Stack) -> None:
     assert "ACCEPTED" in running.wojak("order", "buy", "BTCUSDT", "0.001").stdout
 
 
+def test_a_flatten_is_done_only_when_every_shard_is_flat(running: Stack) -> None:
+    """Both engines exit what they hold, and each says so."""
+    flat = running.wojak("flatten", "--strategy", "manual", "--reason", "trying it")
+    assert flat.returncode == 0, flat.stdout + flat.stderr
+    assert sorted(re.findall(r"^shard (\d): strategy manual REDUCE-ONLY", flat.stdout, re.MULTILINE)) == ["0", "1"]
+    assert flat.stdout.count("✔ flat") == 2
+    held = httpx.get(f"{running.books_url}/v1/positions", params={"account": "demo"}, trust_env=False).json()
+    assert [p["quantity"] for p in held["positions"]] == ["0"]
+    running.wojak("resume", "--strategy", "manual", "--reason", "tried")
+
+
 def test_one_journal_is_read_by_shard_or_account(running: Stack) -> None:
     """Where only one can be meant, the command says what it needs."""
     assert running.wojak("journal", "cat", "--last", "5").returncode == 2
