@@ -20,10 +20,14 @@ def frame_offsets(path: Path) -> list[int]:
 
 
 def tear(folder: Path, *, forget_watermark: bool = True) -> Path:
-    """Take the last byte of the last frame, as a power cut in the middle of a write would; return the segment."""
+    """Take the end of the last frame, as a power cut in the middle of a write would; return the segment.
+
+    From its last byte that is not zero on: a frame that ends in zeros would not notice that those are gone.
+    """
     path = segments(folder)[-1]
     data, end = path.read_bytes(), frame_offsets(path)[-1]
-    path.write_bytes(data[: end - 1] + bytes(len(data) - end + 1))
+    kept = len(data[:end].rstrip(b"\0")) - 1
+    path.write_bytes(data[:kept] + bytes(len(data) - kept))
     if forget_watermark:
         watermark_path(folder).unlink()  # its mapping was never synced
     return path
