@@ -129,7 +129,9 @@ class World:
         self.do_answer(1)
 
     def do_duplicate(self, seq: int) -> None:
-        if seq in self.outcomes:
+        # One channel keeps its order: an answer from before a Welcome never comes behind it.
+        asked_again = any(isinstance(item, Item) and item.seq == seq for item in self.inbox)
+        if seq in self.outcomes and not asked_again:
             self.bench.hear(Outcomes([self.outcomes[seq]]))
 
     def do_not_taken(self) -> None:
@@ -177,6 +179,7 @@ class World:
 # held items that come back unsorted, a Resume before the new risk in flight was answered.
 @example(history=[("take", ["risk"], 100), ("pass", 300), ("answer", 1)])
 @example(history=[("take", ["risk"] * 5, 5000), ("retry",), ("answer", 2), ("pass", 60), ("answer", 3)])
+@example(history=[("take", ["risk"] * 3, 100), ("welcome", False), ("take", ["risk"], 100), ("duplicate", 1)])
 @example(
     history=[
         *[("take", ["risk"] * 2, 5000), ("retry",), ("pass", 60), ("take", ["risk"], 5000)],
