@@ -68,7 +68,10 @@ ReferenceOf = Callable[[InstrumentState, int], Reference | None]
 class GatewaySession:
     """One gateway that said Hello; ``ready`` once it confirmed the epoch and replayed its reports."""
 
-    __slots__ = ("acked_seq", "confirmed_at_ns", "identity", "instance", "queue", "ready", "reports_seen", "venue")
+    __slots__ = (
+        "acked_seq", "confirmed_at_ns", "identity", "instance", "marked_at_ns", "marked_seq", "queue", "ready",
+        "reports_seen", "venue",
+    )  # fmt: skip
 
     def __init__(self, identity: bytes, instance: bytes, venue: VenueState, acked_seq: int, at_ns: int) -> None:
         self.identity = identity
@@ -77,6 +80,8 @@ class GatewaySession:
         self.ready = False
         self.acked_seq = acked_seq
         self.confirmed_at_ns = at_ns  # monotonic
+        self.marked_seq = 0  # had been sent at ``marked_at_ns``, monotonic
+        self.marked_at_ns = at_ns
         self.queue: deque[Outgoing] = deque()
         self.reports_seen = False
 
@@ -138,6 +143,8 @@ class Gateways:
                 self._reports(session, message, now_ns)
             case GatewayReady():
                 self._ready(session, message, now_ns)
+            case Confirm() if not session.ready:  # the one that said READY was lost: begin again
+                self._bye(session.identity, ByeReason.MALFORMED, "GatewayReady expected, was Confirm")
             case Confirm():
                 pass
 
@@ -273,7 +280,21 @@ class Gateways:
             if monotonic_ns - session.confirmed_at_ns > lease_ns:
                 self._alarm(f"venue {session.venue.name}: no confirmation for {self._settings.lease_ms} ms")
                 self._bye(session.identity, ByeReason.SLOW, "lease ran out")
+            elif session.ready and self._has_lost(session, monotonic_ns, lease_ns):
+                text = f"commands to {session.marked_seq} sent, {session.acked_seq} received, for a whole lease"
+                self._alarm(f"venue {session.venue.name}: {text}; its session begins anew")
+                self._bye(session.identity, ByeReason.SLOW, text)
         self._journal_lost(now_ns)
+
+    def _has_lost(self, session: GatewaySession, monotonic_ns: int, lease_ns: int) -> bool:
+        """Whether what was sent a lease ago is not there though the gateway confirms.
+
+        A connection made anew under the same identity leaves such a hole: nobody else would ever notice the last one.
+        """
+        if session.acked_seq >= session.marked_seq:
+            session.marked_seq = session.venue.last_seq - len(session.queue) - len(session.venue.fresh)
+            session.marked_at_ns = monotonic_ns
+        return monotonic_ns - session.marked_at_ns > lease_ns
 
     # After the sync: what goes out
 

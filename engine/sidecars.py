@@ -373,7 +373,7 @@ class Sidecars:
             if session.replays:
                 self._read_replays(session)
             if session.outcomes:
-                self._send(session, Outcomes(session.outcomes, durable_after_ns))
+                self._send(session, Outcomes(session.outcomes, durable_after_ns, self._state.epoch))
                 session.outcomes = []
             if session.retries:
                 self._send(session, Retry(RETRY_AFTER_MS, session.retry_reason, session.retries))

@@ -163,11 +163,13 @@ class Claimed(Struct, array_like=True, tag=2, frozen=True):
 class Outcomes(Struct, array_like=True, tag=3, frozen=True, gc=False):
     """Answers to items, in the order they were decided. Each one is durable.
 
-    ``durable_after_ns``: from the receipt of the batch's first message to the end of its sync.
+    ``durable_after_ns``: from the receipt of the batch's first message to the end of its sync. ``epoch``: of the engine
+    that answers, so that nobody takes the word of an older one whom a connection made anew has led to; 0 = not said.
     """
 
     items: list[Outcome]
     durable_after_ns: int = 0
+    epoch: int = 0
 
 
 class Credit(Struct, array_like=True, tag=4, frozen=True):

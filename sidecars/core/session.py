@@ -293,6 +293,7 @@ class EngineSession:
         self._pending.unanswered_again()
         self.in_retry = False
         self.state = State.CLAIMING
+        self._hello_due_ns = now_ns + self._settings.answer_ms * NS_PER_MS  # a lost claim is silence that answers pings
         self.is_draining = self.is_stopping
         self._control = [Claim(self.unit)]
 
@@ -309,6 +310,9 @@ class EngineSession:
             self.state = State.OPEN
 
     def _on_outcomes(self, message: Outcomes, now_ns: int) -> None:
+        if message.epoch and message.epoch != self.epoch:  # a connection made anew led to a zombie that knew us
+            self.strays += len(message.items)
+            return
         self._faults = 0
         for outcome in message.items:
             entry = self._pending.answer(outcome.item_seq)
@@ -425,8 +429,8 @@ class EngineSession:
             self._control.append(Ping())
 
     def _is_answer_late(self, now_ns: int) -> bool:
-        if self.is_draining:  # its own deadline ends the wait; a new Hello would only undo the drain
-            return False
+        if self.is_draining or self.state is State.CLAIMING:  # a drain has its own deadline; a Hello would only undo it
+            return not self.is_draining and now_ns >= self._hello_due_ns
         late_ns = (self._settings.answer_ms * NS_PER_MS) << min(self._faults, BACKOFF_MAX_DOUBLINGS)
         oldest = self._pending.oldest_in_flight()
         return oldest is not None and now_ns - oldest.submitted_ns >= late_ns

@@ -93,6 +93,8 @@ class Gateway:
         self._reports_kept_max = reports_kept_max
         self._sent_report_seq = 0
         self._held_seq = state.reports_durable
+        self._marked_seq = 0  # reports that had been sent at ``_marked_at_ns``
+        self._marked_at_ns = mono_ns
         self._sending_to_seq = 0
         self._messages: list[bytes] = []
         self._commands: list[VenueCommand] = []
@@ -252,11 +254,19 @@ class Gateway:
         return min(self._confirmed_at_ns + self._lease_ns // 3, self.heard_at_ns + SILENCE_LEASES * self._lease_ns)
 
     def check_silence(self, mono_ns: int) -> None:
-        """End a session whose engine was not heard for too long, or whose hello nobody answered."""
+        """End a session whose engine was not heard for too long, or whose hello or reports it has not taken."""
         if self.phase is Phase.GREETED and mono_ns >= self.retry_at_ns:
             self.end("a hello that nobody answered", mono_ns)
-        elif self.phase >= Phase.WELCOMED and mono_ns - self.heard_at_ns > SILENCE_LEASES * self._lease_ns:
+        if self.phase < Phase.WELCOMED:
+            return
+        if mono_ns - self.heard_at_ns > SILENCE_LEASES * self._lease_ns:
             self.end(f"{SILENCE_LEASES} leases without a sign of the engine", mono_ns)
+        elif self._held_seq >= self._marked_seq:
+            self._marked_seq, self._marked_at_ns = self._sent_report_seq, mono_ns
+        elif mono_ns - self._marked_at_ns > SILENCE_LEASES * self._lease_ns:
+            # Lost with a connection that came back: the engine would only notice at the next report.
+            was = f"{self._marked_seq} sent, {self._held_seq} called durable"
+            self.end(f"reports that the engine does not have after {SILENCE_LEASES} leases: {was}", mono_ns)
 
     def end(self, because: str, mono_ns: int) -> None:
         """End the session; what was executed in this turn is still committed, and reported in the next one."""
@@ -302,7 +312,7 @@ class Gateway:
             self.log.sync()
             state.apply(taken)
         # Nothing is forgotten on a welcome's word alone: only ReportsDurable is sent after the engine's sync.
-        self._sent_report_seq = self._held_seq = welcome.reports_durable
+        self._sent_report_seq = self._held_seq = self._marked_seq = welcome.reports_durable
         self._lease_ns = welcome.lease_ms * MS
         self.phase = Phase.WELCOMED
         self.sessions += 1

@@ -265,7 +265,8 @@ def read_log(folder: Path) -> Iterator[tuple[Path, int, LogRecord]]:
 def read_newest(folder: Path) -> tuple[list[LogRecord], int, int]:
     """Return (records of the newest segment with a checkpoint, its number, its last frame), cutting a torn end.
 
-    Without any segment: ([], 0, 0).
+    Without any segment: ([], 0, 0). What is returned is durable: a process killed between its write and its sync may
+    have left frames that so far only the page cache holds, and the segments after this one build on them.
 
     Raises:
         LogDamagedError: If the segment can't be read or does not begin with a checkpoint.
@@ -284,6 +285,8 @@ def read_newest(folder: Path) -> tuple[list[LogRecord], int, int]:
             raise LogDamagedError(str(path), 0, "a checkpoint", type(records[0]).__name__ if records else "nothing")
         if reader.torn_at >= 0:
             cut(path, reader.torn_at)
+        else:
+            sync_file(path)
         return records, segment_number(path), reader.frame_no
     return [], 0, 0
 
@@ -307,6 +310,12 @@ def cut(path: Path, offset: int) -> None:
     """Cut a file durably."""
     with path.open("r+b") as file:
         file.truncate(offset)
+        os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Make what can be read of a file durable."""
+    with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 

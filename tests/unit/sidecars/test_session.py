@@ -132,6 +132,33 @@ def test_an_older_engine_gets_nothing(bench: Bench) -> None:
         assert bench.ended() == []
 
 
+def test_rule_10_an_answer_of_an_older_engine_is_not_taken(bench: Bench) -> None:
+    """A connection made anew may lead to a zombie that knew this sidecar: its outcome settles nothing, ours does."""
+    bench.epoch = 5
+    bench.open()
+    bench.take(1)
+    (item,) = bench.items()
+
+    bench.hear(Outcomes([accepted(item)], 0, 4))
+    assert bench.ended() == []
+
+    bench.hear(Outcomes([accepted(item)], 0, 5))
+    assert bench.ended() == [("1", Verb.ACCEPT, Why.NONE)]
+
+
+def test_a_lost_claim_is_made_again(bench: Bench) -> None:
+    """An engine that answers pings and never heard the claim is greeted anew."""
+    bench.out()
+    bench.welcome()
+    bench.out()
+
+    bench.live_ms(2_500)
+
+    assert [m for m in bench.sent if isinstance(m, Hello)][1:], "no second Hello"
+    bench.welcome()
+    assert Claim(bench.session.unit) in bench.out()
+
+
 def test_the_newest_epoch_outlives_the_process(tmp_path: Path) -> None:
     """A restarted sidecar refuses the engine that its former life had seen replaced."""
     EpochFile(tmp_path / "epochs").require_newest(0, 3, b"a" * 16)
