@@ -1,5 +1,6 @@
 # make run          set up, start everything, send a demonstration order flow, stay up (TICKS=file: on that recording)
 # make test         set up, pass all tests
+# make simulate     run SEEDS=1000 simulated days of faults in two processes; SEED=17 runs one again
 # make check        format, lint, types, import rule, generated pages
 # make bench        benchmarks in small; wojak bench --help has the rest
 # make lock         write requirements.lock anew from pyproject.toml
@@ -13,10 +14,11 @@ BIN := .venv/bin
 DATA := $(or $(WOJAK_TEST_DATA),../shared/data)
 TICKS ?= $(wildcard $(DATA)/btcusdt_20240808.gz)
 TESTS ?=
+SEEDS ?= 1000
 COMPILED := .venv/compiled
 SETUP := setup
 
-.PHONY: run test check bench compile lock docs clean setup
+.PHONY: run test simulate check bench compile lock docs clean setup
 .DEFAULT_GOAL := run
 
 setup:
@@ -27,6 +29,9 @@ run: setup
 
 test: setup
 	$(BIN)/python -m pytest $(TESTS)
+
+simulate: $(SETUP)
+	@$(BIN)/python -m tests.simulation.run --seeds $(if $(SEED),$(SEED):$$(($(SEED) + 1)),$(SEEDS))
 
 check: setup
 	$(BIN)/ruff format --check .

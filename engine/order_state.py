@@ -64,6 +64,8 @@ TRANSITIONS: Final[dict[tuple[OrderStatus, Happening], OrderStatus]] = {
     (NEW, H.CANCELED): CANCELED,  # by the venue itself, or an IOC's remainder
     (NEW, H.REJECTED): REJECTED,  # seen at real venues: acknowledged by the front, refused by the book
     (NEW, H.EXPIRED): EXPIRED,
+    (NEW, H.LOST): UNKNOWN,  # filled in part or seen by the venue while a cancel or query of it stayed unanswered
+    (PARTIALLY_FILLED, H.LOST): UNKNOWN,  # likewise
     (PARTIALLY_FILLED, H.ACK): PARTIALLY_FILLED,  # the acknowledgement comes after the first fill
     (PARTIALLY_FILLED, H.PARTIAL_FILL): PARTIALLY_FILLED,
     (PARTIALLY_FILLED, H.FILL): FILLED,

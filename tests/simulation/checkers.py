@@ -1,17 +1,18 @@
-"""What must hold of a run, said from the outside: answers, journal files, the gateway's log. Nothing of the core.
+"""What must hold of a run, said from the outside: the medium, the answers, the gateway's log. Nothing of the core.
 
-``Watch`` looks at every output as it leaves; ``verify_*`` look at what is left at the end.
+``Watch`` looks at every output as it leaves; ``Answers`` at what is left at the end, and so does ``venue_side``.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from hashlib import blake2b
 from pathlib import Path
 
-from journal.reader import JournalReader
-from protocol.codes import Code, ExecType, OutcomeKind, Side
+from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, OutcomeKind, Scope, TradingState
+from protocol.control import reply_decoder
 from protocol.frames import read_header
-from protocol.orders import CancelOrder, NewOrder, command_decoder
+from protocol.orders import CancelOrder, Command, NewOrder, command_decoder
 from protocol.records import (
     Adjusted,
     CancelRequested,
@@ -19,135 +20,286 @@ from protocol.records import (
     Controlled,
     DayOrdersExpired,
     EngineCancel,
+    Failed,
     KeysRetired,
     Ordered,
     Queried,
     Record,
     ReplaceRequested,
+    ReplaceUnsent,
     Reported,
     SendDecided,
+    SessionRolled,
+    Started,
     record_decoder,
 )
 from protocol.session import Outcome, Outcomes, engine_decoder
-from protocol.venue import Commands, Report, SendCancel, SendNew, Void, engine_venue_decoder, report_decoder
+from protocol.venue import (
+    Commands,
+    ReportsDurable,
+    SendNew,
+    VenueWelcome,
+    engine_venue_decoder,
+    report_decoder,
+)
+from tests.simulation.disk import SimulatedDisk
+from tests.simulation.durable import Durable, Medium
 from tests.simulation.ledgers import Ledgers
-from venues.core.log import Batch, Checkpoint, KillChanged, read_log
 
 NO_KEY = frozenset({Code.ID_CONFLICT, Code.AUTH_NOT_PERMITTED, Code.WRONG_SHARD})
+ENGINE_SOURCE = "engine"
+STATE_CHANGES = (": halt", ": kill", ": reduce_only", ": resume")
+STOPS = {ControlAction.KILL: TradingState.HALTED, ControlAction.HALT: TradingState.HALTED}
 
 
 class Watch:
-    """Follows the durable part of the journal by its files, and refuses outputs that it does not cover."""
+    """Follows what is durable on the medium, and refuses outputs that it does not cover."""
 
-    def __init__(self, folder: Path, ledgers: Ledgers) -> None:
+    def __init__(self, disk: SimulatedDisk, folder: Path, ledgers: Ledgers) -> None:
+        self._disk = disk
         self._folder = folder
         self.ledgers = ledgers
-        self._reader: JournalReader | None = None
-        self._at = (0, 0)
+        self.forget()
+        self.outputs = Counter[str]()
+
+    def forget(self) -> None:
+        """Begin anew: another journal was put in the place of this one."""
+        self.medium = Medium(self._disk, self._folder)
         self.records: list[tuple[int, int, int, Record]] = []
         self.accepted: dict[str, NewOrder] = {}
+        self.keys: dict[tuple[str, str], tuple[int, int]] = {}
         self.numbered: dict[int, str] = {}
         self.unsent: set[str] = set()
         self.killed: set[str] = set()
         self.unknown: set[str] = set()
-        self.retired = 0
+        self.retired = 0  # steps in which keys of former days left
+        self._retired_before = 0
+        self.not_found: set[str] = set()
+        self.halts: dict[tuple[Scope, str], ControlAction] = {}
+        self.reported = 0
         self.published = 0
-        self.outputs = Counter[str]()
+        self._order_id_key = b""
+        self._trading_date = 0
 
-    def restart(self) -> None:
-        """The engine died: whoever read the journal reads on from where he stood, or finds another history."""
-        if self._reader is not None:
-            self._at = (self._reader.seq, self._reader.crc)
-            self._reader.close()
-        self._reader = None
+    def restart(self, disk: SimulatedDisk | None = None, folder: Path | None = None) -> None:
+        """The engine died, maybe its machine: what was durable must be there as it was."""
+        self._disk, self._folder = disk or self._disk, folder or self._folder
+        self._take_all(self.medium.read_again(self._disk, self._folder))
 
     def read(self) -> None:
         """Take what became durable."""
-        if self._reader is None:
-            self._reader = JournalReader(self._folder, *self._at)
-        while batches := self._reader.poll():
-            for batch in batches:
-                for seq, position, raw in batch.records:
-                    self._take(seq, batch.header.now_ns, position, record_decoder.decode(raw))
+        self._take_all(self.medium.read())
 
-    def _take(self, seq: int, now_ns: int, position: int, record: Record) -> None:
-        self.records.append((seq, now_ns, position, record))
+    def _take_all(self, found: list[Durable]) -> None:
+        for durable in found:
+            record = record_decoder.decode(durable.data)
+            self.records.append((durable.seq, durable.now_ns, durable.position, record))
+            if len(self.records) > 1:
+                assert durable.now_ns >= self.records[-2][1], f"time went back at record {durable.seq}"
+            self._take(durable.seq, durable.position, record)
+
+    def record(self, seq: int) -> Record:
+        """Return a durable record."""
+        return self.records[seq - 1][3]
+
+    def _take(self, seq: int, position: int, record: Record) -> None:
         match record:
-            case Ordered() if record.decision.kind is OutcomeKind.ACCEPTED:
-                order = command_decoder.decode(record.item.command)
-                assert isinstance(order, NewOrder)
-                self.ledgers.accept(record.decision.order_id, order, record.decision.order_class)
-                self.accepted[record.decision.order_id] = order
-                self.numbered[record.decision.venue_seq] = record.decision.order_id
-            case CancelRequested() | ReplaceRequested() if record.decision.venue_seq:
-                self.numbered[record.decision.venue_seq] = record.decision.order_id
+            case Started():
+                self._order_id_key = self._order_id_key or record.order_id_key
+                self._trading_date = self._trading_date or record.trading_date
+            case Ordered():
+                self._take_ordered(seq, position, record)
+            case Failed():
+                self._take_key(seq, position, command_decoder.decode(record.item.command))
+            case CancelRequested() if record.decision.venue_seq:
+                self._number(record.decision.venue_seq, record.decision.order_id)
+                self.ledgers.set_status(record.decision.order_id, record.decision.status, seq)
             case Queried():
-                self.numbered.update({seq: order_id for order_id, seq in record.queries})
-                self.unknown.update(order_id for order_id, _ in record.queries)
+                for order_id, venue_seq in record.queries:
+                    self._number(venue_seq, order_id)
+                    self.unknown.add(order_id)
+                    self.ledgers.set_status(order_id, OrderStatus.UNKNOWN, seq)
             case SendDecided():
-                if record.cancel is None:
-                    self.numbered[record.venue_seq] = record.order_id
-                else:
-                    self._take_unsent(record.cancel)
+                self._take_send(seq, record)
             case Controlled():
-                if record.action is ControlAction.KILL:
-                    self.killed.update(cancel.order_id for cancel in record.cancels)
-                self._take_cancels(record.cancels)
-            case KeysRetired():
-                self.retired += 1
-            case DayOrdersExpired():
-                self._take_cancels(record.cancels)
+                self._take_control(seq, record)
             case Reported():
-                self.ledgers.report(record)
+                self._take_report(seq, record)
+            case _:
+                self._take_rare(seq, position, record)
+
+    def _take_rare(self, seq: int, position: int, record: Record) -> None:
+        match record:
             case Adjusted():
                 self.ledgers.adjust(record)
+            case ReplaceRequested():
+                self._take_replace(seq, position, record)
+            case ReplaceUnsent():
+                self.ledgers.unask(record.order_id, record.status, seq)
+            case SessionRolled():
+                self._trading_date = record.to_date
+            case DayOrdersExpired():
+                self._take_cancels(seq, record.cancels)
+            case KeysRetired():
+                self.retired += 1
+                self._retired_before = record.before
             case _:
                 pass
 
-    def _take_cancels(self, cancels: list[EngineCancel]) -> None:
+    def _take_ordered(self, seq: int, position: int, record: Ordered) -> None:
+        order = command_decoder.decode(record.item.command)
+        assert isinstance(order, NewOrder)
+        assert record.seq == seq, f"record {seq} says that it is {record.seq}"
+        if record.decision.takes_key:
+            self._take_key(seq, position, order)
+        if record.decision.kind is not OutcomeKind.ACCEPTED:
+            return
+        order_id = record.decision.order_id
+        assert order_id == self.expected_id(order), (
+            f"{order} got id {order_id}, its key gives {self.expected_id(order)}"
+        )
+        self._require_trading(order, record)
+        self.ledgers.accept(order, record.decision, record.reference)
+        self.accepted[order_id] = order
+        self._number(record.decision.venue_seq, order_id)
+
+    def expected_id(self, order: NewOrder) -> str:
+        """Return the id of DESIGN 6.7, made again from the journal's first record."""
+        digest = blake2b(f"{order.account}\0{order.client_order_id}".encode(), key=self._order_id_key, digest_size=32)
+        return f"P-{digest.digest()[16:28].hex()}{self._trading_date:07x}"
+
+    def _take_replace(self, seq: int, position: int, record: ReplaceRequested) -> None:
+        decision = record.decision
+        if decision.takes_key:
+            self._take_key(seq, position, command_decoder.decode(record.item.command))
+        if decision.venue_seq:
+            self._number(decision.venue_seq, decision.order_id)
+            if not decision.cancels:
+                self.ledgers.ask(decision.order_id, decision.quantity_e9, decision.price_e9)
+            self.ledgers.set_status(decision.order_id, decision.status, seq)
+
+    def _take_key(self, seq: int, position: int, command: Command) -> None:
+        """Each key is decided once in its window; it may come again once the keys of its time have been retired."""
+        if not isinstance(command, CancelOrder):
+            key = (command.account, command.client_order_id)
+            first, where = self.keys.get(key, (0, -1))
+            assert where < 0 or where < self._retired_before, f"{key} was decided by record {first} and by record {seq}"
+            self.keys[key] = seq, position
+
+    def _require_trading(self, order: NewOrder, record: Ordered) -> None:
+        """After a halt or a kill nothing of its scope is accepted before a resume; a flatten's own exits are."""
+        if record.source == ENGINE_SOURCE:
+            return
+        scopes = ((Scope.GLOBAL, ""), (Scope.ACCOUNT, order.account), (Scope.STRATEGY, order.strategy))
+        stopped = [s for s in scopes if self.halts.get(s) in STOPS]
+        assert not stopped, f"{order} was accepted while {stopped} was halted"
+
+    def _number(self, venue_seq: int, order_id: str) -> None:
+        assert venue_seq == len(self.numbered) + 1, f"venue_seq {venue_seq} given after {len(self.numbered)}"
+        self.numbered[venue_seq] = order_id
+
+    def _take_send(self, seq: int, record: SendDecided) -> None:
+        if record.cancel is not None:
+            self._take_unsent(seq, record.cancel)
+        elif record.venue_seq not in self.numbered:  # again, under a new number
+            assert record.order_id in self.not_found, f"{record.order_id} is sent again, and nobody said NOT_FOUND"
+            self.not_found.remove(record.order_id)
+            self._number(record.venue_seq, record.order_id)
+
+    def _take_control(self, seq: int, record: Controlled) -> None:
+        if record.action in {ControlAction.KILL, ControlAction.HALT, ControlAction.REDUCE_ONLY, ControlAction.RESUME}:
+            self.halts[record.scope, record.key] = record.action
+        if record.action is ControlAction.KILL:
+            self.killed.update(cancel.order_id for cancel in record.cancels)
+        self._take_cancels(seq, record.cancels)
+
+    def _take_cancels(self, seq: int, cancels: list[EngineCancel]) -> None:
         for cancel in cancels:
             if cancel.venue_seq:
-                self.numbered[cancel.venue_seq] = cancel.order_id
+                self._number(cancel.venue_seq, cancel.order_id)
+                if self.ledgers.orders[cancel.order_id].status is not OrderStatus.UNKNOWN:
+                    self.ledgers.set_status(cancel.order_id, OrderStatus.PENDING_CANCEL, seq)
             else:
-                self._take_unsent(cancel)
+                self._take_unsent(seq, cancel)
 
-    def _take_unsent(self, cancel: EngineCancel) -> None:
+    def _take_report(self, seq: int, record: Reported) -> None:
+        report = report_decoder.decode(record.report)
+        assert report.report_seq == self.reported + 1, f"report {report.report_seq} after {self.reported}"
+        self.reported = report.report_seq
+        if report.exec_type is ExecType.NOT_FOUND:
+            self.not_found.add(report.order_id)
+        else:
+            self.not_found.discard(report.order_id)
+        self.ledgers.report(record, seq)
+
+    def _take_unsent(self, seq: int, cancel: EngineCancel) -> None:
+        status = self.ledgers.orders[cancel.order_id].status
+        assert status is not OrderStatus.UNKNOWN, f"{cancel.order_id} is UNKNOWN and was released"
         self.unsent.add(cancel.order_id)
-        self.ledgers.cancel_unsent(cancel)
+        self.ledgers.cancel_unsent(cancel, seq)
+
+    # Outputs
 
     def on_output(self, endpoint: str, body: bytes) -> None:
         """Called for every message that leaves the engine, before it leaves."""
         self.outputs[endpoint] += 1
         self.read()
-        assert self._reader is not None
-        durable = self._reader.seq
-        if endpoint == "sidecars":
-            message = engine_decoder.decode(body)
-            if isinstance(message, Outcomes):
-                for outcome in message.items:
-                    assert outcome.record_seq <= durable, f"outcome of record {outcome.record_seq}, durable {durable}"
-        elif endpoint == "venues":
-            message_to_venue = engine_venue_decoder.decode(body)
-            if isinstance(message_to_venue, Commands):
-                for command in message_to_venue.items:
-                    assert command.venue_seq in self.numbered, f"venue_seq {command.venue_seq} left undurable"
-                    if isinstance(command, SendNew):
-                        self._require_gated(command)
-        elif endpoint == "events":
-            header = read_header(body)
-            assert header is not None
-            assert header.first_seq + header.records - 1 <= durable, "published before durable"
-            assert header.first_seq > self.published or header.first_seq == 1, "published twice"
-            self.published = header.first_seq + header.records - 1
+        durable = self.medium.seq
+        match endpoint:
+            case "sidecars":
+                message = engine_decoder.decode(body)
+                if isinstance(message, Outcomes):
+                    for outcome in message.items:
+                        seq = outcome.record_seq
+                        assert 0 < seq <= durable or outcome.kind is OutcomeKind.NOT_TAKEN, (
+                            f"outcome of record {seq}, durable {durable}"
+                        )
+            case "venues":
+                self._on_venue(body)
+            case "events":
+                header = read_header(body)
+                assert header is not None
+                assert header.first_seq + header.records - 1 <= durable, "published before durable"
+                assert header.first_seq > self.published, "published twice"
+                self.published = header.first_seq + header.records - 1
+            case "control":
+                reply = reply_decoder.decode(body)
+                assert reply.seq <= durable, f"{reply.text} is record {reply.seq}, durable {durable}"
+                if reply.ok and reply.text.endswith(STATE_CHANGES):
+                    assert reply.seq, f"{reply.text} is not journaled"
+                    record = self.record(reply.seq)
+                    assert isinstance(record, Controlled), f"{reply.text} is not journaled, there is {record}"
+            case _:
+                pass
+
+    def _on_venue(self, body: bytes) -> None:
+        message = engine_venue_decoder.decode(body)
+        if isinstance(message, ReportsDurable):
+            assert message.report_seq <= self.reported, "reports called durable that are not"
+        elif isinstance(message, VenueWelcome):
+            assert message.reports_durable <= self.reported, "reports called durable that are not"
+        elif isinstance(message, Commands):
+            for command in message.items:
+                assert command.venue_seq in self.numbered, f"venue_seq {command.venue_seq} left undurable"
+                if isinstance(command, SendNew):
+                    self._require_gated(command)
 
     def _require_gated(self, sent: SendNew) -> None:
         order = self.accepted.get(sent.order_id)
         assert order is not None, f"{sent.order_id} was sent and never accepted"
+        assert sent.order_id == self.numbered[sent.venue_seq], f"{sent} was sent under another order's number"
         assert sent.order_id not in self.unsent, f"{sent.order_id} was cancelled unsent, then sent"
         assert sent.order_id not in self.killed, f"{sent.order_id} was killed, then sent"
-        ours = (order.account, order.instrument, order.side, order.order_type, order.price_e9)
-        assert ours == (sent.account, sent.instrument, sent.side, sent.order_type, sent.price_e9)
-        assert sent.quantity_e9 == order.quantity_e9
+        terms = self.ledgers.orders[sent.order_id]
+        ours = (order.account, order.instrument, order.side, order.order_type, terms.limit_e9, terms.quantity_e9)
+        theirs = (sent.account, sent.instrument, sent.side, sent.order_type, sent.price_e9, sent.quantity_e9)
+        assert ours == theirs, f"{sent} was sent for {ours}"
+
+    def states(self) -> set[OrderStatus]:
+        """Return the states that orders are in now; a final one counts for the next 32 records."""
+        orders = self.ledgers.orders
+        recent = [o for o in list(orders.values())[-64:] if o.status in TERMINAL and o.closed_at > self.medium.seq - 32]
+        return {o.status for o in (*self.ledgers.open.values(), *recent)}
 
 
 class Answers:
@@ -159,6 +311,7 @@ class Answers:
         )
         self.cancels: list[tuple[str, Outcome]] = []
         self.codes = Counter[Code]()
+        self.taken: list[tuple[bytes, Outcome]] = []
 
     def take(self, body: bytes, outcome: Outcome) -> None:
         """Note an answer; a DUPLICATE stands for the first one it repeats."""
@@ -166,85 +319,40 @@ class Answers:
         first = outcome.first or outcome
         assert (outcome.kind is OutcomeKind.DUPLICATE) == (outcome.first is not None)
         self.codes[first.code] += 1
+        self.taken.append((body, first))
         if isinstance(command, CancelOrder):
             assert outcome.first is None
             self.cancels.append((command.orig_client_order_id, outcome))
             return
+        if first.code is Code.AUTH_NOT_PERMITTED:
+            return  # an answer to who asked, not to what
         content = (first.kind, first.code, first.order_id, first.record_seq)
         if first.code in NO_KEY:
             content = (first.kind, first.code, first.order_id, 0)
         self.contents[command.account, command.client_order_id][body].append(content)
 
-    def verify(self) -> None:
-        """One id, one order, one outcome however often it was delivered."""
+    def verify(self, watch: Watch) -> None:
+        """One id, one order, one outcome however often it was delivered; and the journal has it."""
         for key, by_body in self.contents.items():
             taken = {c for contents in by_body.values() for c in contents if c[1] not in NO_KEY}
             assert len(taken) <= 1, f"{key} has outcomes {taken}"
             for contents in by_body.values():
                 assert len(set(contents)) == 1, f"{key} has for one payload {set(contents)}"
+        for body, outcome in self.taken:
+            require_journaled(watch, body, outcome)
 
 
-class VenueSide:
-    """What the gateway's log says happened at the venue."""
-
-    def __init__(self, folder: Path) -> None:
-        self.sent: dict[str, SendNew] = {}
-        self.cancels: set[str] = set()
-        self.reports: list[Report] = []
-        received = 0
-        for _, _, record in read_log(folder):
-            if isinstance(record, Checkpoint):
-                assert record.received_seq == received, "a checkpoint forgot commands"
-            if isinstance(record, Batch):
-                for body in record.messages:
-                    received = self._take(body, received, record.received_seq)
-                assert received == record.received_seq
-            if isinstance(record, Batch | KillChanged):
-                self.reports += [report_decoder.decode(raw) for raw in record.reports]
-
-    def _take(self, body: bytes, received: int, until: int) -> int:
-        message = engine_venue_decoder.decode(body)
-        assert isinstance(message, Commands)
-        for command in message.items:
-            if command.venue_seq == received + 1 <= until:
-                received += 1
-                if isinstance(command, SendNew):
-                    self.sent[command.order_id] = command
-                elif isinstance(command, SendCancel):
-                    self.cancels.add(command.order_id)
-                else:
-                    assert isinstance(command, Void) or command.order_id
-        return received
-
-    def positions(self) -> Counter[tuple[str, str]]:
-        """Sum the fills by (venue, trade_id)."""
-        trades = {r.trade_id: r for r in self.reports if r.exec_type is ExecType.TRADE}
-        total = Counter[tuple[str, str]]()
-        for r in trades.values():
-            order = self.sent[r.order_id]
-            total[order.account, order.instrument] += r.last_quantity_e9 * (1 if order.side is Side.BUY else -1)
-        return total
-
-    def verify(self, watch: Watch) -> None:
-        """Each order at most once at the venue, and each accepted one there or cancelled before it was sent."""
-        assert [r.report_seq for r in self.reports] == list(range(1, len(self.reports) + 1))
-        born = Counter(r.order_id for r in self.reports if r.exec_type in {ExecType.NEW, ExecType.REJECTED})
-        assert not [o for o, n in born.items() if n > 1], "the venue has an order twice"
-        ids = Counter(r.venue_order_id for r in self.reports if r.exec_type is ExecType.NEW)
-        assert all(n == 1 for n in ids.values())
-        # Once keys have left, an id may be another order's on another date, which its order id ends with.
-        by_content = Counter(
-            (watch.accepted[o].account, watch.accepted[o].client_order_id, o[-7:] if watch.retired else "")
-            for o in self.sent
-        )
-        assert all(n == 1 for n in by_content.values()), "one client order reached the venue under two ids"
-        lost = set(watch.accepted) - set(self.sent) - watch.unsent
-        assert not lost, f"accepted, neither at the venue nor cancelled unsent: {sorted(lost)}"
-        both = set(born) & watch.unsent  # one that the venue forgot was not there
-        assert not both, f"cancelled unsent and at the venue: {sorted(both)}"
-
-
-def verify_positions(venue: VenueSide, ours: dict[tuple[str, str], int]) -> None:
-    """The engine's positions are the sum of the fills."""
-    theirs = {key: quantity for key, quantity in venue.positions().items() if quantity}
-    assert {k: v for k, v in ours.items() if v} == theirs
+def require_journaled(watch: Watch, body: bytes, outcome: Outcome) -> None:
+    """The record an answer names holds this command and this decision."""
+    seq = outcome.record_seq
+    assert 0 < seq <= watch.medium.seq, f"answered from record {seq}, the journal ends at {watch.medium.seq}"
+    record = watch.record(seq)
+    assert isinstance(record, Ordered | CancelRequested | ReplaceRequested | Failed), (
+        f"answered from record {seq}, a {record}"
+    )
+    assert bytes(record.item.command) == body, f"answered from record {seq}, which is of another command"
+    if isinstance(record, Failed):
+        assert outcome.code is Code.INTERNAL
+    else:
+        decided = (record.decision.kind, record.decision.code, record.decision.order_id)
+        assert decided == (outcome.kind, outcome.code, outcome.order_id), f"record {seq} decided {decided}: {outcome}"

@@ -1,7 +1,7 @@
 """A message source with its sidecar, written from the protocol's text: submits, resubmits, doubles, never gives up.
 
 It keeps every delivery until it is answered (the broker's promise) and submits again whatever is unanswered after a
-cut, in order. Nothing of it is shared with sidecars/.
+cut, in order; it obeys no engine older than one it has known. Nothing of it is shared with sidecars/.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from random import Random
 import msgspec
 from msgspec import Raw
 
-from protocol.codes import OrderType, OutcomeKind, Side, TimeInForce
-from protocol.orders import CancelOrder, Command, NewOrder
+from protocol.codes import OutcomeKind
+from protocol.orders import Command
 from protocol.session import (
     PROTOCOL_VERSION,
     Bye,
@@ -30,10 +30,10 @@ from protocol.session import (
     Welcome,
     engine_decoder,
 )
+from tests.simulation.generator import Generator
 from tests.simulation.memory import MemoryDealer, Net, VirtualClock
 
-E9 = 10**9
-ANSWER_NS = 2 * E9
+ANSWER_NS = 2 * 10**9
 IN_FLIGHT_MAX = 16
 _encode = msgspec.msgpack.encode
 
@@ -60,43 +60,19 @@ class Client:
         self._clock = clock
         self._random = random
         self._answered = answered
+        self._generator = Generator(name, random)
         self._seq = 0
-        self._orders = 0
-        self._sent: list[Command] = []
+        self._newest = (0, b"")
         self._unit_epoch = 0
+        self._last_submit: Submit | None = None
         self._phase = "away"
         self._heard_ns = 0
         self.waiting: list[Delivery] = []
         self.in_flight: dict[int, Delivery] = {}
 
-    def make_command(self) -> Command:
-        """Return a new order, an old one again, one with a known id and other content, or a cancel."""
-        draw = self._random
-        chance = draw.random()
-        if self._sent and chance < 0.15:
-            return draw.choice(self._sent)
-        if self._sent and chance < 0.20:
-            old = draw.choice(self._sent)
-            if isinstance(old, NewOrder):
-                return msgspec.structs.replace(old, quantity_e9=old.quantity_e9 + E9)
-        if chance < 0.40:
-            number = draw.randint(max(1, self._orders - 8), self._orders + 2)  # some come before their order
-            return CancelOrder("a1", f"{self.name}-{number}")
-        self._orders += 1
-        side = draw.choice((Side.BUY, Side.SELL))
-        kind = draw.choice(("rest", "rest", "take", "ioc", "market", "wild"))
-        price = {"rest": 99 if side is Side.BUY else 102, "wild": 500}.get(kind, 101 if side is Side.BUY else 100)
-        return NewOrder(
-            "a1", f"{self.name}-{self._orders}", "s1", "XY", side,
-            OrderType.MARKET if kind == "market" else OrderType.LIMIT,
-            TimeInForce.IOC if kind in {"ioc", "market"} else TimeInForce.DAY,
-            draw.randint(1, 9) * E9, 0 if kind == "market" else price * E9, draw.random() < 0.1,
-        )  # fmt: skip
-
     def produce(self, command: Command | None = None) -> None:
         """Let the producer publish one command; the broker has it from here on."""
-        command = command or self.make_command()
-        self._sent.append(command)
+        command = command or self._generator.next()
         self._seq += 1
         self.waiting.append(Delivery(self._seq, command, self._clock.wall))
 
@@ -125,6 +101,16 @@ class Client:
         self.dealer.cut(self._random)
         self._lose()
 
+    @property
+    def epoch(self) -> int:
+        """The newest engine it has known."""
+        return self._newest[0]
+
+    def speak_as_before(self) -> None:
+        """Say again what was said last, under the claim of then: an instance of old that was only asleep."""
+        if self._last_submit is not None:
+            self.dealer.send(_encode(self._last_submit))
+
     def _lose(self) -> None:
         self._phase = "away"
         self.waiting = sorted([*self.in_flight.values(), *self.waiting], key=lambda d: d.seq)
@@ -139,12 +125,15 @@ class Client:
     def _receive(self, message: object) -> None:
         self._heard_ns = self._clock.monotonic
         match message:
+            case Welcome() if (message.epoch, message.instance) != self._newest and message.epoch <= self.epoch:
+                self._lose()  # a zombie
             case Welcome():
+                self._newest = (message.epoch, message.instance)
                 self.dealer.send(_encode(Claim(f"unit-{self.name}")))
             case Claimed():
                 self._unit_epoch = message.unit_epoch
                 self._phase = "open"
-            case Outcomes():
+            case Outcomes() if message.epoch == self.epoch:
                 for outcome in message.items:
                     self._settle(outcome)
             case Retry():
@@ -180,6 +169,9 @@ class Client:
             return
         half = self._random.randint(0, len(items))
         for part in (items[:half], items[half:]):
-            if part and not self.dealer.send(_encode(Submit(part))):
+            if not part:
+                continue
+            self._last_submit = Submit(part)
+            if not self.dealer.send(_encode(self._last_submit)):
                 self._lose()
                 return

@@ -1,5 +1,7 @@
-"""Positions and pending orders as RISK.md A1 defines them, kept from the journal's records alone.
+"""Orders, positions and exposure as RISK.md A1 defines them, folded from the journal's records alone.
 
+Nothing of the core's code is used: every number is made again from what was asked and what the venue said, then
+compared with what the core holds.
 Refuses an EXIT that is none, and an order that could lead past the position limit.
 """
 
@@ -7,58 +9,201 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from protocol.codes import TERMINAL, Side
+from engine.state import State
+from protocol.codes import TERMINAL, ExecType, OrderStatus, OrderType, Side
 from protocol.orders import NewOrder
-from protocol.records import Adjusted, EngineCancel, OrderClass, Reported
-from protocol.venue import report_decoder
+from protocol.records import Adjusted, EngineCancel, NewDecision, OrderClass, Reference, ReplaceAnswer, Reported
+from protocol.venue import Report, report_decoder
+from risk.gate.exposure import Ledger
 
 Key = tuple[str, str]
+E9 = 10**9
+COLLAR_BP = 1000
+BP = 10_000
+
+
+class Folded:
+    """One accepted order."""
+
+    def __init__(self, order: NewOrder, order_id: str, price_e9: int) -> None:
+        self.order = order
+        self.order_id = order_id
+        self.price_e9 = price_e9  # what its reservation is valued at
+        self.limit_e9 = order.price_e9
+        self.quantity_e9 = order.quantity_e9
+        self.asked: tuple[int, int] | None = None  # other terms, quantity and price, not yet answered
+        self.leaves_e9 = order.quantity_e9
+        self.cum_e9 = 0
+        self.status = OrderStatus.PENDING_NEW
+        self.closed_at = 0
+
+    def count(self) -> None:
+        """Leave what could still trade: of the larger total while other terms are unanswered."""
+        most = max(self.quantity_e9, self.asked[0] if self.asked else 0)
+        self.leaves_e9 = most - self.cum_e9
+        assert self.leaves_e9 >= 0, f"{self.order_id} filled more than it is"
+
+    @property
+    def worst_e9(self) -> int:
+        """The price at which it is reserved."""
+        return max(self.price_e9, self.asked[1] if self.asked else 0)
+
+    @property
+    def key(self) -> Key:
+        return self.order.account, self.order.instrument
+
+    @property
+    def sign(self) -> int:
+        return 1 if self.order.side is Side.BUY else -1
+
+
+class Exposure:
+    """P, B, S of one key, orders open and their value, all in 1e-9."""
+
+    def __init__(self) -> None:
+        self.position = self.buy = self.sell = 0
+
+    def as_tuple(self) -> tuple[int, int, int]:
+        return self.position, self.buy, self.sell
 
 
 class Ledgers:
-    """P and the leaves of every order that could still trade, by (account, instrument)."""
+    """Every order ever accepted, and the position of every (account, instrument)."""
 
     def __init__(self, position_max_e9: int) -> None:
         self.position_max_e9 = position_max_e9
         self.positions: dict[Key, int] = defaultdict(int)
-        self.orders: dict[str, tuple[Key, Side]] = {}
-        self.leaves: dict[str, int] = {}
-        self._trades: set[str] = set()
+        self.own: dict[tuple[str, str, str], int] = defaultdict(int)
+        self.orders: dict[str, Folded] = {}
+        self.open: dict[str, Folded] = {}
+        self.trades: dict[str, Report] = {}
 
-    def accept(self, order_id: str, order: NewOrder, order_class: OrderClass) -> None:
+    def accept(self, order: NewOrder, decision: NewDecision, reference: Reference | None) -> None:
         """Take an accepted order; say so if it should not have been."""
-        key = (order.account, order.instrument)
-        sign = 1 if order.side is Side.BUY else -1
-        pending = sum(self.leaves[o] for o, (k, s) in self.orders.items() if (k, s) == (key, order.side))
-        position = self.positions[key] * sign
+        folded = Folded(order, decision.order_id, _price_e9(order, reference))
+        pending = sum(
+            o.leaves_e9 for o in self.open.values() if (o.key, o.order.side) == (folded.key, order.side)
+        )  # fmt: skip
+        position = self.positions[folded.key] * folded.sign
         reach = position + pending + order.quantity_e9
-        if order_class is OrderClass.EXIT:
-            assert position < 0, f"{order_id} is no exit: nothing to exit from"
-            assert reach <= 0, f"{order_id} is no exit: with all pending it reaches {reach}"
+        if decision.order_class is OrderClass.EXIT:
+            assert position < 0, f"{order} is no exit: nothing to exit from"
+            assert reach <= 0, f"{order} is no exit: with all pending it reaches {reach}"
         else:
-            assert reach <= self.position_max_e9, f"{order_id} reaches {reach}, the limit is {self.position_max_e9}"
-            assert not order.reduce_only, f"{order_id} promised to reduce only"
-        self.orders[order_id] = (key, order.side)
-        self.leaves[order_id] = order.quantity_e9
+            assert reach <= self.position_max_e9, f"{order} reaches {reach}, the limit is {self.position_max_e9}"
+            assert not order.reduce_only, f"{order} promised to reduce only"
+        assert decision.order_id not in self.orders, f"{decision.order_id} is two orders"
+        self.orders[decision.order_id] = self.open[decision.order_id] = folded
 
-    def report(self, record: Reported) -> None:
+    def set_status(self, order_id: str, status: OrderStatus, seq: int) -> None:
+        """Take what was decided about an order."""
+        folded = self.orders[order_id]
+        if status in TERMINAL:
+            folded.leaves_e9 = 0
+            self.open.pop(order_id, None)
+            if folded.status not in TERMINAL:
+                folded.closed_at = seq
+        folded.status = status
+
+    def report(self, record: Reported, seq: int) -> None:
         """Take what the venue said."""
         report = report_decoder.decode(record.report)
-        if report.order_id not in self.orders:
+        folded = self.orders.get(report.order_id)
+        if folded is None:
             return
-        key, side = self.orders[report.order_id]
-        if report.last_quantity_e9 and report.trade_id not in self._trades:
-            self._trades.add(report.trade_id)
-            self.positions[key] += report.last_quantity_e9 * (1 if side is Side.BUY else -1)
-            self.leaves[report.order_id] = max(0, self.leaves[report.order_id] - report.last_quantity_e9)
-        if record.decision.status in TERMINAL:
-            self.leaves[report.order_id] = 0
+        if report.exec_type is ExecType.TRADE and report.trade_id not in self.trades:
+            self.trades[report.trade_id] = report
+            self.positions[folded.key] += report.last_quantity_e9 * folded.sign
+            self.own[(*folded.key, folded.order.strategy)] += report.last_quantity_e9 * folded.sign
+            folded.cum_e9 += report.last_quantity_e9
+        if folded.asked and record.decision.replace_answer is ReplaceAnswer.TAKEN:
+            folded.quantity_e9, folded.limit_e9 = folded.asked
+            folded.price_e9 = folded.limit_e9
+        if record.decision.replace_answer is not ReplaceAnswer.NONE:
+            folded.asked = None
+        if folded.leaves_e9:
+            folded.count()
+        self.set_status(report.order_id, record.decision.status, seq)
+        assert record.decision.cum_quantity_e9 == folded.cum_e9, f"{report} counted as {record.decision}"
 
-    def cancel_unsent(self, cancel: EngineCancel) -> None:
+    def ask(self, order_id: str, quantity_e9: int, price_e9: int) -> None:
+        """Take other terms that were asked for: until they are answered the worst of both is reserved."""
+        folded = self.orders[order_id]
+        folded.asked = quantity_e9, price_e9
+        folded.count()
+
+    def unask(self, order_id: str, status: OrderStatus, seq: int) -> None:
+        """Take that other terms never went out."""
+        folded = self.orders[order_id]
+        folded.asked = None
+        folded.count()
+        self.set_status(order_id, status, seq)
+
+    def cancel_unsent(self, cancel: EngineCancel, seq: int) -> None:
         """Take an order that never went out."""
-        self.leaves[cancel.order_id] = 0
+        self.set_status(cancel.order_id, OrderStatus.CANCELED, seq)
 
     def adjust(self, record: Adjusted) -> None:
         """Take account truth from outside."""
         if record.instrument:
             self.positions[record.account, record.instrument] = record.quantity_e9
+
+    # From scratch
+
+    def exposure(self) -> dict[Key, tuple[int, int, int]]:
+        """Return (P, B, S) by key, where any is not 0."""
+        found: dict[Key, Exposure] = defaultdict(Exposure)
+        for key, position in self.positions.items():
+            found[key].position = position
+        for order in self.open.values():
+            _reserve(found[order.key], order)
+        return {k: e.as_tuple() for k, e in found.items() if any(e.as_tuple())}
+
+    def own_exposure(self) -> dict[tuple[str, str, str], tuple[int, int, int]]:
+        """Return (P, B, S) by (account, instrument, strategy), where any is not 0."""
+        found: dict[tuple[str, str, str], Exposure] = defaultdict(Exposure)
+        for key, position in self.own.items():
+            found[key].position = position
+        for order in self.open.values():
+            _reserve(found[(*order.key, order.order.strategy)], order)
+        return {k: e.as_tuple() for k, e in found.items() if any(e.as_tuple())}
+
+    def open_value_e9(self, account: str) -> tuple[int, int]:
+        """Return how many orders of the account are open, and what they are worth."""
+        orders = [o for o in self.open.values() if o.order.account == account]
+        return len(orders), sum(o.leaves_e9 * o.worst_e9 // E9 for o in orders)
+
+
+def _reserve(exposure: Exposure, order: Folded) -> None:
+    if order.sign > 0:
+        exposure.buy += order.leaves_e9
+    else:
+        exposure.sell += order.leaves_e9
+
+
+def _price_e9(order: NewOrder, reference: Reference | None) -> int:
+    """Return the worst price the order may trade at: its limit, or the collar around the reference, rounded inward."""
+    if order.order_type is not OrderType.MARKET:
+        return order.price_e9
+    assert reference is not None, f"{order} was accepted without a reference"
+    if order.side is Side.BUY:
+        return reference.price_e9 * (BP + COLLAR_BP) // BP // E9 * E9
+    return -(-reference.price_e9 * (BP - COLLAR_BP) // BP // E9) * E9
+
+
+def require_same_exposure(state: State, ledgers: Ledgers) -> None:
+    """What the engine holds of exposure, counts, values and order states is what the records add up to."""
+    steps = {name: i.quantity_step_e9 for name, i in state.instruments.items()}
+    book = {k: _in_e9(v, steps[k[1]]) for k, v in state.book.ledgers.items()}
+    assert {k: v for k, v in book.items() if any(v)} == ledgers.exposure(), "exposure is not that of the records"
+    own = {(a, i, s): _in_e9(route.own, steps[i]) for (a, s, i), route in state.routes.items()}
+    assert {k: v for k, v in own.items() if any(v)} == ledgers.own_exposure(), "a strategy's is not that of the records"
+    for name, account in state.accounts.items():
+        reserved = account.open_count, account.open_value_e9
+        assert reserved == ledgers.open_value_e9(name), f"{name} has {reserved} open, not as the records say"
+    statuses = {o.order_id: o.status for o in state.orders.values()}
+    assert statuses == {o.order_id: o.status for o in ledgers.open.values()}, "an order's state is not its records'"
+
+
+def _in_e9(ledger: Ledger, step_e9: int) -> tuple[int, int, int]:
+    return ledger.position * step_e9, ledger.buy * step_e9, ledger.sell * step_e9

@@ -1,15 +1,16 @@
-"""Parameters of the simulated world, and its worst machines: a disk that fails, a venue that hesitates, a quiet log."""
+"""Parameters of the simulated world, its venue that hesitates and lets orders expire, and a quiet log."""
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 from random import Random
 
-from protocol.codes import Scope
+import msgspec
+
+from protocol.codes import Code, ExecType, OrderStatus, Scope
 from protocol.params import AccountParams, ChannelParams, LimitName, LimitRow, Params, PrincipalParams, StrategyParams
 from protocol.venue import Report, SendNew, VenueCommand
-from tests.unit.journal.samples import PowerDisk
+from sandbox.exchange import Closed
 from tests.unit.venues.stage import XY
 from venues.sandbox import SandboxVenue
 
@@ -17,6 +18,7 @@ E9 = 10**9
 MS = 10**6
 POSITION_MAX = 30
 KEYS_MAX = 2_000
+PATIENCES = (0, 0, 1, 1, 2, 30)
 
 
 def params() -> Params:
@@ -33,33 +35,35 @@ def params() -> Params:
     )  # fmt: skip
 
 
-class FaultyDisk(PowerDisk):
-    """A disk whose power may go, and whose sync may fail once."""
+class MoodyVenue(SandboxVenue):
+    """A venue that lets orders expire, and may take its time.
 
-    sync_fails_in = 0
-
-    def fdatasync(self, fd: int) -> None:
-        if self.sync_fails_in:
-            self.sync_fails_in -= 1
-            if not self.sync_fails_in:
-                raise OSError(errno.EIO, "planted")
-        super().fdatasync(fd)
-
-    def cut_in(self, operations: int) -> None:
-        """Let the power go in the operation so many from now."""
-        self._cut_at = self.operations + operations
-
-
-class SlowVenue(SandboxVenue):
-    """A venue whose answers take their time; what it had not said when its gateway died, it never did."""
+    What it had not said when its gateway died, it never did.
+    """
 
     random: Random
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, *, is_slow: bool = True) -> None:
         super().__init__([XY])
         self.random = random
+        self.is_slow = is_slow
+        self.patience = 0  # so many turns it says nothing
         self.unsaid: list[Report] = []
         self.seen: dict[str, SendNew] = {}  # said and done may lie in two frames of the log
+
+    def expire_one(self) -> None:
+        """End an order as an exchange does at its close: sandbox orders never expire by themselves."""
+        orders = self.exchange.oldest_first()
+        if not orders:
+            return
+        order = self.random.choice(orders)
+        listing = self.exchange.listings[order.symbol]
+        listing.matcher.cancel(order)
+        out: list[Report] = []
+        self.exchange._report_canceled(listing, order, 0, Code.OK, out)
+        report = msgspec.structs.replace(out[0], exec_type=ExecType.EXPIRED, status=OrderStatus.EXPIRED)
+        self._close_expired(report, order.number)
+        self._reports.append(report)
 
     def wake(self, now_ns: int) -> list[Report]:
         return self._say(super().wake(now_ns))
@@ -70,13 +74,27 @@ class SlowVenue(SandboxVenue):
     def replay(self, commands: Sequence[VenueCommand], reports: Sequence[Report], note: bytes) -> None:
         self.seen.update({c.order_id: c for c in commands if isinstance(c, SendNew)})
         for report in reports:
-            self.exchange.restore_report(report, self.seen)
+            if report.exec_type is ExecType.EXPIRED:
+                canceled = msgspec.structs.replace(report, exec_type=ExecType.CANCELED)
+                self.exchange.restore_report(canceled, self.seen)
+            else:
+                self.exchange.restore_report(report, self.seen)
+
+    def _close_expired(self, report: Report, number: int) -> None:
+        self.exchange.closed[report.order_id] = Closed(number, OrderStatus.EXPIRED, report.cum_quantity_e9)
 
     def _say(self, reports: list[Report]) -> list[Report]:
         self.unsaid += reports
-        if self.random.random() < 0.5:
+        if self.is_slow and self.patience > 0:
+            self.patience -= 1
             return []
+        if self.unsaid:
+            self.patience = self.random.choice(PATIENCES)
         said, self.unsaid = self.unsaid, []
+        return said
+
+    def cancel_all(self, code: Code) -> list[Report]:
+        said, self.unsaid = self.unsaid + super().cancel_all(code), []
         return said
 
 
@@ -90,3 +108,6 @@ class Log:
         self.lines.append((event, facts))
 
     warning = error = info
+
+    def bind(self, **facts: object) -> Log:
+        return self

@@ -22,9 +22,10 @@ from protocol.orders import CancelOrder, Command, NewOrder
 from protocol.records import Queried, Reported, SendDecided, Started
 from protocol.session import PROTOCOL_VERSION
 from protocol.venue import VenueWelcome
-from tests.simulation.checkers import VenueSide
-from tests.simulation.memory import CrashError
-from tests.simulation.stand_ins import E9, KEYS_MAX, MS
+from tests.simulation.ledgers import Ledgers
+from tests.simulation.memory import CrashError, MemoryDealer
+from tests.simulation.stand_ins import E9, KEYS_MAX, MS, POSITION_MAX
+from tests.simulation.venue_side import VenueSide
 from tests.simulation.world import World
 from venues.core.gateway import Phase
 
@@ -164,8 +165,8 @@ def test_rule_02_a_gateway_that_has_seen_more_stops_the_engine(stage: Stage) -> 
     stage.kill_engine("restore", power=False)
     shutil.rmtree(stage.folder / "journal")
     shutil.copytree(stage.folder / "backup", stage.folder / "journal")
-    stage.watch._at, stage.watch._reader = (0, 0), None
-    stage.watch.records.clear()
+    stage.watch.forget()
+    stage.watch.ledgers = Ledgers(POSITION_MAX * E9)
     stage.replica, stage.replicated = Core(KEYS_MAX), 0
     with pytest.raises(FencedError, match="venue_seq"):
         stage.rounds()
@@ -217,7 +218,7 @@ def test_rule_06_an_order_without_an_answer_is_queried_and_sent_again_under_its_
     with stage.patched():
         stage.begin()
         assert stage.venue is not None
-        stage.venue.random = Silent()  # type: ignore[attr-defined]
+        stage.venue.patience = 10 * PATIENCE
         stage.submit(order("1"))
         stage.until(lambda: stage.is_at_venue("1"))
         assert stage.venue_side().reports == []
@@ -229,13 +230,6 @@ def test_rule_06_an_order_without_an_answer_is_queried_and_sent_again_under_its_
         assert sum(1 for r in stage.venue_side().reports if r.exec_type == 0) == 1
         stage.verify()
         stage.close()
-
-
-class Silent:
-    """Chance that never lets the venue speak."""
-
-    def random(self) -> float:
-        return 0.0
 
 
 def test_rule_07_the_venues_id_is_a_function_of_the_journal(stage: Stage) -> None:
@@ -314,6 +308,51 @@ def test_rule_10_one_engine_a_shard(stage: Stage) -> None:
         gateway.receive([msgspec.msgpack.encode(old)], stage.clock.wall, stage.clock.monotonic)
         assert gateway.phase is Phase.CLOSED
         assert "FENCED" in gateway.ended_because
+
+
+def test_rule_06_a_lost_command_is_sent_again(stage: Stage) -> None:
+    """The last one of a session, gone with a connection that came back: missed after a lease, and sent in a new one."""
+    stage.submit(order("1"))
+    stage.clients[0].turn()
+    dealer = stage.gateway._engine  # type: ignore[union-attr]
+    assert isinstance(dealer, MemoryDealer)
+    dealer.down.lose = 1
+    stage.turn_engine()
+    assert not dealer.down.lose
+    stage.until(lambda: stage.is_at_rest() and stage.is_at_venue("1"))
+    stage.verify()
+
+
+def test_rule_09_a_lost_report_is_said_again(stage: Stage) -> None:
+    """The last one of a session, gone with a connection that came back: missed after leases, and sent in a new one."""
+    stage.submit(order("1", BUY, 2, 101))
+    stage.clients[0].turn()
+    stage.turn_engine()
+    dealer = stage.gateway._engine  # type: ignore[union-attr]
+    assert isinstance(dealer, MemoryDealer)
+    dealer.up.lose = 1
+    stage.turn_gateway()
+    assert not dealer.up.lose
+    assert stage.venue_side().reports
+    stage.until(lambda: stage.is_at_rest() and stage.state.book.ledger("a1", "XY").position == 2)
+    stage.verify()
+
+
+def test_rule_10_a_lost_ready_is_said_again(stage: Stage) -> None:
+    """A gateway that thinks itself READY where the engine never heard so is told, and begins anew."""
+    stage.kill_gateway("again")
+    stage.turn_gateway()
+    assert stage.gateway is not None
+    dealer = stage.gateway._engine
+    assert isinstance(dealer, MemoryDealer)
+    stage.until(lambda: dealer.readable)
+    dealer.up.lose = 1
+    stage.turn_gateway()
+    assert stage.gateway.gateway.phase is Phase.READY
+    assert not dealer.up.lose
+    stage.submit(order("1"))
+    stage.until(lambda: stage.is_at_rest() and stage.is_at_venue("1"))
+    stage.verify()
 
 
 def test_rule_10_no_order_is_accepted_beyond_the_lease(stage: Stage) -> None:

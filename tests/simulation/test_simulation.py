@@ -1,76 +1,82 @@
-"""Seeds: random orders and faults at every step, then rest; and proof that the checkers bite.
+"""Seeds: random commands, and faults of every kind in every state an order can be in; then rest.
 
-``WOJAK_SIM_SEEDS=2000`` runs so many; ``WOJAK_SIM_SEEDS=17:18`` runs one again.
+``WOJAK_SIM_SEEDS=2000`` runs so many, ``WOJAK_SIM_SEEDS=17:18`` one again; ``make simulate`` does so without pytest.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from engine.core import Core
-from engine.dedup import DedupTable
-from engine.loop import EngineLoop
-from engine.order import Order
-from engine.reports import Reports
-from protocol.records import Reference, SendDecided
-from tests.simulation.world import World, simulate
-
-SEEDS_DEFAULT = 400
-SEEDS_PLANTED = 60
+from protocol.codes import OrderStatus
+from tests.simulation import coverage
+from tests.simulation.run import COMMANDS, PROCESSES, SEEDS_COVERING, Totals, run_seeds
+from tests.simulation.world import simulate
 
 
 def seeds() -> range:
     """Return the seeds to run, as the environment says."""
-    first, _, end = os.environ.get("WOJAK_SIM_SEEDS", str(SEEDS_DEFAULT)).rpartition(":")
+    first, _, end = os.environ.get("WOJAK_SIM_SEEDS", str(SEEDS_COVERING)).rpartition(":")
     return range(int(first or 0), int(end))
 
 
 @pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> list[World]:
-    """Every seed's world, at rest and checked."""
-    folder = tmp_path_factory.mktemp("seeds")
-    return [simulate(folder / str(seed), seed) for seed in seeds()]
+def totals() -> Totals:
+    """Every seed run to its end, in two processes."""
+    return _run(seeds())
 
 
-def test_every_seed_comes_to_rest_and_holds(worlds: list[World]) -> None:
-    """No seed leaves a delivery unanswered, an order in doubt, or a checker unsatisfied."""
-    assert len(worlds) == len(seeds())
+@pytest.fixture
+def covering(totals: Totals) -> Totals:
+    """The same, where there are enough seeds to ask what they reached."""
+    return totals if totals.seeds >= SEEDS_COVERING else _run(range(SEEDS_COVERING))
 
 
-def test_the_default_run_reaches_every_kind_of_fault_and_answer(
-    worlds: list[World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run that never crashed anything anywhere would prove nothing."""
-    if "WOJAK_SIM_SEEDS" in os.environ:  # other seeds were asked for: this speaks of the default ones
-        monkeypatch.delenv("WOJAK_SIM_SEEDS")
-        worlds = [simulate(tmp_path / str(seed), seed) for seed in seeds()]
-    crashes = Counter(why for world in worlds for why in world.crashes)
-    codes = Counter[str]()
-    for world in worlds:
-        codes.update({code.name: count for code, count in world.answers.codes.items()})
-    assert sum(count for why, count in crashes.items() if why.startswith("engine") and "end" not in why) > 200
-    assert sum(count for why, count in crashes.items() if why.startswith("gateway.") or "gateway gateway" in why) > 50
-    assert sum(count for why, count in crashes.items() if "power" in why) > 100
-    assert codes.keys() >= {
+def _run(chosen: range) -> Totals:
+    totals = Totals()
+    for result in run_seeds(chosen, PROCESSES):
+        totals.add(result)
+    return totals
+
+
+def test_every_seed_comes_to_rest_and_holds(totals: Totals) -> None:
+    """No seed leaves a message unsettled, an order in doubt, or a checker unsatisfied."""
+    assert totals.failures == []
+    assert totals.seeds == len(seeds())
+    assert totals.commands_least >= COMMANDS
+
+
+def test_every_fault_meets_every_order_state(covering: Totals) -> None:
+    """No cell of fault by state stays empty, but for those that are said to be impossible."""
+    missing = coverage.missing(covering.reached)
+    assert missing == [], f"never reached: {missing}\n{coverage.table(covering.reached)}"
+    wrong = coverage.wrongly_impossible(covering.reached)
+    assert wrong == [], f"called impossible and reached: {wrong}"
+
+
+def test_the_table_has_every_state_and_says_what_is_missing() -> None:
+    """A state that is new in the protocol is a column at once, and an empty cell is named."""
+    assert set(coverage.STATES) | coverage.NO_ORDER == set(OrderStatus)
+    assert "loss x UNKNOWN" in coverage.missing(Counter())
+    full = Counter({(f.value, int(s)): 1 for f in coverage.Fault for s in coverage.STATES})
+    assert coverage.missing(full) == []
+    assert all(state.name in coverage.table(full) for state in coverage.STATES)
+
+
+def test_the_seeds_reach_what_the_checkers_look_at(covering: Totals) -> None:
+    """Every kind of answer is given; orders are killed, held back, lost and found; readers look into syncs."""
+    assert covering.codes.keys() >= {
         "OK", "TOMBSTONE", "CANCELLED_BEFORE_ARRIVAL", "ORDER_TERMINAL", "ID_CONFLICT", "STATE_HALTED", "POS_LIMIT",
-        "STATE_REDUCING", "COUNT_OPEN_MAX", "PRICE_COLLAR", "REDUCE_ONLY_VIOLATION", "VENUE_DOWN",
+        "STATE_REDUCING", "COUNT_OPEN_MAX", "PRICE_COLLAR", "REDUCE_ONLY_VIOLATION", "VENUE_DOWN", "AUTH_NOT_PERMITTED",
     }  # fmt: skip
-    assert sum(world.compared for world in worlds) > 1000
-    assert sum(len(world.watch.unknown) for world in worlds) > 50
-    assert sum(len(world.watch.killed) for world in worlds) > 50
-    assert sum(len(world.watch.unsent) for world in worlds) > 50
-
-
-@pytest.mark.parametrize("seed", [1707])
-def test_a_seed_that_once_failed_holds(seed: int, tmp_path: Path) -> None:
-    """1707: killed in doubt, its cancel refused by a venue that never saw it, then sent again."""
-    simulate(tmp_path, seed)
+    floor = {"accepted": 5_000, "fills": 2_000, "unknown": 300, "killed": 300, "unsent": 300, "peeks": 300}
+    assert {name: count for name, count in floor.items() if covering.counts[name] < count} == {}
+    assert covering.counts["compared"] > 3_000
+    for point in ("engine.after_sync", "gateway.in_sync", "sidecar.before_settle", "books.before_commit", "zombie"):
+        assert any(point in why for why in covering.crashes), f"nothing ever died at {point}"
 
 
 def test_one_seed_is_one_run(tmp_path: Path) -> None:
@@ -79,114 +85,4 @@ def test_one_seed_is_one_run(tmp_path: Path) -> None:
     assert [r[:2] for r in first.watch.records] == [r[:2] for r in again.watch.records]
     assert first.crashes == again.crashes
     assert first.answers.contents == again.answers.contents
-
-
-# Planted defects: each must be caught by a seed of the default run.
-
-
-class AnswersEarly(EngineLoop):
-    """Answers before the sync."""
-
-    def _finish(self, now_ns: int) -> None:
-        self.sidecars.answer(0)
-        super()._finish(now_ns)
-
-
-class SendsEarly(EngineLoop):
-    """Sends to the venue before the sync."""
-
-    def _finish(self, now_ns: int) -> None:
-        self.gateways.send(now_ns, self._received_ns)
-        super()._finish(now_ns)
-
-
-def forget_keys(core: Core) -> None:
-    """Lose the dedup map in a restart."""
-    core.state.dedup = DedupTable(core.state.dedup.keys_max)
-
-
-def resend_under_a_new_id(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Treat an order without an answer as never sent, and send it under another id."""
-    rightly = Reports.decide_unknown
-
-    def wrong(self: Reports, venue: Any, received_seq: int) -> Any:
-        queried = rightly(self, venue, received_seq)
-        if queried is not None:
-            for order_id, _ in queried.queries:
-                order = self._state.orders.pop(order_id)
-                order.order_id = order_id + "x"
-                self._state.orders[order.order_id] = order
-                order.venue_seq = venue.last_seq + 1
-                venue.add(venue.last_seq + 1, 1, order, 0)
-            return None
-        return queried
-
-    monkeypatch.setattr(Reports, "decide_unknown", wrong)
-    return {}
-
-
-def skip_the_late_gate(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Send whatever waited, also what a kill had caught."""
-
-    def wrong(self: Reports, order: Order, venue_seq: int, now_ns: int, reference: Reference | None) -> SendDecided:
-        return SendDecided(order.route.instrument.venue, venue_seq, order.order_id, 0)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Reports, "decide_send", wrong)
-    return {}
-
-
-def count_fills_again(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Book the fills that a status tells of a second time."""
-    rightly = Reports.apply_report
-
-    def wrong(self: Reports, venue: Any, report: Any, decision: Any) -> None:
-        rightly(self, venue, report, decision)
-        order = self._state.closed.get(report.order_id)
-        if order is not None and report.last_quantity_e9 and order.cum > 7:
-            self._state.book.fill(order, 1)
-
-    monkeypatch.setattr(Reports, "apply_report", wrong)
-    return {}
-
-
-def trust_the_direction(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Call whatever is opposite to the position an exit."""
-    from risk.gate.view import View
-
-    rightly = View.look
-
-    def wrong(self: View, *given: Any) -> None:
-        rightly(self, *given)
-        position = self.route.ledger.position
-        self.is_exit = position < 0 if self.side == 1 else position > 0
-
-    monkeypatch.setattr(View, "look", wrong)
-    return {}
-
-
-@pytest.mark.plants
-@pytest.mark.parametrize(
-    "plant",
-    [
-        lambda _: {"loop_kind": AnswersEarly},
-        lambda _: {"loop_kind": SendsEarly},
-        lambda _: {"after_start": forget_keys},
-        resend_under_a_new_id,
-        skip_the_late_gate,
-        count_fills_again,
-        trust_the_direction,
-    ],
-    ids=["answers early", "sends early", "forgets keys", "new id", "no late gate", "fills twice", "direction only"],
-)
-def test_a_planted_defect_is_caught(
-    plant: Callable[[pytest.MonkeyPatch], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A seed of the default run finds it and says how to repeat it."""
-    planted = plant(monkeypatch)
-    for seed in range(SEEDS_PLANTED):
-        try:
-            simulate(tmp_path / str(seed), seed, **planted)
-        except AssertionError as e:
-            assert f"WOJAK_SIM_SEEDS={seed}:{seed + 1}" in str(e)  # noqa: PT017 - the seed is not known before
-            return
-    raise AssertionError(f"{SEEDS_PLANTED} seeds did not see it")
+    assert first.reached == again.reached

@@ -310,6 +310,19 @@ def test_an_order_without_an_answer_stays_reserved_until_one_comes() -> None:
     assert desk.core.reports.decide_unknown(desk.state.venues["sandbox"], 2) is None
 
 
+def test_what_filled_while_in_doubt_is_in_doubt_when_asked_again() -> None:
+    """A fill ends the doubt of an order whose query is unanswered; lost again, it is asked and UNKNOWN again."""
+    desk, order = in_doubt()
+    desk.report(ExecType.TRADE, order.order_id, status=S.PARTIALLY_FILLED, quantity=2, trade_id="t1")
+    assert order.status is S.PARTIALLY_FILLED
+    again = desk.core.reports.decide_unknown(desk.state.venues["sandbox"], 2)
+    assert again is not None
+    desk.apply(VenueChanged("sandbox", True, b"g" * 16, 2))
+    desk.apply(again)
+    assert order.status is S.UNKNOWN
+    assert desk.state.book.ledger("a1", "XY").buy == 3
+
+
 def test_what_the_venue_never_saw_is_sent_again_under_its_id_or_cancelled() -> None:
     """Through the send gate: the same order id with a new number; or UNSENT where it may no longer go."""
     desk, order = in_doubt()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
+from unittest.mock import patch
 
 import pytest
 
+from tests.simulation.disk import LogOs, SimulatedDisk
+from tests.simulation.memory import CrashError
 from tests.unit.venues.stage import XY, Stage, new
 from venues.core.errors import LogDamagedError, LogInstrumentError, LogInUseError
 from venues.core.log import Batch, Checkpoint, LogWriter, SegmentReader, read_log, read_newest, segments
@@ -52,6 +56,29 @@ def test_what_was_synced_comes_back(tmp_path: Path) -> None:
     assert records == [checkpoint(), batch(1), batch(2), batch(3)]
     assert (number, frame_no) == (1, 4)
     assert path.stat().st_size == 1 << 20
+
+
+def test_what_is_read_back_is_durable_before_it_is_used(tmp_path: Path) -> None:
+    """Killed between write and sync, read by the next start, then without power: nothing that built on it is alone."""
+    disk = SimulatedDisk(Random(1))
+
+    def hit(name: str) -> None:
+        if is_armed:
+            raise CrashError(name)
+
+    is_armed = False
+    with patch("venues.core.log.os", LogOs(disk, hit)):
+        log = writer(tmp_path)
+        log.append(batch(1))
+        is_armed = True
+        with pytest.raises(CrashError):
+            log.sync()
+        is_armed = False
+        records, number, frame_no = read_newest(tmp_path)
+        assert records == [checkpoint(), batch(1)]
+        writer(tmp_path, segment_no=number, frame_no=frame_no).close()
+        disk.cut_power()
+        assert [record for _, _, record in read_log(tmp_path)] == [checkpoint(), batch(1), checkpoint()]
 
 
 def test_a_torn_end_is_cut_at_every_byte(tmp_path: Path) -> None:

@@ -1,0 +1,405 @@
+"""The processes of a run and what they live on: engine, zombie, gateway, sidecars, books; disks, sockets, clocks.
+
+Each is started, turned, killed and started again here. When and why is ``world``'s business.
+
+A zombie engine: its machine falls silent, another one takes the volume over as it is on the medium, and when a gateway
+has confirmed the new epoch the old engine goes on with what it had read, and for a while every address leads to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+
+import engine.loop
+import engine.start
+from engine.core import Core
+from engine.loop import EngineLoop
+from engine.settings import EngineSettings, Opening, OpeningPosition
+from engine.state import state_hash
+from journal.errors import JournalFailedError
+from market.table import TableWriter
+from protocol.codes import Mode, Scope
+from protocol.control import ControlReply
+from protocol.errors import FencedError
+from protocol.session import Outcome
+from protocol.ticks import BookClear, BookSnapshot, Tick
+from tests.simulation.books_side import BooksSide
+from tests.simulation.broker import Broker
+from tests.simulation.checkers import Answers, Watch
+from tests.simulation.client import Client, Delivery
+from tests.simulation.coverage import Fault, Reached
+from tests.simulation.disk import PowerCutError, SimulatedDisk
+from tests.simulation.generator import Generator
+from tests.simulation.ledgers import Ledgers, require_same_exposure
+from tests.simulation.memory import (
+    CrashError,
+    MemoryDealer,
+    Net,
+    VirtualClock,
+)
+from tests.simulation.patches import patched
+from tests.simulation.sidecar_host import SidecarHost
+from tests.simulation.stand_ins import E9, KEYS_MAX, MS, POSITION_MAX, Log, MoodyVenue, params
+from tests.unit.venues.stage import XY
+from venues.core.loop import GatewayLoop
+from venues.core.settings import GatewaySettings
+
+TOKEN = "t" * 40
+SETTLE_ROUNDS = 600
+LIFT_ROUND = 20
+ROUTERS = ("_control_router", "_venue_router", "_sidecar_router")
+SCOPES = ((Scope.GLOBAL, ""), (Scope.ACCOUNT, "a1"), (Scope.STRATEGY, "s1"))
+
+
+class Machines:
+    """Everything that runs, and what it runs on. Everything random comes from ``seed``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        opening: int = 0,
+        faults: bool = True,
+        is_slow: bool = False,
+        clients: int = 2,
+        hosts: int = 0,
+    ) -> None:
+        self.random = Random(seed)
+        self.folder = folder
+        self.clock = VirtualClock()
+        self.disk = SimulatedDisk(self.random)
+        self.gateway_disk = SimulatedDisk(self.random)
+        self.journal = folder / "journal"
+        self.watch = Watch(self.disk, self.journal, Ledgers(POSITION_MAX * E9))
+        self.net = Net(self.clock, self.watch.on_output)
+        self.answers = Answers()
+        self.faults = faults
+        self.is_slow = is_slow
+        self.armed = ""
+        self.crashes: list[str] = []
+        self.reached: Reached = Counter()
+        self.replica = Core(KEYS_MAX)
+        self.replicated = 0
+        self.compared = 0
+        self.commands = 0
+        (folder / "token").write_text(TOKEN)
+        self.table = TableWriter.create(folder / "table", ["XY"])
+        reserve_bytes = 1 << 20 if faults else 0
+        self.settings = EngineSettings(
+            mode=Mode.PAPER, shard=0, journal_dir=str(self.journal), sidecars_endpoint="sidecars",
+            venues_endpoint="venues", events_endpoint="events", control_endpoint="control",
+            token_file=str(folder / "token"), table_path=str(folder / "table"), params=params(), credits=64,
+            opening=Opening((OpeningPosition("a1", "XY", opening * E9, 100 * E9),) if opening else ()),
+            segment_bytes=1 << 16, dedup_keys_max=KEYS_MAX, disk_reserve_bytes=reserve_bytes, lease_ms=1000,
+            venue_window=8, drain_ms=2_000,
+        )  # fmt: skip
+        self.opening = opening
+        self.gateway_settings = GatewaySettings(
+            venue="sandbox", gateway="g", engine_endpoint="venues", control_endpoint="gcontrol",
+            token_file=str(folder / "token"), log_dir=str(folder / "gateway"), instruments=(XY,), feed_endpoint="f",
+            snapshots_endpoint="s", segments_kept=1_000_000,
+        )  # fmt: skip
+        self.log = Log()
+        self.engine: EngineLoop | None = None
+        self.zombie: EngineLoop | None = None
+        self.zombie_lock: Any = None
+        self.detoured_until_ns = 0
+        self.disk_full_until_ns = 0
+        self.gateway: GatewayLoop | None = None
+        self.gateway_paused_until_ns = 0
+        self.venue: MoodyVenue | None = None
+        self.feed_epoch = self.feed_seq = 0
+        self.broker = Broker(self.clock, self.random, self.answers)
+        self.generator = Generator("b", self.random)
+        self.hosts = [SidecarHost(f"h{n}", folder, self.clock, self.broker) for n in range(hosts)]
+        self.clients = [Client(f"c{n}", self.net, self.clock, self.random, self._answered) for n in range(clients)]
+        self.books = BooksSide(folder / "books.sqlite", self.watch)
+        self.operator = MemoryDealer(self.net, "control", 0)
+        self.replies: list[ControlReply] = []
+        self.net.struck = self.broker.struck = self.disk.struck = self.gateway_disk.struck = self.struck
+        self.disk.before_sync = self._peek
+
+    def _answered(self, delivery: Delivery, outcome: Outcome) -> None:
+        self.answers.take(delivery.body, outcome)
+
+    def struck(self, fault: str) -> None:
+        """Count a fault that took effect, in every state that an order is in now."""
+        for state in self.watch.states():
+            self.reached[fault, state] += 1
+
+    # Processes
+
+    @contextlib.contextmanager
+    def patched(self) -> Iterator[None]:
+        """Put memory and virtual time where processes have sockets and clocks."""
+        with patched(self):
+            yield
+
+    def hit(self, name: str) -> None:
+        """``failpoints.hit``: die here if this place is armed."""
+        if name == self.armed:
+            self.armed = ""
+            raise CrashError(name)
+
+    def _peek(self) -> None:
+        """Look at the journal between its write and its sync."""
+        if self.random.random() < 0.05:
+            self.turn_books(peek=True)
+
+    def dealers(self) -> list[MemoryDealer]:
+        """Return every connection that can fail."""
+        found: list[MemoryDealer | None] = [*(c.dealer for c in self.clients), *(h.dealer for h in self.hosts)]
+        if self.gateway is not None:
+            found += [self.gateway._engine] * 2  # type: ignore[list-item]
+        return [dealer for dealer in found if dealer is not None]
+
+    # The engine
+
+    def start_engine(self) -> None:
+        started = engine.start.start(self.settings)
+        self.lock = started.lock
+        stop = SimpleNamespace(fd=0, is_set=False, count=0)
+        self.stop = stop
+        self.engine = EngineLoop(self.settings, started, stop, self.log)  # type: ignore[arg-type]
+
+    def kill_engine(self, why: str, *, power: bool) -> None:
+        """Drop the engine; with ``power`` also what was not synced, and the gateway on the same machine."""
+        self.crashes.append(f"engine {why}{' and power' if power else ''}")
+        self.struck(Fault.POWER if power else Fault.CRASH_ENGINE)
+        loop = self.engine
+        self.engine = None
+        if loop is not None:
+            for name in ROUTERS:
+                self.net.drop(getattr(loop, name))
+            loop._writer.close()
+            loop._records.close()
+            self.lock.close()
+        self.disk.close_all()
+        if power:
+            self.disk.cut_power()
+            self.gateway_disk.cut_power()
+            self.kill_gateway("power")
+        self.watch.restart()
+
+    def turn_engine(self) -> None:
+        """One turn of the engine; a death is a death, the supervisor starts it again at the next call."""
+        try:
+            if self.engine is None:
+                self._start_or_fail()
+            else:
+                self.engine.turn()
+                if self.engine._is_done():
+                    self._leave()
+            if self.random.random() < 0.1:
+                self.compare()
+        except CrashError as e:
+            self.kill_engine(str(e), power=self.random.random() < 0.3)
+        except PowerCutError:
+            self.kill_engine("in a disk operation", power=True)
+        except JournalFailedError:
+            self.kill_engine("failed sync", power=self.random.random() < 0.5)
+
+    def _start_or_fail(self) -> None:
+        try:
+            self.start_engine()
+        except OSError:
+            self.kill_engine("start", power=False)
+
+    def _leave(self) -> None:
+        loop = self.engine
+        assert loop is not None
+        loop._leave()
+        self.crashes.append("engine stopped")
+        self.struck(Fault.STOP)
+        self.engine = None
+        for name in ROUTERS:
+            self.net.drop(getattr(loop, name))
+        self.lock.close()
+        self.disk.close_all()
+        self.watch.restart()
+
+    def stop_something(self) -> None:
+        """Ask a process to stop as its supervisor would."""
+        if self.hosts and self.random.random() < 0.5:
+            self.random.choice(self.hosts).stop()
+        elif self.engine is not None:
+            self.stop.is_set, self.stop.count = True, 1
+
+    # The zombie
+
+    def take_over(self) -> None:
+        """The engine's machine falls silent; another one has its volume from here on."""
+        loop = self.engine
+        if loop is None or self.zombie is not None:
+            return
+        self.crashes.append("engine silent")
+        self.zombie, self.zombie_lock, self.engine = loop, self.lock, None
+        for name in ROUTERS:
+            router = getattr(loop, name)
+            router.on_output = None
+            del self.net.routers[router.endpoint]
+        loop._events.on_output = None  # type: ignore[attr-defined]
+        for dealer in (*self.dealers(), self.operator):
+            dealer.router = None
+        disk, journal = SimulatedDisk(self.random), self.folder / f"journal-{len(self.crashes)}"
+        disk.struck, disk.before_sync = self.struck, self._peek
+        self.disk.before_sync = lambda: None
+        self.disk.heal()
+        journal.mkdir()
+        disk.take_over(self.disk, self.journal, journal)
+        if (self.journal / "holders").is_dir():
+            shutil.copytree(self.journal / "holders", journal / "holders")
+        self.books.close()
+        self.disk, self.journal = disk, journal
+        self.settings = msgspec.structs.replace(self.settings, journal_dir=str(journal))
+        self.watch.restart(disk, journal)
+
+    def turn_zombie(self) -> None:
+        """The old engine goes on, once the gateway serves a newer epoch."""
+        zombie = self.zombie
+        if zombie is None or self.gateway is None:
+            return
+        epoch = zombie._core.state.epoch
+        if self.gateway.gateway.state.epoch <= epoch:
+            return
+        knows_newer = all(c.epoch > epoch for c in self.clients) and all(
+            h.loop is not None and h.sidecar.session.epoch > epoch for h in self.hosts
+        )
+        if not self.detoured_until_ns and knows_newer:
+            self.detoured_until_ns = self.clock.monotonic + self.random.choice((1_000, 4_000)) * MS
+            self.net.detours["sidecars"] = zombie._sidecar_router  # type: ignore[assignment]
+            if self.random.random() < 0.5:
+                self.net.detours["venues"] = zombie._venue_router  # type: ignore[assignment]
+            for dealer in self.dealers():
+                dealer.cut(self.random)
+        try:
+            zombie.turn()
+            self.struck(Fault.ZOMBIE_ENGINE)
+        except (FencedError, JournalFailedError, CrashError):
+            self.bury_zombie()
+            return
+        if self.detoured_until_ns and self.clock.monotonic > self.detoured_until_ns:
+            self.bury_zombie()
+
+    def bury_zombie(self) -> None:
+        """The old engine ends at last."""
+        zombie, self.zombie = self.zombie, None
+        self.detoured_until_ns = 0
+        self.net.detours.clear()
+        if zombie is not None:
+            self.crashes.append("zombie buried")
+            for name in ROUTERS:
+                self.net.drop(getattr(zombie, name))
+            zombie._writer.close()
+            zombie._records.close()
+            self.zombie_lock.close()
+
+    # The gateway
+
+    def start_gateway(self) -> None:
+        self.venue = MoodyVenue(self.random, is_slow=self.is_slow)
+        self.gateway = GatewayLoop(self.gateway_settings, self.net, self.venue, TOKEN, self.log)  # type: ignore[arg-type]
+        self.feed_epoch += 1
+        self.feed_seq = 0
+        self.tick(BookClear(*self._stamp()))
+        if not self.faults or self.random.random() < 0.6:
+            self.quote()
+
+    def kill_gateway(self, why: str) -> None:
+        self.crashes.append(f"gateway {why}")
+        if self.gateway is not None:
+            self.gateway.drop()
+        self.gateway = None
+        self.gateway_disk.close_all()
+
+    def turn_gateway(self) -> None:
+        """One turn of the gateway, if it is awake."""
+        if self.gateway_paused_until_ns:
+            if self.clock.monotonic < self.gateway_paused_until_ns:
+                return
+            self.gateway_paused_until_ns = 0
+            self.struck(Fault.ZOMBIE_GATEWAY)
+        try:
+            if self.gateway is None:
+                self.start_gateway()
+            else:
+                self.gateway.turn(0)
+        except CrashError as e:
+            self.struck(Fault.CRASH_GATEWAY)
+            self.kill_gateway(str(e))
+
+    def kill_at_venue(self, *, is_killed: bool) -> None:
+        """Use the gateway's own kill, or lift it."""
+        assert self.gateway is not None
+        try:
+            self.gateway.gateway.set_killed("op", self.clock.wall, is_killed=is_killed)
+        except CrashError as e:
+            self.struck(Fault.CRASH_GATEWAY)
+            self.kill_gateway(str(e))
+
+    # The others
+
+    def turn_host(self, host: SidecarHost) -> None:
+        """One turn of a sidecar, if it is awake."""
+        if host.paused_until_ns and self.clock.monotonic >= host.paused_until_ns:
+            host.paused_until_ns = 0
+            self.struck(Fault.ZOMBIE_SIDECAR)
+        try:
+            if host.turn():
+                self.struck(Fault.STOP)
+        except CrashError as e:
+            self.crashes.append(str(e))
+            self.struck(Fault.CRASH_SIDECAR)
+            host.die()
+
+    def turn_books(self, *, peek: bool = False) -> None:
+        """One step of the books writer."""
+        if not self.journal.is_dir():
+            return
+        try:
+            self.books.step(self.journal, peek=peek)
+        except CrashError as e:
+            self.crashes.append(str(e))
+            self.struck(Fault.CRASH_BOOKS)
+
+    # The market
+
+    def _stamp(self) -> tuple[int, int, int, int]:
+        self.feed_seq += 1
+        return self.feed_epoch, self.feed_seq, self.clock.wall, self.clock.wall
+
+    def tick(self, tick: Tick) -> None:
+        if self.venue is not None and self.gateway is not None:
+            self.venue.on_tick("XY", tick)
+
+    def quote(self) -> None:
+        """The touch is 100 to 101, a few lots a level."""
+        size = self.random.randint(2, 9)
+        levels = [(100 - n, size) for n in range(5)], [(101 + n, size) for n in range(5)]
+        self.tick(BookSnapshot(*self._stamp(), *levels))
+
+    # What holds at any time
+
+    def compare(self) -> None:
+        """Whenever nothing is buffered, exposure is what the checkers compute, and a replica has the same state."""
+        loop = self.engine
+        if loop is None or loop._writer.buffered_records:
+            return
+        self.watch.read()
+        state = loop._core.state
+        require_same_exposure(state, self.watch.ledgers)
+        for record in self.watch.records[self.replicated :]:
+            self.replica.apply(*record)
+        self.replicated = len(self.watch.records)
+        self.compared += 1
+        assert state_hash(self.replica.state) == state_hash(state), "a replica differs from the live state"
