@@ -7,12 +7,13 @@ a late reply can't be taken for the next one's.
 from __future__ import annotations
 
 import getpass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
+from cli.configuration import Loaded
 from cli.paths import Paths, read_token
-from protocol.channels import Context, Dealer, Waiter
+from protocol.channels import Context, CurveKeys, Dealer, Waiter
 from protocol.control import (
     ControlBody,
     ControlReply,
@@ -23,6 +24,7 @@ from protocol.control import (
 )
 from protocol.errors import WojakError
 from runtime.clock import monotonic_ns
+from runtime.keys import read_public, read_secret
 
 MS_NS: Final = 1_000_000
 CONNECT_STEP_MS: Final = 5
@@ -51,12 +53,37 @@ class RefusedError(WojakError):
         super().__init__(f"{self.code}: {text}")
 
 
+class Remote(NamedTuple):
+    """An engine over tcp."""
+
+    endpoint: str
+    keys: CurveKeys
+
+
+def client_of(loaded: Loaded) -> EngineClient:
+    """Return a client of the engine that the configuration says: this host's, or the one it connects to."""
+    control = loaded.config.control
+    if not control.connect:
+        return EngineClient(loaded.paths)
+    own = read_secret(loaded.resolve(control.client_key_file))
+    server = read_public(loaded.resolve(control.server_key_file))
+    keys = CurveKeys(own.public_key, own.secret_key, server.public_key)
+    return EngineClient(loaded.paths, remote=Remote(shifted(control.connect, loaded.paths.shard), keys))
+
+
+def shifted(endpoint: str, shard: int) -> str:
+    """Return the tcp address of a shard: each has the port after the one before."""
+    host, _, port = endpoint.rpartition(":")
+    return f"{host}:{int(port) + shard}"
+
+
 class EngineClient:
     """Control of one engine."""
 
-    def __init__(self, paths: Paths, *, operator: str = "") -> None:
-        self._endpoint = paths.endpoint(CONTROL)
-        self._token = read_token(paths.token)
+    def __init__(self, paths: Paths, *, operator: str = "", remote: Remote | None = None) -> None:
+        self._endpoint = paths.endpoint(CONTROL) if remote is None else remote.endpoint
+        self._keys = remote.keys if remote is not None else None
+        self._token = read_token(paths.token) if remote is None else ""
         self._operator = operator or getpass.getuser()
         self._context = Context()
 
@@ -69,7 +96,7 @@ class EngineClient:
         """
         request = msgspec.msgpack.encode(ControlRequest(self._token, self._operator, body))
         deadline = monotonic_ns() + timeout_ms * MS_NS
-        dealer = Dealer(self._context, self._endpoint, 8)
+        dealer = Dealer(self._context, self._endpoint, 8, keys=self._keys)
         try:
             waiter = Waiter(dealer)
             sent = False

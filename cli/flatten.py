@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from cli.configuration import Loaded
 from cli.control import Account, Everything, Instrument, Strategy, scope_of
-from cli.engine_client import EngineAwayError, EngineClient
+from cli.engine_client import EngineAwayError, EngineClient, client_of
 from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
 from cli.shards import Shard, chosen, each
 from cli.view import grouped
@@ -65,7 +65,7 @@ def flatten(  # noqa: PLR0913 - one option a field of the plan
     not_flat: list[int] = []
 
     def flatten_one(of: Loaded) -> str:
-        client = EngineClient(of.paths)
+        client = client_of(of)
         began_ns = monotonic_ns()
         try:
             reply = client.ask(StartFlatten(plan, scope, key, reason), timeout_ms=ASK_MS)

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from cli.configuration import Loaded
 from cli.control import Account, Everything, Instrument, Strategy, scope_of
-from cli.engine_client import EngineClient
+from cli.engine_client import EngineClient, client_of
 from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment
 from cli.problems import COUNT_LIMITS
 from cli.settings import LimitKind
@@ -55,7 +55,7 @@ def set_limit(  # noqa: PLR0913 - one option a field of a row
     loaded = deployment(config)
 
     def set_one(of: Loaded) -> str:
-        client = EngineClient(of.paths)
+        client = client_of(of)
         try:
             window_ns, reserve = window_ms * MS_NS, max(0, reserve_exit)
             if name is LimitName.RATE_COUNT:
@@ -94,7 +94,7 @@ def lift(
     loaded = deployment(config)
 
     def lift_one(of: Loaded) -> str:
-        client = EngineClient(of.paths)
+        client = client_of(of)
         try:
             reply = client.ask(SetLimit(LimitName[limit], scope, key, None, reason))
         finally:
@@ -113,7 +113,7 @@ def show(*, shard: Shard = None, config: ConfigPath = DEFAULT_CONFIG) -> int:
     loaded = deployment(config)
 
     def show_one(of: Loaded) -> str:
-        client = EngineClient(of.paths)
+        client = client_of(of)
         try:
             shown = _ask(client)
         finally:

@@ -43,6 +43,7 @@ def problems(config: WojakConfig, folder: Path) -> list[str]:
         *_http(config, folder),
         *_flow(config),
         *_opening(config, folder),
+        *_control(config, folder),
     ]
 
 
@@ -260,3 +261,23 @@ def _opening(config: WojakConfig, folder: Path) -> Iterator[str]:
     name = config.wojak.opening_file
     if name and not os.access(folder / name, os.R_OK):
         yield f"wojak.opening_file: expected a file that can be read, was {name!r}"
+
+
+def _control(config: WojakConfig, folder: Path) -> Iterator[str]:
+    control = config.control
+    for name, address, files in (
+        ("listen", control.listen, {"key_file": control.key_file, "allowed_dir": control.allowed_dir}),
+        (
+            "connect",
+            control.connect,
+            {"client_key_file": control.client_key_file, "server_key_file": control.server_key_file},
+        ),
+    ):
+        if not address:
+            continue
+        host, _, port = address.removeprefix("tcp://").rpartition(":")
+        if not address.startswith("tcp://") or not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+            yield f"control.{name}: expected an address such as tcp://127.0.0.1:7400, was {address!r}"
+        for key, file in files.items():
+            if not file or not os.access(folder / file, os.R_OK):
+                yield f"control.{key}: expected what {name} needs, made by: wojak keys new; was {file!r}"

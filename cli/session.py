@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from cli.configuration import Loaded
-from cli.engine_client import EngineClient
+from cli.engine_client import client_of
 from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment
 from cli.shards import Shard, chosen, each
 from cli.view import grouped
@@ -41,7 +41,7 @@ def roll(
     loaded = deployment(config)
 
     def roll_one(of: Loaded) -> str:
-        client = EngineClient(of.paths)
+        client = client_of(of)
         try:
             reply = client.ask(RollSession(to_date, reason))
         finally:

@@ -228,6 +228,27 @@ class GatewaySection(Struct, frozen=True, forbid_unknown_fields=True):
     cancel_on_engine_loss_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0
 
 
+class ControlSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """Control over tcp, with keys of `wojak keys new`; over the host's own socket it needs none of this.
+
+    Attributes:
+        listen: Address the engine listens on, such as `tcp://0.0.0.0:7400`; empty = none. Shard n takes the n-th port
+            after it.
+        key_file: The engine's own secret key, for `listen`; relative to this file.
+        allowed_dir: Folder with the public keys that may ask, for `listen`: looked at again whenever it changes.
+        connect: Address of an engine elsewhere that the commands here speak to; empty = this host's.
+        client_key_file: The secret key they show, for `connect`.
+        server_key_file: The public key of that engine, for `connect`.
+    """
+
+    listen: str = ""
+    key_file: str = ""
+    allowed_dir: str = ""
+    connect: str = ""
+    client_key_file: str = ""
+    server_key_file: str = ""
+
+
 class BooksSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The read-only REST API over the books."""
 
@@ -295,6 +316,7 @@ class WojakConfig(Struct, frozen=True, forbid_unknown_fields=True):
     feed: FeedSection = FeedSection()
     http: HttpSection = HttpSection()
     gateway: GatewaySection = GatewaySection()
+    control: ControlSection = ControlSection()
     books: BooksSection = BooksSection()
     metrics: MetricsSection = MetricsSection()
     flow: FlowSection = FlowSection()

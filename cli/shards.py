@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from msgspec import structs
 
 from cli.configuration import Loaded
-from cli.engine_client import EngineClient
+from cli.engine_client import client_of
 from cli.options import say
 from protocol.control import ControlBody, ControlReply, EngineStatus
 from protocol.errors import ConfigError, WojakError
@@ -77,7 +77,7 @@ def _answer(loaded: Loaded, shard: int, body: ControlBody, timeout_ms: int) -> A
 
 def ask_one(loaded: Loaded, body: ControlBody, *, timeout_ms: int = 2_000) -> ControlReply:
     """Return what the engine of these paths answers; raises as ``EngineClient.ask`` does."""
-    client = EngineClient(loaded.paths)
+    client = client_of(loaded)
     try:
         return client.ask(body, timeout_ms=timeout_ms)
     finally:

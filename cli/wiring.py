@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from cli.configuration import Loaded, account_shards, to_opening, to_wire_params
+from cli.engine_client import shifted
 from cli.lives import Spec, argv_of
 from cli.problems import session_rules
 from cli.settings import HttpKeyRow
-from engine.settings import EngineSettings
+from engine.settings import EngineSettings, RemoteControl
 from market.instruments import to_params
 from protocol.codes import Mode
 from protocol.params import InstrumentParams
@@ -72,7 +73,17 @@ def engine_settings(loaded: Loaded) -> EngineSettings:
         session=session_of(loaded),
         drain_ms=engine.drain_ms,
         health=health_settings(loaded, ENGINE),
+        remote=remote_control(loaded),
     )
+
+
+def remote_control(loaded: Loaded) -> RemoteControl | None:
+    """Return where the engine of this shard is controlled over tcp; None = nowhere."""
+    control = loaded.config.control
+    if not control.listen:
+        return None
+    endpoint = shifted(control.listen, loaded.paths.shard)
+    return RemoteControl(endpoint, str(loaded.resolve(control.key_file)), str(loaded.resolve(control.allowed_dir)))
 
 
 def session_of(loaded: Loaded) -> SessionRules | None:

@@ -1,6 +1,7 @@
 """The control socket: operators' requests, journaled before they are answered.
 
-Authenticated by the token of a file that only the owner can read; a wrong token is answered once and counted.
+Over ipc authenticated by the token of a file that only the owner can read; over tcp by a key (``engine.remote``), in
+whose name and role it is then asked.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from engine.metrics import DURABLE, SYNC
 from engine.parts import Parts
 from engine.sidecars import Sidecars
 from engine.state import state_hash
-from protocol.channels import Router
+from protocol.channels import CurveRouter, Router
 from protocol.codes import Code, OrderStatus, Scope
 from protocol.control import (
     AwaitFlatten,
     ConfirmClock,
     ControlAct,
+    ControlBody,
     ControlLook,
     ControlReply,
-    ControlRequest,
     EngineStatus,
     HaltedScope,
     Resolve,
@@ -50,6 +51,7 @@ from protocol.errors import ConfigError
 from protocol.params import LimitChange
 from protocol.records import ControlAction, Controlled, ParamsSet
 from protocol.texts import refusal_text
+from runtime.keys import AllowedKey, Role
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 AWAITING_MAX: Final = 64
@@ -60,6 +62,8 @@ _ACTIONS: Final = {
     "reduce_only": ControlAction.REDUCE_ONLY,
     "resume": ControlAction.RESUME,
 }
+
+Door = Router | CurveRouter
 
 
 class Control:
@@ -83,14 +87,15 @@ class Control:
         self._board = parts.board
         self._table = parts.table
         self._token = _read_token(Path(parts.settings.token_file))
+        self._alarm = parts.alarm
         self._router = router
         self._sidecars = sidecars
         self._gateways = gateways
         self._days = days
         self._exits = exits
         self._start_drain = start_drain
-        self._replies: list[tuple[bytes, ControlReply]] = []
-        self._awaiting: list[tuple[bytes, str, int]] = []  # who waits for the end of which flatten, until when
+        self._replies: list[tuple[Door, bytes, ControlReply]] = []
+        self._awaiting: list[tuple[Door, bytes, str, int]] = []  # who waits for the end of which flatten, until when
         self.recovered_records = 0
         self.recovery_ns = 0
         self.started_ns = 0
@@ -102,14 +107,37 @@ class Control:
             try:
                 request = request_decoder.decode(body)
             except msgspec.DecodeError as e:
-                reply = ControlReply(False, f"request expected a ControlRequest: {e}")
+                text = f"request expected a ControlRequest: {e}"
+                self._replies.append((self._router, identity, ControlReply(False, text)))
+                continue
+            if hmac.compare_digest(request.token.encode(), self._token):
+                self._take(self._router, identity, request.body, request.operator, now_ns)
             else:
-                reply = self._decide(request, now_ns)
-                if isinstance(request.body, AwaitFlatten) and self._may_wait(reply):
-                    until_ns = now_ns + request.body.wait_ms * NS_PER_MS
-                    self._awaiting.append((identity, request.body.flatten_id, until_ns))
-                    continue
-            self._replies.append((identity, reply))
+                text = "AUTH_NOT_PERMITTED: the token is not the one of control.token; read that file"
+                self._replies.append((self._router, identity, ControlReply(False, text)))
+
+    def receive_keyed(self, door: Door, identity: bytes, body: bytes, key: AllowedKey, now_ns: int) -> None:
+        """Decide a request whose sender proved to hold a key: in its name, as far as its role goes."""
+        try:
+            request = request_decoder.decode(body)
+        except msgspec.DecodeError as e:
+            self._replies.append((door, identity, ControlReply(False, f"request expected a ControlRequest: {e}")))
+            return
+        may = key.role is Role.OPERATOR or (key.role is Role.READER and isinstance(request.body, ControlLook))
+        if may:
+            self._take(door, identity, request.body, key.name, now_ns)
+            return
+        asked = type(request.body).__name__
+        self._alarm(f"control: {key.name} with role {key.role} asked for {asked}")
+        text = f"AUTH_NOT_PERMITTED: key {key.name} has role {key.role}, {asked} takes an operator's"
+        self._replies.append((door, identity, ControlReply(False, text)))
+
+    def _take(self, door: Door, identity: bytes, body: ControlBody, operator: str, now_ns: int) -> None:
+        reply = self._look(body, now_ns) if isinstance(body, ControlLook) else self._act(body, operator, now_ns)
+        if isinstance(body, AwaitFlatten) and self._may_wait(reply):
+            self._awaiting.append((door, identity, body.flatten_id, now_ns + body.wait_ms * NS_PER_MS))
+        else:
+            self._replies.append((door, identity, reply))
 
     def _may_wait(self, reply: ControlReply) -> bool:
         """Whether it goes on, and there is room to wait; else the answer is that it goes on."""
@@ -119,19 +147,19 @@ class Control:
         """Send the answers; what they tell of is durable now."""
         if self._awaiting:
             self._answer_awaiting(now_ns)
-        for identity, reply in self._replies:
-            self._router.send(identity, _encode(reply))
+        for door, identity, reply in self._replies:
+            door.send(identity, _encode(reply))
         self._replies.clear()
 
     def _answer_awaiting(self, now_ns: int) -> None:
         """Answer who waits for a flatten that is over, or long enough; who left gets nothing."""
-        waiting: list[tuple[bytes, str, int]] = []
-        for identity, flatten_id, until_ns in self._awaiting:
+        waiting: list[tuple[Door, bytes, str, int]] = []
+        for door, identity, flatten_id, until_ns in self._awaiting:
             reply = self._flatten_reply(flatten_id, now_ns)
             if reply.ok and reply.flatten is None and now_ns < until_ns:
-                waiting.append((identity, flatten_id, until_ns))
+                waiting.append((door, identity, flatten_id, until_ns))
             else:
-                self._replies.append((identity, reply))
+                self._replies.append((door, identity, reply))
         self._awaiting = waiting
 
     def _start_flatten(self, body: StartFlatten, operator: str, now_ns: int) -> ControlReply:
@@ -147,14 +175,6 @@ class Control:
         if flatten_id not in state.flattens and flatten_id not in state.flattened:
             return ControlReply(False, f"flatten {flatten_id} is not known, or forgotten; see: wojak journal cat")
         return ControlReply(True, "", flatten=self._exits.result(flatten_id, now_ns))
-
-    def _decide(self, request: ControlRequest, now_ns: int) -> ControlReply:
-        if not hmac.compare_digest(request.token.encode(), self._token):
-            return ControlReply(False, "AUTH_NOT_PERMITTED: the token is not the one of control.token; read that file")
-        body = request.body
-        if isinstance(body, ControlLook):
-            return self._look(body, now_ns)
-        return self._act(body, request.operator, now_ns)
 
     def _look(self, body: ControlLook, now_ns: int) -> ControlReply:
         match body:

@@ -22,12 +22,13 @@ from engine.gateways import Gateways
 from engine.meters import Meters
 from engine.metrics import EngineReadings
 from engine.parts import Parts
+from engine.remote import RemoteDoor
 from engine.settings import EngineSettings
 from engine.sidecars import Sidecars
 from engine.start import StartedEngine
 from journal.reader import RecordReader
 from market.table import TableReader
-from protocol.channels import Context, Publisher, Router, Waiter
+from protocol.channels import Context, Publisher, Router, Waiter, make_private
 from protocol.codes import RetryReason
 from protocol.errors import MarketError
 from protocol.records import Clocked
@@ -74,11 +75,16 @@ class EngineLoop:
         self._context = Context()
         hwm = settings.credits + settings.reserved_credits + 64
         self._control_router = Router(self._context, settings.control_endpoint, 64)
+        make_private(settings.control_endpoint)
         self._venue_router = Router(self._context, settings.venues_endpoint, settings.venue_window + 64)
         self._sidecar_router = Router(self._context, settings.sidecars_endpoint, hwm)
         self._events = Publisher(self._context, settings.events_endpoint, EVENTS_HWM)
         self._waiter = Waiter(self._sidecar_router, self._venue_router, self._control_router)
         self._waiter.add_fd(stop.fd)
+        self._remote = RemoteDoor.open(settings.remote, self._context, self._alarm)
+        if self._remote is not None:
+            self._waiter.add(self._remote.authenticator)
+            self._waiter.add(self._remote.router)
         self.sidecars = Sidecars(parts, self._sidecar_router)
         self.sidecars.find_table_slots()
         self.gateways = Gateways(parts, self._venue_router, self.sidecars.reference_of)
@@ -132,6 +138,8 @@ class EngineLoop:
             self._days.watch(now_ns)
         if controls:
             self._control.receive(controls, now_ns)
+        if self._remote is not None:
+            self._remote.turn(ready, self._control, now_ns)
         if reports:
             self.gateways.receive(reports, now_ns, self._received_ns)
             failpoints.hit("engine.after_report")

@@ -39,6 +39,14 @@ class Opening(Struct, frozen=True, forbid_unknown_fields=True):
     cash: tuple[OpeningCash, ...] = ()
 
 
+class RemoteControl(Struct, frozen=True, forbid_unknown_fields=True):
+    """Control over tcp: with CURVE, and for keys of a folder only (``runtime.keys``)."""
+
+    endpoint: str
+    key_file: str
+    allowed_dir: str
+
+
 class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of one engine.
 
@@ -53,6 +61,7 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         session: When trading days end; None = only an operator ends one.
         drain_ms: Time to leave in after SIGTERM.
         health: Where the engine tells how it is.
+        remote: Control over tcp; None = over ipc only.
     """
 
     mode: Mode
@@ -79,3 +88,4 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     spin_us: NotNegative = 0
     drain_ms: Positive = 10_000
     health: HealthSettings = HealthSettings()
+    remote: RemoteControl | None = None

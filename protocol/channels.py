@@ -8,10 +8,11 @@ message than two plain calls.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 import zmq
+from zmq.utils import z85
 
 from protocol.errors import ConfigError
 
@@ -20,8 +21,43 @@ SNDMORE: Final = zmq.SNDMORE
 RCVMORE: Final = zmq.RCVMORE
 IPC_PATH_BYTES_MAX: Final = 107  # sun_path of Linux, less the closing NUL
 MESSAGE_BYTES_MAX: Final = 8 << 20
+KEY_CHARS: Final = 40  # a CURVE key as Z85 text
+ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
+ZAP_MAX: Final = 16
+HEARTBEAT_MS: Final = 2_000
 IDENTITY_BYTES_MIN: Final = 16
 """A peer chooses its identity at random and this long, so that no other can send a frame that looks like it."""
+
+
+class CurveKeys(NamedTuple):
+    """What a client shows and expects: its own pair and the server's public key, Z85 text."""
+
+    public: str
+    secret: str
+    server: str
+
+
+def new_key_pair() -> tuple[str, str]:
+    """Return a new CURVE pair (public, secret) as Z85 text."""
+    public, secret = zmq.curve_keypair()
+    return public.decode("ascii"), secret.decode("ascii")
+
+
+def public_key_of(secret: str) -> str:
+    """Return the public key of a secret one.
+
+    Raises:
+        ValueError: If it is no key.
+    """
+    try:
+        return zmq.curve_public(secret.encode("ascii")).decode("ascii")
+    except (zmq.ZMQError, UnicodeEncodeError) as e:
+        raise ValueError("expected a CURVE key of 40 Z85 characters") from e
+
+
+def encode_key(key: bytes) -> str:
+    """Return the 32 bytes of a key as Z85 text."""
+    return z85.encode(key).decode("ascii")
 
 
 class Context:
@@ -64,6 +100,12 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
         raise ConfigError([why]) from e
 
 
+def make_private(endpoint: str) -> None:
+    """Let only this user open a bound ipc socket; other addresses have no file."""
+    if endpoint.startswith("ipc://"):
+        os.chmod(endpoint.removeprefix("ipc://"), 0o600)
+
+
 class Channel:
     """What all shapes share: a socket that a Waiter can watch and an owner closes."""
 
@@ -83,6 +125,85 @@ class Channel:
     def close(self) -> None:
         """Close; what is unsent is dropped."""
         self.socket.close(linger=0)
+
+
+class Authenticator(Channel):
+    """Says who may finish a CURVE handshake with this context's sockets (ZeroMQ's RFC 27, ZAP).
+
+    Without one a CURVE server takes any key; with one it asks here, and whoever is refused is never connected and gets
+    nothing. Bound before any socket that asks; it is read by the loop that owns those sockets.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context.socket(zmq.REP, 0))
+        bind(self.socket, ZAP_ENDPOINT)
+
+    def answer(self, is_allowed: Callable[[str], bool]) -> list[str]:
+        """Answer up to ``ZAP_MAX`` handshakes; return the keys that were refused.
+
+        Args:
+            is_allowed: Whether the holder of a public key (Z85) may connect.
+        """
+        refused: list[str] = []
+        for _ in range(ZAP_MAX):
+            frames: list[bytes] = []
+            try:
+                frames.append(self.socket.recv(NOBLOCK))
+            except zmq.Again:
+                break
+            while self.socket.getsockopt(RCVMORE):
+                frames.append(self.socket.recv(NOBLOCK))
+            # version, request id, domain, address, identity, mechanism, credentials
+            is_curve = len(frames) == 7 and frames[5] == b"CURVE" and len(frames[6]) == 32
+            key = encode_key(frames[6]) if is_curve else ""
+            ok = bool(key) and is_allowed(key)
+            if not ok:
+                refused.append(key or "no key")
+            status = (b"200", b"OK", key.encode()) if ok else (b"400", b"not allowed", b"")
+            request_id = frames[1] if len(frames) > 1 else b""
+            for frame in (b"1.0", request_id, *status):
+                self.socket.send(frame, SNDMORE | NOBLOCK)
+            self.socket.send(b"", NOBLOCK)
+        return refused
+
+
+class CurveRouter(Channel):
+    """A ROUTER over tcp with CURVE: each message comes with the public key that its sender proved to hold."""
+
+    def __init__(self, context: Context, endpoint: str, hwm: int, secret_key: str) -> None:
+        super().__init__(context.socket(zmq.ROUTER, hwm))
+        self.socket.router_mandatory = 1
+        self.socket.curve_server = 1
+        self.socket.curve_secretkey = secret_key.encode("ascii")
+        self.socket.zap_domain = b"wojak"
+        self.socket.heartbeat_ivl = HEARTBEAT_MS
+        self.socket.heartbeat_timeout = 3 * HEARTBEAT_MS
+        bind(self.socket, endpoint)
+
+    @property
+    def endpoint(self) -> str:
+        """The address as bound: with the port that the system chose, if it did."""
+        return str(self.socket.getsockopt_string(zmq.LAST_ENDPOINT))
+
+    def receive(self, most: int) -> list[tuple[bytes, str, bytes]]:
+        """Return up to ``most`` (identity, public key, body) that are there now."""
+        received: list[tuple[bytes, str, bytes]] = []
+        for _ in range(most):
+            try:
+                identity = self.socket.recv(NOBLOCK)
+            except zmq.Again:
+                break
+            body = self.socket.recv(NOBLOCK, copy=False)
+            whole = not body.more
+            while self.socket.getsockopt(RCVMORE):
+                self.socket.recv(NOBLOCK)
+            if whole:
+                received.append((identity, str(body.get("User-Id")), body.bytes))
+        return received
+
+    def send(self, identity: bytes, body: bytes) -> bool:
+        """Hand over a message; False if the peer is gone or does not take it."""
+        return _send(self.socket, identity, body)
 
 
 class Router(Channel):
@@ -116,25 +237,23 @@ class Router(Channel):
 
     def send(self, identity: bytes, body: bytes) -> bool:
         """Hand over a message; False if the peer is gone or does not take it: end its session."""
-        send = self.socket.send
-        try:
-            send(identity, SNDMORE | NOBLOCK)
-            send(body, NOBLOCK)
-        except zmq.ZMQError as e:
-            if e.errno in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
-                return False
-            raise
-        return True
+        return _send(self.socket, identity, body)
 
 
 class Dealer(Channel):
     """One session's client side. Keeps nothing for an engine that is not connected.
 
-    ``identity``: at least 16 random bytes; made here if empty.
+    ``identity``: at least 16 random bytes; made here if empty. ``keys``: for a server with CURVE.
     """
 
-    def __init__(self, context: Context, endpoint: str, hwm: int, identity: bytes = b"") -> None:
+    def __init__(
+        self, context: Context, endpoint: str, hwm: int, identity: bytes = b"", keys: CurveKeys | None = None
+    ) -> None:
         super().__init__(context.socket(zmq.DEALER, hwm))
+        if keys is not None:
+            self.socket.curve_serverkey = keys.server.encode("ascii")
+            self.socket.curve_publickey = keys.public.encode("ascii")
+            self.socket.curve_secretkey = keys.secret.encode("ascii")
         self.socket.identity = identity or b"d" + os.urandom(IDENTITY_BYTES_MIN)  # a leading zero is the library's own
         self.socket.immediate = 1
         self.socket.reconnect_ivl = 20
@@ -212,6 +331,18 @@ class Waiter:
         Asking an empty socket costs 3.4 µs; who watches several asks those in the answer only.
         """
         return [ready for ready, _ in self._poller.poll(timeout_ms)]
+
+
+def _send(socket: zmq.Socket[bytes], identity: bytes, body: bytes) -> bool:
+    send = socket.send
+    try:
+        send(identity, SNDMORE | NOBLOCK)
+        send(body, NOBLOCK)
+    except zmq.ZMQError as e:
+        if e.errno in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
+            return False
+        raise
+    return True
 
 
 def _receive(socket: zmq.Socket[bytes], most: int) -> list[bytes]:

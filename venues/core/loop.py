@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from protocol.channels import Channel, Context, Dealer, Router, Waiter
+from protocol.channels import Channel, Context, Dealer, Router, Waiter, make_private
 from protocol.errors import ConfigError
 from runtime import clock, logs
 from runtime.health import served
@@ -79,6 +79,7 @@ class GatewayLoop:
         settings, venue = self._settings, self._venue
         self._control = Router(self._context, settings.control_endpoint, CONTROL_HWM)
         opened.callback(self._control.close)
+        make_private(settings.control_endpoint)
         state, log = recover(
             Path(settings.log_dir), settings.venue, venue, clock.wall_ns(),
             segment_bytes=settings.segment_bytes, segments_kept=settings.segments_kept,
