@@ -19,7 +19,7 @@ import msgspec
 from benchmarks.workload import lane_of
 from protocol.edge import OrderResponse
 from protocol.errors import RemoteProtocolError
-from protocol.orders import Command, NewOrder
+from protocol.orders import CancelOrder, Command, NewOrder
 from protocol.units import format_e9
 from runtime.clock import monotonic_ns
 
@@ -188,9 +188,10 @@ class _HttpLoad:
 
 
 def _request(command: Command) -> bytes:
-    if not isinstance(command, NewOrder):
+    if isinstance(command, CancelOrder):
         path = f"/v1/orders/{command.account}/{command.orig_client_order_id}"
         return f"DELETE {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode()
+    assert isinstance(command, NewOrder), "workload W has orders and cancels only"
     body = msgspec.json.encode(
         {
             "account": command.account,

@@ -20,8 +20,8 @@ from cli.options import say
 from cli.settings import WojakConfig
 from journal.flat import COLUMNS
 from protocol.codes import Code, ReferenceSource, Scope
-from protocol.edge import json_schema
 from protocol.errors import WojakError
+from protocol.schema import json_schema
 from protocol.session import Facts
 from protocol.texts import refusal_text
 from risk.gate.checks import CHECKS, SEND_CHECKS

@@ -6,8 +6,8 @@ import msgspec
 
 from cli.example import write_example
 from cli.options import DEFAULT_CONFIG, ConfigPath, say
-from protocol.edge import json_schema
 from protocol.errors import ConfigError
+from protocol.schema import json_schema
 
 
 def init(*, config: ConfigPath = DEFAULT_CONFIG) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from engine.baskets import Baskets
 from engine.controls import Controls
 from engine.dedup import KeyHash
 from engine.flatten import Flattens
@@ -19,10 +20,12 @@ from engine.reports import Reports
 from engine.rolls import Rolls
 from engine.state import ENGINE, State
 from protocol.codes import OutcomeKind
-from protocol.orders import CancelOrder, NewOrder, ReplaceOrder, command_decoder
+from protocol.orders import CancelOrder, NewBasket, NewOrder, ReplaceOrder, command_decoder
 from protocol.params import params_decoder
 from protocol.records import (
     Adjusted,
+    BasketDecision,
+    BasketOrdered,
     CancelDecision,
     CancelRequested,
     Clocked,
@@ -58,6 +61,7 @@ class Core:
         self.orders = Orders(self.state)
         self.reports = Reports(self.state, self.orders)
         self.replaces = Replaces(self.state, self.orders)
+        self.baskets = Baskets(self.state, self.orders)
         self.controls = Controls(self.state, self.orders, self.reports)
         self.rolls = Rolls(self.state, self.orders, self.controls)
         self.flattens = Flattens(self.state, self.orders, self.controls)
@@ -123,6 +127,10 @@ class Core:
                 self.replaces.apply_replace(record, replace, position, now_ns)
             case ReplaceUnsent():
                 self.reports.apply_unsent_replace(record)
+            case BasketOrdered():
+                basket = command_decoder.decode(record.item.command)
+                assert isinstance(basket, NewBasket)
+                self.baskets.apply_basket(record, basket, position, now_ns)
             case _:
                 raise AssertionError(f"record {type(record).__name__} has no apply")
 
@@ -176,6 +184,8 @@ class Core:
                 return isinstance(answered, CancelDecision) and answered == record.decision
             case ReplaceRequested():
                 return self._decide_replace_again(record, now_ns)
+            case BasketOrdered():
+                return self._decide_basket_again(record, now_ns)
             case Reported():
                 venue = state.venues[record.venue]
                 return self.reports.decide_report(venue, report_decoder.decode(record.report)) == record.decision
@@ -199,3 +209,10 @@ class Core:
         permit = self.state.permit(record.source, record.item.principal)
         decided = self.replaces.decide_replace(command, record.item, permit, now_ns, record.reference, None)
         return isinstance(decided, ReplaceDecision) and decided == record.decision
+
+    def _decide_basket_again(self, record: BasketOrdered, now_ns: int) -> bool:
+        command = command_decoder.decode(record.item.command)
+        assert isinstance(command, NewBasket)
+        routes = self.baskets.find_routes(self.state.permit(record.source, record.item.principal), command)
+        decided = self.baskets.decide_basket(command, record.item, routes, now_ns, record.references, None)
+        return isinstance(decided, BasketDecision) and decided == record.decision

@@ -28,6 +28,7 @@ class Meters:
         self.duplicates = 0
         self.cancels = 0
         self.replaces = 0
+        self.baskets = 0
         self.fills = 0
         self.failed = 0
         self.reports_refused = 0

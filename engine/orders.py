@@ -159,7 +159,7 @@ class Orders:
                 return deferred
         code = first_refusal(view)
         if code is not OK:
-            return NewDecision(REJECTED, code, checks_passed=_passed(code, view), facts=facts_of(code, view))
+            return NewDecision(REJECTED, code, checks_passed=passed(code, view), facts=facts_of(code, view))
         self._prepared = (order, low, high, slot, venue)
         after = view.reach * route.instrument.quantity_step_e9
         limit = route.limits.position_e9
@@ -329,7 +329,7 @@ class Orders:
         return None
 
 
-def _passed(code: Code, view: View) -> int:
+def passed(code: Code, view: View) -> int:
     """Return how many checks passed before the one that refused."""
     for index, check in enumerate(CHECKS):
         if check(view) is code:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from protocol.codes import Code, OrderStatus, OutcomeKind
-from protocol.records import Failed, Ordered, Record, ReplaceDecision, ReplaceRequested
-from protocol.session import Item, Outcome
+from protocol.records import BasketDecision, BasketOrdered, Failed, Ordered, Record, ReplaceDecision, ReplaceRequested
+from protocol.session import Facts, Item, Outcome
 
 ACCEPTED: Final = OutcomeKind.ACCEPTED
 REJECTED: Final = OutcomeKind.REJECTED
@@ -30,6 +32,17 @@ def replace_outcome(item: Item, record_seq: int, decided: ReplaceDecision) -> Ou
     )  # fmt: skip
 
 
+def basket_outcome(item: Item, record_seq: int, decided: BasketDecision) -> Outcome:
+    """Return the outcome of a basket: one for all legs; the facts of a refusal name the leg."""
+    facts = decided.facts
+    if decided.leg:
+        facts = msgspec.structs.replace(facts or Facts(), leg=decided.leg)
+    status = OrderStatus.PENDING_NEW if decided.kind is ACCEPTED else OrderStatus.REJECTED
+    return Outcome(
+        item.seq, decided.kind, decided.code, "", record_seq, status, decided.checks_passed, facts=facts
+    )  # fmt: skip
+
+
 def first_outcome(item: Item, position: int, record: Record) -> Outcome:
     """Return the outcome that the record's own delivery got."""
     if isinstance(record, Ordered):
@@ -39,6 +52,8 @@ def first_outcome(item: Item, position: int, record: Record) -> Outcome:
             item.seq, decided.kind, decided.code, decided.order_id, record.seq, status, decided.checks_passed,
             decided.position_after_e9, decided.position_limit_e9, decided.facts,
         )  # fmt: skip
+    if isinstance(record, BasketOrdered):
+        return basket_outcome(item, record.seq, record.decision)
     if isinstance(record, ReplaceRequested):
         return replace_outcome(item, record.seq, record.decision)
     assert isinstance(record, Failed), f"record at position {position} expected an order, was {type(record).__name__}"

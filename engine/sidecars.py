@@ -13,22 +13,22 @@ from typing import Final
 
 import msgspec
 
+from engine.changes import Changes
 from engine.orders import CHECKS_ALL, Defer, Replay
-from engine.outcomes import failed, first_outcome, pending, replace_outcome
+from engine.outcomes import failed, first_outcome, pending
 from engine.parts import Parts
 from engine.session import Session
 from engine.state import Permit
 from market.table import reference
 from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
-from protocol.orders import CancelOrder, NewOrder, ReplaceOrder, command_decoder
+from protocol.orders import CancelOrder, NewBasket, NewOrder, ReplaceOrder, command_decoder
 from protocol.records import (
     CancelRequested,
     Failed,
     NewDecision,
     Ordered,
     Reference,
-    ReplaceRequested,
 )
 from protocol.session import (
     PROTOCOL_VERSION,
@@ -82,6 +82,7 @@ class Sidecars:
         self._alarm = parts.alarm
         self._make_room = parts.make_room
         self._router = router
+        self._changes = Changes(parts, self.reference_of)
         self._sessions: dict[bytes, Session] = {}
         self._unit_owners: dict[tuple[str, str], Session] = {}
         self._unit_epochs = 0
@@ -174,8 +175,8 @@ class Sidecars:
                 self._new(session, item, command, now_ns, defer)
             elif type(command) is CancelOrder:
                 self._cancel(session, item, command, now_ns)
-            elif type(command) is ReplaceOrder:
-                self._replace(session, item, command, now_ns, defer)
+            elif type(command) is ReplaceOrder or type(command) is NewBasket:
+                self._change(session, item, command, now_ns, defer)
 
     def _new(self, session: Session, item: Item, order: NewOrder, now_ns: int, defer: RetryReason | None) -> None:
         orders = self._core.orders
@@ -255,36 +256,29 @@ class Sidecars:
             )
         )  # fmt: skip
 
-    def _replace(
-        self, session: Session, item: Item, command: ReplaceOrder, now_ns: int, defer: RetryReason | None
+    def _change(
+        self,
+        session: Session,
+        item: Item,
+        command: ReplaceOrder | NewBasket,
+        now_ns: int,
+        defer: RetryReason | None,
     ) -> None:
-        replaces = self._core.replaces
         try:
             permit = session.permits.get(item.principal) or self._permit(session, item.principal)
-            order = replaces.find_order(command)
-            ref = self.reference_of(order.route.instrument, now_ns) if order is not None else None
             why = session.retry_reason if session.in_retry else defer
-            decided = replaces.decide_replace(command, item, permit, now_ns, ref, why)
+            decided = self._changes.decide(command, item, permit, now_ns, why)
         except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
             self._poison(session, item, command.account, e, now_ns)
             return
         if isinstance(decided, Defer):
             self._defer(session, item, decided)
-            return
-        if isinstance(decided, Replay):
+        elif isinstance(decided, Replay):
             self._meters.duplicates += 1
             session.replays.append((len(session.outcomes), item, decided))
             session.outcomes.append(pending(item))
-            return
-        seq = self._writer.next_seq
-        record = ReplaceRequested(session.source, item, ref, decided, seq)
-        position = self._writer.append(record)
-        replaces.apply_replace(record, command, position, now_ns)
-        if decided.kind is ACCEPTED:
-            self._meters.replaces += 1
         else:
-            self._meters.refuse(decided.code)
-        session.outcomes.append(replace_outcome(item, seq, decided))
+            session.outcomes.append(self._changes.take(decided, session.source, item, now_ns))
 
     def _poison(self, session: Session, item: Item, account: str, error: Exception, now_ns: int) -> None:
         """Journal the input, answer REJECTED(INTERNAL), reduce the account, raise the alarm (DESIGN 6.12)."""

@@ -1,20 +1,20 @@
 """Orders as people and programs write them: JSON objects with FIX names and decimal strings.
 
-The JSON Schema and the OpenAPI document come from these Structs. Unknown fields are refused; a JSON number for a
-price or a quantity is refused, because a number has already lost its decimals (DECISIONS 8).
+The JSON Schema (``protocol.schema``) and the OpenAPI document come from these Structs. Unknown fields are refused; a
+JSON number for a price or a quantity is refused, because a number has already lost its decimals (DECISIONS 8).
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, Side, TimeInForce
 from protocol.errors import FieldError
-from protocol.orders import CancelOrder, Command, NewOrder, ReplaceOrder
+from protocol.orders import CancelOrder, Command, NewBasket, NewOrder, ReplaceOrder
 from protocol.session import Outcome
 from protocol.texts import outcome_text
 from protocol.units import format_e9, parse_e9
@@ -74,7 +74,10 @@ class ReplaceRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OrderResponse(Struct, frozen=True, omit_defaults=False):
-    """What became of a command (DECISIONS 14). A replay adds ``duplicate_of`` and ``order_state``."""
+    """What became of a command (DECISIONS 14). A replay adds ``duplicate_of`` and ``order_state``.
+
+    ``legs``: the ids of a basket's orders, each of which lives its own life.
+    """
 
     outcome: str
     client_order_id: str
@@ -91,6 +94,7 @@ class OrderResponse(Struct, frozen=True, omit_defaults=False):
     durable_in_us: int | None = None
     duplicate_of: str | UnsetType = UNSET
     order_state: str | UnsetType = UNSET
+    legs: list[str] | UnsetType = UNSET
     http_status: int | UnsetType = UNSET
 
 
@@ -130,15 +134,16 @@ def decode_new_order(body: bytes) -> NewOrderRequest:
     Raises:
         FieldError: Naming the field, the value it had and what was expected.
     """
-    return _decode(_new_decoder, body)
+    return decode_body(_new_decoder, body)
 
 
 def decode_replace(body: bytes) -> ReplaceRequest:
     """Return the replace in one JSON object; raises as ``decode_new_order``."""
-    return _decode(_replace_decoder, body)
+    return decode_body(_replace_decoder, body)
 
 
-def _decode(decoder: msgspec.json.Decoder[_Request], body: bytes) -> _Request:
+def decode_body(decoder: msgspec.json.Decoder[_Request], body: bytes) -> _Request:
+    """Return what one JSON object says; FieldError names the field, the value it had and what was expected."""
     if len(body) > BODY_BYTES_MAX:
         raise FieldError("body", f"{len(body)} bytes", f"at most {BODY_BYTES_MAX} bytes")
     try:
@@ -209,6 +214,7 @@ def to_response(outcome: Outcome, command: Command, trace_id: bytes, mode: str, 
     shown = outcome.first if outcome.kind is OutcomeKind.DUPLICATE and outcome.first is not None else outcome
     is_replay = shown is not outcome
     client_order_id = command.orig_client_order_id if isinstance(command, CancelOrder) else command.client_order_id
+    legs = [leg.client_order_id for leg in command.legs] if isinstance(command, NewBasket) else None
     return OrderResponse(
         outcome=shown.kind.name,
         client_order_id=client_order_id,
@@ -224,7 +230,8 @@ def to_response(outcome: Outcome, command: Command, trace_id: bytes, mode: str, 
         mode=mode,
         durable_in_us=None if is_replay else durable_after_ns // 1_000,
         duplicate_of=client_order_id if is_replay else UNSET,
-        order_state=outcome.order_status.name if is_replay else UNSET,
+        order_state=outcome.order_status.name if is_replay and legs is None else UNSET,
+        legs=UNSET if legs is None else legs,
     )
 
 
@@ -244,14 +251,6 @@ def http_status(outcome: Outcome) -> int:
 def status_name(status: OrderStatus) -> str:
     """Return the FIX name of an order state."""
     return status.name
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of everything that comes and goes at the edge."""
-    _, components = msgspec.json.schema_components(
-        (NewOrderRequest, ReplaceRequest, OrderResponse, ErrorResponse), ref_template="#/$defs/{name}"
-    )
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": components}
 
 
 def _field_error(message: str, body: bytes, kind: type[Struct]) -> FieldError:

@@ -22,10 +22,11 @@ from protocol.codes import (
     Side,
     TimeInForce,
 )
-from protocol.orders import CancelOrder, NewOrder, ReplaceOrder, command_decoder
+from protocol.orders import CancelOrder, NewBasket, NewOrder, ReplaceOrder, command_decoder
 from protocol.records import (
     AcceptedCut,
     Adjusted,
+    BasketOrdered,
     CancelRequested,
     Clocked,
     ControlAction,
@@ -34,6 +35,7 @@ from protocol.records import (
     EngineCancel,
     Failed,
     KeysRetired,
+    NewDecision,
     Ordered,
     ParamsSet,
     Queried,
@@ -228,6 +230,8 @@ def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
             return [_cancel_requested(seq, now_ns, record)]
         case Reported():
             return _reported(seq, now_ns, record)
+        case BasketOrdered():
+            return _basket(seq, now_ns, record)
         case ReplaceRequested():
             return [_replace_requested(seq, now_ns, record)]
         case ReplaceUnsent():
@@ -256,13 +260,36 @@ def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
             return [SystemEvent(seq, 0, now_ns, type(record).__name__, _system_text(record))]
 
 
+def _basket(seq: int, now_ns: int, record: BasketOrdered) -> list[Event]:
+    """Return each leg as an order; of a refused basket the leg that was, which leaves no order."""
+    basket = command_decoder.decode(record.item.command)
+    assert isinstance(basket, NewBasket)
+    decision = record.decision
+    if decision.kind is OutcomeKind.ACCEPTED:
+        legs = zip(basket.legs, record.references, decision.legs, strict=True)
+        return [
+            _order(seq, n, now_ns, leg, Ordered(record.source, record.item, reference, decided))
+            for n, (leg, reference, decided) in enumerate(legs)
+        ]
+    at = max(decision.leg, 1) - 1
+    refused = NewDecision(
+        decision.kind, decision.code, checks_passed=decision.checks_passed, takes_key=False, facts=decision.facts
+    )
+    reference = record.references[at] if at < len(record.references) else None
+    return [_order(seq, 0, now_ns, basket.legs[at], Ordered(record.source, record.item, reference, refused))]
+
+
 def _ordered(seq: int, now_ns: int, record: Ordered) -> OrderEvent:
     order = command_decoder.decode(record.item.command)
     assert isinstance(order, NewOrder)
+    return _order(seq, 0, now_ns, order, record)
+
+
+def _order(seq: int, n: int, now_ns: int, order: NewOrder, record: Ordered) -> OrderEvent:
     decision = record.decision
     accepted = decision.kind is OutcomeKind.ACCEPTED
     return OrderEvent(
-        seq, 0, now_ns, ExecType.PENDING_NEW if accepted else ExecType.REJECTED, order.account,
+        seq, n, now_ns, ExecType.PENDING_NEW if accepted else ExecType.REJECTED, order.account,
         order.client_order_id, decision.order_id, order.strategy, order.instrument, order.side, order.order_type,
         order.time_in_force, order.quantity_e9, order.price_e9, order.reduce_only,
         OrderStatus.PENDING_NEW if accepted else OrderStatus.REJECTED, decision.code, decision.facts,

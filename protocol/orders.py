@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from protocol.codes import OrderType, Side, TimeInForce
 
 NAME_CHARS_MAX = 64
+LEGS_MAX = 8
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
 ClientOrderId = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
 PositiveE9 = Annotated[int, Meta(ge=1, le=2**63 - 1)]
@@ -58,6 +59,14 @@ class ReplaceOrder(Struct, array_like=True, tag=3, frozen=True, gc=False):
     stop_price_e9: PriceE9 = 0
 
 
-Command = NewOrder | CancelOrder | ReplaceOrder
+class NewBasket(Struct, array_like=True, tag=10, frozen=True, gc=False):
+    """Ask for several new orders, all or none. The n-th leg's id is ``<client_order_id>/<n>``, counted from 1."""
+
+    account: Name
+    client_order_id: ClientOrderId
+    legs: Annotated[list[NewOrder], Meta(min_length=2, max_length=LEGS_MAX)]
+
+
+Command = NewOrder | CancelOrder | ReplaceOrder | NewBasket
 
 command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

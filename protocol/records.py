@@ -396,6 +396,28 @@ class ReplaceUnsent(Struct, array_like=True, tag=21, frozen=True, gc=False):
     cum_quantity_e9: int
 
 
+class BasketDecision(Struct, array_like=True, frozen=True, gc=False):
+    """What became of a NewBasket. Refused: ``leg`` is the first that was (from 1; 0 = the whole), ``legs`` is empty."""
+
+    kind: OutcomeKind
+    code: Code
+    leg: int = 0
+    checks_passed: int = 0
+    takes_key: bool = True
+    facts: Facts | None = None
+    legs: list[NewDecision] = []
+
+
+class BasketOrdered(Struct, array_like=True, tag=60, frozen=True, gc=False):
+    """A NewBasket came and was decided; one reference a leg."""
+
+    source: str
+    item: Item
+    references: list[Reference | None]
+    decision: BasketDecision
+    seq: int = 0
+
+
 Record = (
     Started
     | ParamsSet
@@ -415,6 +437,7 @@ Record = (
     | KeysRetired
     | ReplaceRequested
     | ReplaceUnsent
+    | BasketOrdered
 )
 
 record_encoder: Final = msgspec.msgpack.Encoder()

@@ -104,7 +104,8 @@ SidecarMessage = Hello | Claim | Submit | Ping | Drained | Leave | Resume
 class Facts(Struct, array_like=True, frozen=True, gc=False):
     """What decided a refusal: the limit, the value, the scope, the reference.
 
-    Amounts in 1e-9, ages in ns; sums are unbounded, so beyond int64 they are decimal text (DESIGN 4).
+    Amounts in 1e-9, ages in ns; sums are unbounded, so beyond int64 they are decimal text (DESIGN 4). ``leg``: of a
+    basket, from 1; 0 = all of it, or no basket.
     """
 
     expected: int | str = 0
@@ -114,6 +115,7 @@ class Facts(Struct, array_like=True, frozen=True, gc=False):
     reference_e9: int = 0
     reference_age_ns: int = 0
     reference_source: ReferenceSource = ReferenceSource.NONE
+    leg: int = 0
 
 
 class Outcome(Struct, array_like=True, frozen=True, gc=False):

@@ -18,7 +18,8 @@ def outcome_text(outcome: Outcome) -> str:
         return ""
     if outcome.kind is OutcomeKind.ACCEPTED:
         return _ACCEPTED.get(outcome.code, "")
-    return refusal_text(outcome.code, outcome.facts)
+    text = refusal_text(outcome.code, outcome.facts)
+    return f"leg {outcome.facts.leg}: {text}" if outcome.facts is not None and outcome.facts.leg else text
 
 
 def refusal_text(code: Code, facts: Facts | None) -> str:

@@ -19,7 +19,8 @@ from cli.example import EXAMPLE
 from cli.problems import problems
 from cli.settings import WojakConfig
 from protocol.codes import Code
-from protocol.edge import decode_new_order, json_schema
+from protocol.edge import decode_new_order
+from protocol.schema import json_schema
 from runtime.config import convert
 from tests.tidy_rules import ROOT
 

@@ -56,6 +56,11 @@ class RateLog:
         """Return the times of each log; part of the state hash."""
         return [list(self.times), *(self.wider.charges() if self.wider is not None else [])]
 
+    def copy(self) -> RateLog:
+        """Return a log of its own with the same charges."""
+        wider = self.wider.copy() if self.wider is not None else None
+        return RateLog(self.count, self.window_ns, self.reserve_exit, wider).remember(self)
+
     def remember(self, charges: RateLog) -> RateLog:
         """Take over what another log was charged, under this one's limits; returns this one."""
         self.times.extend(charges.times)

@@ -6,12 +6,14 @@ Rule: what can't be decoded is permanent (R8): it is named field by field and de
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
+from protocol.baskets import BasketRequest, decode_basket, is_basket, leg_bodies, to_basket
 from protocol.codes import Code, OutcomeKind
 from protocol.edge import NewOrderRequest, ReplaceRequest, decode_new_order, decode_replace, to_new_order
 from protocol.errors import FieldError
-from protocol.orders import CancelOrder, Command, NewOrder
+from protocol.orders import CancelOrder, Command, NewBasket, NewOrder, ReplaceOrder
 from protocol.session import Outcome
 from sidecars.core.source import Delivery
 
@@ -40,6 +42,34 @@ def decode_replace_request(body: bytes) -> ReplaceRequest:
     return request
 
 
+def decode_basket_request(body: bytes) -> BasketRequest:
+    """Return the basket in one JSON object; raises as ``decode_request``."""
+    request = decode_basket(body)
+    envelope = body
+    for leg in leg_bodies(body):
+        _require_once(leg)
+        envelope = envelope.replace(leg, b"", 1)
+    _require_once(envelope)
+    return request
+
+
+def decode_command(body: bytes, find_id: Callable[[str | None], str]) -> tuple[Command, int | None]:
+    """Return the order or basket of a body, and when it was made if it says so.
+
+    Args:
+        body: One JSON object; with ``legs`` it is a basket.
+        find_id: Returns the id to use, given the body's own.
+
+    Raises:
+        FieldError: Naming the field, the value it had and what was expected.
+    """
+    if is_basket(body):
+        basket = decode_basket_request(body)
+        return to_basket(basket, find_id(basket.client_order_id)), basket.created_at_ns
+    request = decode_request(body)
+    return to_new_order(request, find_id(request.client_order_id)), request.created_at_ns
+
+
 def _require_once(body: bytes) -> None:
     names = _NAME.findall(body)
     if len(set(names)) != len(_NAME_END.findall(body)):
@@ -55,18 +85,36 @@ def decode_delivery(delivery: Delivery) -> Command:
     """
     if delivery.command is not None:
         return delivery.command
-    request = decode_request(delivery.body)
-    client_order_id = request.client_order_id or delivery.derived_id
-    if not client_order_id:
-        raise FieldError("client_order_id", "absent", "an id, because this source has no stable one to derive it from")
-    if request.created_at_ns is not None:
-        delivery.created_at_ns = request.created_at_ns
-    return to_new_order(request, client_order_id)
+
+    def find_id(own: str | None) -> str:
+        client_order_id = own or delivery.derived_id
+        if not client_order_id:
+            text = "an id, because this source has no stable one to derive it from"
+            raise FieldError("client_order_id", "absent", text)
+        return client_order_id
+
+    command, created_at_ns = decode_command(delivery.body, find_id)
+    if created_at_ns is not None:
+        delivery.created_at_ns = created_at_ns
+    return command
 
 
 def may_use_reserve(command: Command) -> bool:
     """Whether the reserved credits are open to it: cancels and reduce-only orders (DECISIONS 12)."""
-    return isinstance(command, CancelOrder) or (isinstance(command, NewOrder) and command.reduce_only)
+    return isinstance(command, CancelOrder) or not new_risk(command)
+
+
+def new_risk(command: Command) -> int:
+    """Return how many of the command's orders may add risk: what is not reduce-only."""
+    match command:
+        case NewBasket():
+            return sum(not leg.reduce_only for leg in command.legs)
+        case NewOrder():
+            return 0 if command.reduce_only else 1
+        case ReplaceOrder():
+            return 1
+        case _:
+            return 0
 
 
 def is_for_people(outcome: Outcome) -> bool:

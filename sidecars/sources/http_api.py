@@ -28,14 +28,13 @@ from protocol.edge import (
     ErrorResponse,
     OrderResponse,
     http_status,
-    to_new_order,
     to_replace,
     to_response,
 )
 from protocol.errors import FieldError
 from protocol.orders import CancelOrder, Command
 from runtime.clock import wall_ns
-from sidecars.core.decode import decode_replace_request, decode_request, may_use_reserve
+from sidecars.core.decode import decode_command, decode_replace_request, may_use_reserve, new_risk
 from sidecars.core.lease import NS_PER_MS
 from sidecars.core.source import Delivery, Engines, Settlement, Why
 from sidecars.sources.http_keys import Caller, Keys
@@ -178,7 +177,7 @@ class OrdersApi:
             command, created_at_ns = _new_order(body, request.headers.get(b"idempotency-key"))
         except FieldError as e:
             raise _field_error(e) from e
-        self._charge(request, 0 if command.reduce_only else 1)
+        self._charge(request, new_risk(command))
         ticket = Ticket(1)
         self._submit(request, command, created_at_ns, ticket, 0)
         await ticket.done
@@ -216,7 +215,7 @@ class OrdersApi:
         if not 1 <= len(bodies) <= ORDERS_MAX:
             raise HttpError(400, "FIELD", f"body expected 1 to {ORDERS_MAX} orders, was {len(bodies)}", "body")
         parsed = [_parse_item(bytes(item)) for item in bodies]
-        risk = sum(not isinstance(p, HttpError) and not p[0].reduce_only for p in parsed)
+        risk = sum(new_risk(p[0]) for p in parsed if not isinstance(p, HttpError))
         self._charge(request, risk)
         ticket = Ticket(len(parsed))
         results: list[HttpError | Command] = []
@@ -411,9 +410,8 @@ def _named(raw_path: bytes) -> tuple[str, str]:
     return names[0].decode(), names[1].decode()
 
 
-def _new_order(body: bytes, idempotency_key: bytes | None) -> tuple[Any, int | None]:
-    request = decode_request(body)
-    return to_new_order(request, _own_id(request.client_order_id, idempotency_key)), request.created_at_ns
+def _new_order(body: bytes, idempotency_key: bytes | None) -> tuple[Command, int | None]:
+    return decode_command(body, lambda own: _own_id(own, idempotency_key))
 
 
 def _own_id(client_order_id: str | None, idempotency_key: bytes | None) -> str:
@@ -430,7 +428,7 @@ def _own_id(client_order_id: str | None, idempotency_key: bytes | None) -> str:
     return client_order_id
 
 
-def _parse_item(body: bytes) -> tuple[Any, int | None] | HttpError:
+def _parse_item(body: bytes) -> tuple[Command, int | None] | HttpError:
     try:
         return _new_order(body, None)
     except FieldError as e:

@@ -15,6 +15,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import PathItem, Schema, SecurityScheme
 
+from protocol.baskets import BasketRequest
 from protocol.edge import ErrorResponse, NewOrderRequest, OrderResponse, ReplaceRequest
 from runtime.openapi_page import PlainPage
 from sidecars.core.metrics import Metrics
@@ -82,7 +83,7 @@ def make_app(readiness: Callable[[], Readiness], metrics: Metrics) -> Litestar:
 
 def _add_orders(app: Litestar) -> None:
     document = app.openapi_schema
-    models = (NewOrderRequest, ReplaceRequest, OrderResponse, ErrorResponse, ItemError)
+    models = (NewOrderRequest, BasketRequest, ReplaceRequest, OrderResponse, ErrorResponse, ItemError)
     _, schemas = msgspec.json.schema_components(models, ref_template=REF)
     document.components.schemas.update(cast("dict[str, Schema]", schemas))
     assert document.paths is not None
@@ -93,14 +94,27 @@ def _add_orders(app: Litestar) -> None:
     document.paths.update(cast("dict[str, PathItem]", order_paths()))
 
 
+BASKET: Final = {
+    "account": "demo",
+    "strategy": "manual",
+    "client_order_id": "b1",
+    "legs": [
+        {"instrument": "BTCUSDT", "side": "BUY", "quantity": "0.01", "price": "61800.0"},
+        {"instrument": "BTCUSDT", "side": "SELL", "quantity": "0.01", "price": "61900.0"},
+    ],
+}
+
+
 def order_paths() -> dict[str, Any]:
     """Return the OpenAPI paths of orders and cancels."""
     one = {"$ref": REF.format(name="NewOrderRequest")}
-    many = {"type": "array", "minItems": 1, "maxItems": 500, "items": one}
+    basket = {"$ref": REF.format(name="BasketRequest")}
+    many = {"type": "array", "minItems": 1, "maxItems": 500, "items": {"oneOf": [one, basket]}}
     post = {
         "operationId": "PostOrders",
-        "summary": "Send one order, or an array of them",
-        "description": "Repeat it until it is answered: the same client_order_id never makes a second order.",
+        "summary": "Send one order, a basket, or an array of them",
+        "description": "A body with legs is a basket: all of them are taken, or none. Repeat it until it is answered: "
+        "the same client_order_id never makes a second order.",
         "security": [{"bearer": []}, {"key": []}],
         "parameters": [
             _header("Idempotency-Key", "The client_order_id, for a body without one"),
@@ -110,8 +124,12 @@ def order_paths() -> dict[str, Any]:
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": {"oneOf": [one, many]},
-                    "examples": {"one": {"value": NEW_ORDER}, "many": {"value": [NEW_ORDER]}},
+                    "schema": {"oneOf": [one, basket, many]},
+                    "examples": {
+                        "one": {"value": NEW_ORDER},
+                        "basket": {"value": BASKET},
+                        "many": {"value": [NEW_ORDER]},
+                    },
                 }
             },
         },

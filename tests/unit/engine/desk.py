@@ -22,7 +22,7 @@ from protocol.codes import (
     Side,
     TimeInForce,
 )
-from protocol.orders import CancelOrder, Command, NewOrder, ReplaceOrder
+from protocol.orders import CancelOrder, Command, NewBasket, NewOrder, ReplaceOrder
 from protocol.params import (
     AccountParams,
     ChannelParams,
@@ -37,6 +37,8 @@ from protocol.params import (
 )
 from protocol.records import (
     Adjusted,
+    BasketDecision,
+    BasketOrdered,
     CancelDecision,
     CancelRequested,
     ControlAction,
@@ -233,6 +235,32 @@ class Desk:
             command = ReplaceOrder(account, name, orig, quantity * E9, price * E9)
             item = self.item(command, principal=principal)
             self.apply(ReplaceRequested("src", item, reference, decided, self.seq + 1))
+        return decided
+
+    def basket(self, client_order_id: str, *legs: NewOrder, account: str = "a1") -> NewBasket:
+        """Return a basket of these orders, named as its legs."""
+        named = [
+            msgspec.structs.replace(leg, client_order_id=f"{client_order_id}/{n}")
+            for n, leg in enumerate(legs, start=1)
+        ]
+        return NewBasket(account, client_order_id, named)
+
+    def submit_basket(
+        self,
+        command: NewBasket,
+        *,
+        references: list[Reference | None] | None = None,
+        principal: str = "all",
+        defer: RetryReason | None = None,
+    ) -> BasketDecision | Replay | Defer:
+        """Decide and apply, as the loop does."""
+        baskets = self.core.baskets
+        item = self.item(command, principal=principal)
+        routes = baskets.find_routes(self.state.permit("src", principal), command)
+        given = references if references is not None else [REFERENCE] * len(command.legs)
+        decided = baskets.decide_basket(command, item, routes, self.now, given, defer)
+        if isinstance(decided, BasketDecision):
+            self.apply(BasketOrdered("src", item, given, decided, self.seq + 1))
         return decided
 
     def answer(

@@ -17,12 +17,12 @@ from protocol.edge import (
     NewOrderRequest,
     decode_new_order,
     http_status,
-    json_schema,
     to_new_order,
     to_response,
 )
 from protocol.errors import FieldError
 from protocol.orders import CancelOrder, NewOrder
+from protocol.schema import json_schema
 from protocol.session import Outcome
 from protocol.units import E9, INT64_MAX, format_e9, parse_e9
 

@@ -14,7 +14,7 @@ import msgspec
 
 from protocol.channels import Context, Router, Waiter
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
-from protocol.orders import CancelOrder, Command, NewOrder, ReplaceOrder, command_decoder
+from protocol.orders import CancelOrder, Command, NewBasket, NewOrder, ReplaceOrder, command_decoder
 from protocol.session import (
     PROTOCOL_VERSION,
     Bye,
@@ -190,7 +190,8 @@ class EnginePeer:
             return Outcome(item.seq, OutcomeKind.ACCEPTED, code, "", seq, OrderStatus.PENDING_CANCEL)
         if isinstance(command, ReplaceOrder):
             return self._decide_replace(item, command, seq)
-        if command.strategy == "forbidden":
+        strategy = (command.legs[0] if isinstance(command, NewBasket) else command).strategy
+        if strategy == "forbidden":
             return Outcome(
                 item.seq, OutcomeKind.REJECTED, Code.AUTH_NOT_PERMITTED, "", seq, OrderStatus.REJECTED
             )  # fmt: skip
@@ -206,7 +207,7 @@ class EnginePeer:
         outcome = _first(item.seq, command, seq)
         self.journal.outcomes[key] = outcome
         self.journal.payloads[key] = bytes(item.command)
-        return None if command.strategy == "mute" else outcome
+        return None if strategy == "mute" else outcome
 
     def _decide_replace(self, item: Item, command: ReplaceOrder, seq: int) -> Outcome:
         if (command.account, command.orig_client_order_id) not in self.journal.outcomes:
@@ -222,7 +223,9 @@ class EnginePeer:
         return outcome
 
 
-def _first(item_seq: int, command: NewOrder, seq: int) -> Outcome:
+def _first(item_seq: int, command: NewOrder | NewBasket, seq: int) -> Outcome:
+    if isinstance(command, NewBasket):
+        return Outcome(item_seq, OutcomeKind.ACCEPTED, Code.OK, "", seq, OrderStatus.PENDING_NEW, 12)
     if command.strategy == "refuse":
         facts = Facts(expected=10_000_000_000, actual=command.quantity_e9)
         return Outcome(

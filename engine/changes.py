@@ -1,0 +1,83 @@
+"""Replaces and baskets on their way through the loop: decided, journaled, applied, answered.
+
+Apart from ``engine.sidecars``, whose hot path is single orders and cancels. ``decide`` changes nothing, so whatever it
+raises can still be refused as poison; what ``take`` raises is fatal (DESIGN 6.12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from engine.orders import Defer, Replay
+from engine.outcomes import ACCEPTED, basket_outcome, replace_outcome
+from engine.parts import Parts
+from engine.state import Permit
+from protocol.codes import RetryReason
+from protocol.orders import NewBasket, ReplaceOrder
+from protocol.records import BasketDecision, BasketOrdered, Record, Reference, ReplaceDecision, ReplaceRequested
+from protocol.session import Item, Outcome
+from risk.gate.exposure import InstrumentState
+
+
+class Ready(NamedTuple):
+    """A decision that waits for its record; one reference for each order that it looked at."""
+
+    command: ReplaceOrder | NewBasket
+    references: list[Reference | None]
+    decision: ReplaceDecision | BasketDecision
+
+
+class Changes:
+    """Takes replaces and baskets for all sidecar sessions of one engine."""
+
+    def __init__(self, parts: Parts, reference_of: Callable[[InstrumentState, int], Reference | None]) -> None:
+        self._core = parts.core
+        self._writer = parts.writer
+        self._meters = parts.meters
+        self._reference_of = reference_of
+
+    def decide(
+        self, command: ReplaceOrder | NewBasket, item: Item, permit: Permit | None, now_ns: int, why: RetryReason | None
+    ) -> Ready | Replay | Defer:
+        """Say what happens to the command; ``why`` new risk can't be taken now, None if it can."""
+        references: list[Reference | None]
+        decided: ReplaceDecision | BasketDecision | Replay | Defer
+        if isinstance(command, ReplaceOrder):
+            replaces = self._core.replaces
+            order = replaces.find_order(command)
+            reference = self._reference_of(order.route.instrument, now_ns) if order is not None else None
+            references = [reference]
+            decided = replaces.decide_replace(command, item, permit, now_ns, reference, why)
+        else:
+            baskets = self._core.baskets
+            routes = baskets.find_routes(permit, command)
+            found = routes if isinstance(routes, list) else []
+            references = [self._reference_of(route.instrument, now_ns) for route in found]
+            decided = baskets.decide_basket(command, item, routes, now_ns, references, why)
+        if isinstance(decided, ReplaceDecision | BasketDecision):
+            return Ready(command, references, decided)
+        return decided
+
+    def take(self, ready: Ready, source: str, item: Item, now_ns: int) -> Outcome:
+        """Journal and apply the decision, and return its outcome."""
+        command, references, decision = ready
+        seq = self._writer.next_seq
+        record: Record
+        if isinstance(command, ReplaceOrder):
+            assert isinstance(decision, ReplaceDecision)
+            record = ReplaceRequested(source, item, references[0], decision, seq)
+            position = self._writer.append(record)
+            self._core.replaces.apply_replace(record, command, position, now_ns)
+            self._meters.replaces += decision.kind is ACCEPTED
+            outcome = replace_outcome(item, seq, decision)
+        else:
+            assert isinstance(decision, BasketDecision)
+            record = BasketOrdered(source, item, references, decision, seq)
+            position = self._writer.append(record)
+            self._core.baskets.apply_basket(record, command, position, now_ns)
+            self._meters.baskets += decision.kind is ACCEPTED
+            outcome = basket_outcome(item, seq, decision)
+        if decision.kind is not ACCEPTED:
+            self._meters.refuse(decision.code)
+        return outcome

@@ -1,0 +1,18 @@
+"""The JSON Schema of what comes and goes at the edge, made from the Structs that decode it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from protocol.baskets import BasketRequest
+from protocol.edge import ErrorResponse, NewOrderRequest, OrderResponse, ReplaceRequest
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema of single orders, baskets, replaces and every answer."""
+    _, components = msgspec.json.schema_components(
+        (NewOrderRequest, BasketRequest, ReplaceRequest, OrderResponse, ErrorResponse), ref_template="#/$defs/{name}"
+    )
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": components}
