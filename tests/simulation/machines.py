@@ -38,6 +38,7 @@ from tests.simulation.checkers import Answers, Watch
 from tests.simulation.client import Client, Delivery
 from tests.simulation.coverage import Fault, Reached
 from tests.simulation.disk import PowerCutError, SimulatedDisk
+from tests.simulation.following import Following
 from tests.simulation.generator import Generator
 from tests.simulation.ledgers import Ledgers, require_same_exposure
 from tests.simulation.memory import (
@@ -90,7 +91,8 @@ class Machines:
         self.reached: Reached = Counter()
         self.replica = Core(KEYS_MAX)
         self.replicated = 0
-        self.compared = 0
+        self.compared = self.from_snapshot = 0
+        self.following = Following(seed)
         self.commands = 0
         (folder / "token").write_text(TOKEN)
         self.table = TableWriter.create(folder / "table", ["XY"])
@@ -168,6 +170,7 @@ class Machines:
     def start_engine(self) -> None:
         started = engine.start.start(self.settings)
         self.lock = started.lock
+        self.from_snapshot += started.snapshot_seq > 0
         stop = SimpleNamespace(fd=0, is_set=False, count=0)
         self.stop = stop
         self.engine = EngineLoop(self.settings, started, stop, self.log)  # type: ignore[arg-type]
@@ -189,6 +192,7 @@ class Machines:
             self.disk.cut_power()
             self.gateway_disk.cut_power()
             self.kill_gateway("power")
+            self.following.drop()
         self.watch.restart()
 
     def turn_engine(self) -> None:
@@ -257,8 +261,10 @@ class Machines:
         self.disk.heal()
         journal.mkdir()
         disk.take_over(self.disk, self.journal, journal)
-        if (self.journal / "holders").is_dir():
-            shutil.copytree(self.journal / "holders", journal / "holders")
+        for beside in ("holders", "snapshots"):
+            if (self.journal / beside).is_dir():
+                shutil.copytree(self.journal / beside, journal / beside)
+        self.following.drop()
         self.books.close()
         self.disk, self.journal = disk, journal
         self.settings = msgspec.structs.replace(self.settings, journal_dir=str(journal))
@@ -403,3 +409,4 @@ class Machines:
         self.replicated = len(self.watch.records)
         self.compared += 1
         assert state_hash(self.replica.state) == state_hash(state), "a replica differs from the live state"
+        self.following.turn(self.journal)

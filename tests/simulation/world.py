@@ -238,6 +238,7 @@ class World(Machines):
         for host in self.hosts:
             host.die()
         self.books.close()
+        self.following.drop()
         self.table.close()
 
 
