@@ -33,7 +33,7 @@ class NotSupervisedError(WojakError):
 
 
 @app.command
-def kill(process: Literal["engine", "http", "gateway", "books", "feed", "api", "flow"], /, *,
+def kill(process: Literal["engine", "http", "gateway", "books", "feed", "follower", "api", "flow"], /, *,
          shard: Annotated[int, Parameter(help="Of several shards, this one's.")] = 0,
          config: ConfigPath = DEFAULT_CONFIG) -> int:  # fmt: skip
     """Kill -9 one process of a running `wojak up`, and report when it is gone, back and ready.

@@ -7,6 +7,7 @@ from typing import Final
 
 import books.metrics
 import books.writer_metrics
+import engine.follower_metrics
 import engine.metrics
 import market.feed_metrics
 import sidecars.core.metrics
@@ -27,6 +28,7 @@ PROCESSES: Final[tuple[tuple[str, str, Sequence[Family]], ...]] = (
     ("Venue gateway", "`[metrics] gateway_port`.", venues.core.metrics.FAMILIES),
     ("Feed", "`[metrics] feed_port`.", market.feed_metrics.FAMILIES),
     ("Books writer", "`[metrics] books_port`.", books.writer_metrics.FAMILIES),
+    ("Follower", "`[metrics] follower_port`.", engine.follower_metrics.FAMILIES),
     ("Sources", "On the source's own port; every sample has the label `source`.", sidecars.core.metrics.FAMILIES),
     ("REST API", "On the API's own port.", books.metrics.FAMILIES),
 )

@@ -209,7 +209,7 @@ def _ports(config: WojakConfig) -> Iterator[str]:
     if http.port == books.port:
         yield f"http.port: expected another port than books.port ({books.port}), was {http.port}"
     taken = {http.port: "http.port", books.port: "books.port"}
-    for process in ("engine", "gateway", "feed", "books"):
+    for process in ("engine", "gateway", "feed", "books", "follower"):
         name, port = f"metrics.{process}_port", metrics.port_of(process)
         for used in range(port, port + (1 if process == "feed" else config.wojak.shards)) if port else ():
             if used in taken:

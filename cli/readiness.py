@@ -8,7 +8,20 @@ import httpx
 
 from cli.configuration import Loaded
 from cli.engine_client import EngineAwayError, EngineClient
-from cli.wiring import BOOKS, ENGINE, FEED, FLOW, GATEWAY, HTTP, books_url, http_url, kind_of, played
+from cli.wiring import (
+    BOOKS,
+    ENGINE,
+    FEED,
+    FLOW,
+    FOLLOWER,
+    GATEWAY,
+    HTTP,
+    books_url,
+    health_settings,
+    http_url,
+    kind_of,
+    played,
+)
 from market.table import TableReader
 from protocol.control import EngineStatus
 from protocol.errors import MarketError
@@ -27,6 +40,10 @@ class Readiness:
         self._loaded = loaded
         self._engines = [EngineClient(loaded.of(n).paths, operator="supervisor") for n in loaded.shards]
         self._client = httpx.Client(timeout=HTTP_TIMEOUT_S, trust_env=False)
+        sockets = [str(health_settings(loaded.of(n), FOLLOWER).socket_path) for n in loaded.shards]
+        self._followers = [
+            httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=HTTP_TIMEOUT_S) for path in sockets
+        ]
 
     def status(self, shard: int = 0) -> EngineStatus | None:
         """Return how the engine of a shard is; None if it does not answer."""
@@ -53,12 +70,16 @@ class Readiness:
             return "" if status.venues and all(v.ready for v in status.venues) else "venue not ready"
         if kind == FLOW:
             return ""
+        if kind == FOLLOWER:
+            return self._follower(shard)
         url = http_url(self._loaded) if kind == HTTP else books_url(self._loaded)
         return self._http(url, str(shard) if kind == BOOKS else "")
 
     def close(self) -> None:
         """Leave."""
         self._client.close()
+        for follower in self._followers:
+            follower.close()
         for engine in self._engines:
             engine.close()
 
@@ -84,3 +105,10 @@ class Readiness:
         if away:
             return "; ".join(f"shard {n}: {why}" for n, why in away.items())
         return "" if response.status_code == 200 or shards.get(shard) in SERVING else response.text[:120]
+
+    def _follower(self, shard: int) -> str:
+        try:
+            response = self._followers[shard].get("http://follower/readyz")
+        except httpx.HTTPError as e:
+            return type(e).__name__
+        return "" if response.status_code == 200 else response.text[:120]

@@ -256,6 +256,20 @@ class BooksSection(Struct, frozen=True, forbid_unknown_fields=True):
     port: Port = 8080
 
 
+class FollowerSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The follower: a replica of the engine that writes snapshots, from which the next start recovers.
+
+    Attributes:
+        snapshot_records: A snapshot after so many records; so many are read again at a start, at most about.
+        snapshot_ms: Or after this time, if anything happened.
+        snapshots_kept: The newest so many; older ones are removed.
+    """
+
+    snapshot_records: Annotated[int, Meta(ge=100, le=1_000_000_000)] = 500_000
+    snapshot_ms: Milliseconds = 300_000
+    snapshots_kept: Annotated[int, Meta(ge=1, le=100)] = 2
+
+
 class MetricsSection(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the processes without an address of their own serve ``/metrics``, ``/healthz`` and ``/readyz``.
 
@@ -267,6 +281,7 @@ class MetricsSection(Struct, frozen=True, forbid_unknown_fields=True):
         gateway_port: Of the venue gateway.
         feed_port: Of the feed.
         books_port: Of the books writer.
+        follower_port: Of the follower.
         stall_ms: A process whose loop has not turned for so long is not alive (``/healthz``).
     """
 
@@ -275,12 +290,13 @@ class MetricsSection(Struct, frozen=True, forbid_unknown_fields=True):
     gateway_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
     feed_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
     books_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    follower_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
     stall_ms: Milliseconds = 10_000
 
     def port_of(self, process: str) -> int:
         """Return the port of a process, 0 for none."""
         ports = {"engine": self.engine_port, "gateway": self.gateway_port, "feed": self.feed_port}
-        return {**ports, "books": self.books_port}.get(process, 0)
+        return {**ports, "books": self.books_port, "follower": self.follower_port}.get(process, 0)
 
 
 class FlowSection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -318,6 +334,7 @@ class WojakConfig(Struct, frozen=True, forbid_unknown_fields=True):
     gateway: GatewaySection = GatewaySection()
     control: ControlSection = ControlSection()
     books: BooksSection = BooksSection()
+    follower: FollowerSection = FollowerSection()
     metrics: MetricsSection = MetricsSection()
     flow: FlowSection = FlowSection()
 

@@ -29,7 +29,8 @@ from protocol.errors import ConfigError
 from protocol.records import AcceptedCut
 from runtime.clock import wall_ns
 
-app = App(name="engine", help="What an operator does to a stopped engine.")
+app = App(name="engine", help="What an operator does to an engine, stopped or running.")
+app.command("cli.engine_check:check", name="check")
 BATCH_BYTES_MAX = 8 << 20
 BOOKS_HOLDER = "books"
 

@@ -28,12 +28,13 @@ GATEWAY: Final = "gateway"
 BOOKS: Final = "books"
 HTTP: Final = "http"
 API: Final = "api"
+FOLLOWER: Final = "follower"
 FLOW: Final = "flow"
-WITH_HEALTH: Final = (ENGINE, FEED, GATEWAY, BOOKS)  # the others serve HTTP anyway
-START_ORDER: Final = (ENGINE, FEED, GATEWAY, BOOKS, HTTP, API, FLOW)
-STOP_ORDER: Final = (FLOW, HTTP, ENGINE, GATEWAY, BOOKS, API, FEED)
+WITH_HEALTH: Final = (ENGINE, FEED, GATEWAY, BOOKS, FOLLOWER)  # the others serve HTTP anyway
+START_ORDER: Final = (ENGINE, FEED, GATEWAY, FOLLOWER, BOOKS, HTTP, API, FLOW)
+STOP_ORDER: Final = (FLOW, HTTP, ENGINE, GATEWAY, FOLLOWER, BOOKS, API, FEED)
 
-PER_SHARD: Final = frozenset({ENGINE, GATEWAY, BOOKS})
+PER_SHARD: Final = frozenset({ENGINE, GATEWAY, FOLLOWER, BOOKS})
 
 SIDECARS_SOCKET: Final = "sidecars"
 VENUES_SOCKET: Final = "venues"
@@ -43,6 +44,7 @@ TICKS_SOCKET: Final = "ticks"
 SNAPSHOTS_SOCKET: Final = "snapshots"
 GATEWAY_SOCKET: Final = "gateway-control"
 STORED_SOCKET: Final = "stored"
+HISTORY_SOCKET: Final = "history"
 VENUE: Final = "sandbox"
 STOP_GRACE_MS: Final = 5_000
 
@@ -186,6 +188,27 @@ def run_books(loaded: Loaded) -> int:
     return 0
 
 
+def run_follower(loaded: Loaded) -> int:
+    """Run the follower."""
+    from engine.follower import FollowerSettings, run
+
+    follower, paths = loaded.config.follower, loaded.paths
+    run(
+        FollowerSettings(
+            journal=str(paths.journal),
+            shard=paths.shard or loaded.config.wojak.shard,
+            dedup_keys_max=loaded.config.engine.dedup_keys_max,
+            events_endpoint=paths.endpoint(EVENTS_SOCKET),
+            history_endpoint=paths.endpoint(HISTORY_SOCKET),
+            snapshot_records=follower.snapshot_records,
+            snapshot_ms=follower.snapshot_ms,
+            snapshots_kept=follower.snapshots_kept,
+            health=health_settings(loaded, FOLLOWER),
+        )
+    )
+    return 0
+
+
 def run_http(loaded: Loaded) -> int:
     """Run the HTTP source of orders."""
     from sidecars.sources.http import HttpSettings, run
@@ -295,6 +318,7 @@ STARTERS: Final[dict[str, Callable[[Loaded], int]]] = {
     ENGINE: run_engine,
     FEED: run_feed,
     GATEWAY: run_gateway,
+    FOLLOWER: run_follower,
     BOOKS: run_books,
     HTTP: run_http,
     API: run_api,

@@ -16,6 +16,7 @@ import msgspec
 from engine.days import Days
 from engine.exits import Exits
 from engine.gateways import Gateways
+from engine.layouts import LAYOUT_ID
 from engine.limit_changes import decide_limit, limit_views
 from engine.metrics import DURABLE, SYNC
 from engine.parts import Parts
@@ -25,6 +26,7 @@ from protocol.channels import CurveRouter, Router
 from protocol.codes import Code, OrderStatus, Scope
 from protocol.control import (
     AwaitFlatten,
+    CheckState,
     ConfirmClock,
     ControlAct,
     ControlBody,
@@ -49,7 +51,7 @@ from protocol.control import (
 )
 from protocol.errors import ConfigError
 from protocol.params import LimitChange
-from protocol.records import ControlAction, Controlled, ParamsSet
+from protocol.records import ControlAction, Controlled, ParamsSet, StateChecked
 from protocol.texts import refusal_text
 from runtime.keys import AllowedKey, Role
 
@@ -215,6 +217,10 @@ class Control:
                 return self._set_limit(body, operator, now_ns)
             case StartFlatten():
                 return self._start_flatten(body, operator, now_ns)
+            case CheckState():
+                # First of its turn but for other controls, which set the time too: what a replica has here, this has.
+                checked = StateChecked(state_hash(self._state), LAYOUT_ID, f"{operator}: {body.reason}")
+                return self._append([checked], now_ns, f"state {checked.state_hash}")
 
     def _roll(self, body: RollSession, operator: str, now_ns: int) -> ControlReply:
         seq = self._writer.next_seq
@@ -269,7 +275,7 @@ class Control:
         assert self._state.params is not None
         return [ShownLimit(*key, *view) for key, view in limit_views(self._state.params).items()]
 
-    def _append(self, records: Sequence[Controlled | ParamsSet], now_ns: int, text: str) -> ControlReply:
+    def _append(self, records: Sequence[Controlled | ParamsSet | StateChecked], now_ns: int, text: str) -> ControlReply:
         seq = 0
         for record in records:
             seq = self._writer.next_seq

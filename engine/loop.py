@@ -19,6 +19,7 @@ from engine.days import Days
 from engine.disconnects import Disconnects
 from engine.exits import STEP_MS, Exits
 from engine.gateways import Gateways
+from engine.layouts import LAYOUT_ID
 from engine.meters import Meters
 from engine.metrics import EngineReadings
 from engine.parts import Parts
@@ -26,12 +27,13 @@ from engine.remote import RemoteDoor
 from engine.settings import EngineSettings
 from engine.sidecars import Sidecars
 from engine.start import StartedEngine
+from engine.state import state_hash
 from journal.reader import RecordReader
 from market.table import TableReader
 from protocol.channels import Context, Publisher, Router, Waiter, make_private
 from protocol.codes import RetryReason
 from protocol.errors import MarketError
-from protocol.records import Clocked
+from protocol.records import Clocked, StateChecked
 from runtime import failpoints
 from runtime.metrics import PUBLISH_NS, Board
 from runtime.signals import StopSignal
@@ -310,6 +312,7 @@ class EngineLoop:
         now_ns = self._read_clock()
         self._finish(now_ns)
         unfinished = self._unfinished()
+        self._journal_hash(now_ns)
         self.sidecars.stop()
         self.gateways.stop()
         # A short linger lets the goodbyes out; a peer that does not read them loses nothing.
@@ -320,6 +323,14 @@ class EngineLoop:
             self._log.warning("left unfinished", what=what)
         self._log.info("stopped", seq=self._writer.durable_seq, unfinished=len(unfinished))
         return unfinished
+
+    def _journal_hash(self, now_ns: int) -> None:
+        """Say what the whole state hashes to, for replicas to compare; reads all of it, so only while there is time."""
+        if self._stop.count > 1 or time.monotonic_ns() >= self._drain_until_ns:
+            return
+        record = StateChecked(state_hash(self._core.state), LAYOUT_ID, "stop")
+        self._core.apply(self._writer.next_seq, now_ns, self._writer.append(record), record)
+        self._finish(now_ns)
 
     def _alarm(self, text: str) -> None:
         self._meters.alarms += 1

@@ -87,6 +87,12 @@ class ShowLimits(Struct, tag="show_limits", frozen=True, forbid_unknown_fields=T
     """Ask for every limit row: the file's, and an operator's where there is one."""
 
 
+class CheckState(Struct, tag="check_state", frozen=True, forbid_unknown_fields=True):
+    """Journal the hash of the whole state, for the follower to compare; reads the whole state and stops orders."""
+
+    reason: Reason
+
+
 class StartFlatten(Struct, tag="flatten", frozen=True, forbid_unknown_fields=True):
     """Bring every position of a scope to 0 (``records.FlattenPlan``). Asking again with the id begins nothing new."""
 
@@ -105,7 +111,7 @@ class AwaitFlatten(Struct, tag="await_flatten", frozen=True, forbid_unknown_fiel
 
 ControlLook = Status | UnknownOrders | ShowLimits | AwaitFlatten
 """What changes nothing."""
-ControlAct = SetState | Resolve | ConfirmClock | StartDrain | SetLimit | StartFlatten | RollSession
+ControlAct = CheckState | SetState | Resolve | ConfirmClock | StartDrain | SetLimit | StartFlatten | RollSession
 ControlBody = ControlLook | ControlAct
 
 

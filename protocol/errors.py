@@ -5,7 +5,8 @@ WojakError
 ├── FieldError             one field of an outside message: its name, the value it had, what was expected
 ├── ProtocolError          a message that breaks the protocol
 │   ├── LocalProtocolError     our fault
-│   └── RemoteProtocolError    the peer's fault
+│   ├── RemoteProtocolError    the peer's fault
+│   └── HistoryGoneError       what a reader missed is no longer kept
 ├── SourceError, VenueError, JournalError, StoreError, MarketError   (leaves in their rooms)
 └── FencedError            another instance owns what this one held
 
@@ -70,6 +71,20 @@ class RemoteProtocolError(ProtocolError):
         self.expected = expected
         self.was = was
         super().__init__(f"{self.code}: {peer} expected {expected}, was {was}; its session is ended")
+
+
+class HistoryGoneError(ProtocolError):
+    """Events that a reader missed are no longer kept."""
+
+    code = "HISTORY_GONE"
+
+    def __init__(self, after_seq: int, oldest_seq: int) -> None:
+        self.after_seq = after_seq
+        self.oldest_seq = oldest_seq
+        super().__init__(
+            f"{self.code}: events behind record {after_seq} expected to be kept, the oldest is {oldest_seq}; "
+            f"go on behind record {oldest_seq - 1}, and take what was before from the books"
+        )
 
 
 class FencedError(WojakError):

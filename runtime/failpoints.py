@@ -35,6 +35,9 @@ POINTS: Final = frozenset(
         "books.after_read",
         "books.before_commit",
         "books.after_commit",
+        "follower.after_step",
+        "follower.in_snapshot",
+        "follower.after_snapshot",
         "feed.after_publish",
         "feed.mid_write",
     }

@@ -184,7 +184,7 @@ class Stack:
         """Wait until these processes do their work; without names, all that have a readiness of their own."""
         readiness = Readiness(self.deployment)
         try:
-            for name in names or ("engine", "feed", "gateway", "books", "http", "api"):
+            for name in names or ("engine", "feed", "gateway", "follower", "books", "http", "api"):
                 wait_until(lambda name=name: not readiness.why_not(name), within_s, f"{name} ready")  # type: ignore[misc]
         finally:
             readiness.close()

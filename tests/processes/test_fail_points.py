@@ -18,12 +18,14 @@ from tests.unit.market.recorded import LINEAR, recorded
 
 KILLS = 10
 RATE = 2_000
-HITS_PER_LIFE = {"engine": 60, "sidecar": 60, "gateway": 60, "books": 20, "feed": 200}
+HITS_PER_LIFE = {"engine": 60, "sidecar": 60, "gateway": 60, "books": 20, "feed": 200, "follower": 20}
+HITS_OF = {"follower.in_snapshot": 90, "follower.after_snapshot": 2}  # there are fewer of these than of records
 WITHIN_S = 150.0
 
 
 def _fast_flow(text: str) -> str:
     text = text.replace("rate = 200 ", f"rate = {RATE} ")
+    text = text.replace("[feed]", "[follower]\nsnapshot_records = 2000\n\n[feed]", 1)
     return text.replace("value = 500\n", "value = 20000\n")
 
 
@@ -35,7 +37,7 @@ def _kills(log: Path, point: str) -> int:
 def test_ten_kills_lose_nothing_and_repeat_nothing(tmp_path: Path, point: str) -> None:
     """Every order has one outcome, the venue has each order once, journal, books and venue agree."""
     log = tmp_path / "kills.log"
-    hits = HITS_PER_LIFE[point.partition(".")[0]]
+    hits = HITS_OF.get(point) or HITS_PER_LIFE[point.partition(".")[0]]
     env = {"WOJAK_FAIL_POINT": f"{point}:{hits}:{KILLS}", "WOJAK_FAIL_LOG": str(log)}
     with Stack(tmp_path, flow=True, ticks=recorded(LINEAR), env=env, edit=_fast_flow) as stack:
         stack.start(wait=False)

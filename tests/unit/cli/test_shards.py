@@ -21,7 +21,7 @@ from protocol.errors import ConfigError
 from protocol.shards import rendezvous
 from runtime.config import convert
 
-LONELY = ("engine", "feed", "gateway", "books", "http", "api")
+LONELY = ("engine", "feed", "gateway", "follower", "books", "http", "api")
 
 
 def deployment(folder: Path, shards: int = 1, **of: int) -> Loaded:
@@ -49,7 +49,8 @@ def test_each_further_shard_has_processes_and_a_folder_of_its_own(tmp_path: Path
     loaded = deployment(tmp_path, 3)
     names = process_names(loaded, flow=True)
     assert names == (
-        "engine", "engine-1", "engine-2", "feed", "gateway", "gateway-1", "gateway-2", "books", "books-1", "books-2",
+        "engine", "engine-1", "engine-2", "feed", "gateway", "gateway-1", "gateway-2",
+        "follower", "follower-1", "follower-2", "books", "books-1", "books-2",
         "http", "api", "flow",
     )  # fmt: skip
     assert [kind_of(n)[0] in STARTERS for n in names] == [True] * len(names)

@@ -193,7 +193,7 @@ def test_json_is_the_figures(loaded: Loaded) -> None:
     """--json gives one object of the same Struct that the screen shows."""
     shown = msgspec.json.decode(wojak(loaded, "top", "--once", "--json").stdout, type=Figures)
 
-    assert [row.state for row in shown.processes] == ["DOWN"] * 6
+    assert [row.state for row in shown.processes] == ["DOWN"] * 7
 
 
 def test_a_terminal_is_left_as_it_was(loaded: Loaded) -> None:
