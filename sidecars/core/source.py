@@ -45,7 +45,8 @@ class Delivery(Struct):
         unit: What the source can stop by itself, such as a partition; empty = only the source as a whole.
         reply_to: Where an answer is published; empty = nowhere.
         is_redelivered: Whether the broker says that it was delivered before.
-        receipt: The source's own handle for settling; nobody else looks inside.
+        receipt: The source's own handle for settling; nobody else looks inside. One that will hold the settlement is
+            taken out of the delivery first, else each delivery is a cycle for the collector.
     """
 
     principal: str
@@ -85,8 +86,10 @@ class Why(IntEnum):
     MALFORMED = 6
 
 
-class Settlement(Struct, gc=False):
+class Settlement(Struct):
     """The end of one delivery. ``outcome`` is the engine's as it came, or None: it is never made up here.
+
+    The collector sees it: through a delivery's receipt it may come to refer to itself, and would then never be freed.
 
     ``is_unknown``: the engine may have taken it, and nobody has said so. ``*_mono_ns`` are 0 without an outcome.
     """

@@ -174,7 +174,9 @@ class HttpSource:
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
         """Wake the handlers; each answers its caller."""
         for settlement in settlements:
-            ticket, at = settlement.delivery.receipt
+            delivery = settlement.delivery
+            ticket, at = delivery.receipt
+            delivery.receipt = None  # the ticket now holds the settlement, so nothing of it may hold the ticket
             ticket.settle(at, settlement)
         return ()
 

@@ -218,16 +218,16 @@ class OrdersApi:
         risk = sum(new_risk(p[0]) for p in parsed if not isinstance(p, HttpError))
         self._charge(request, risk)
         ticket = Ticket(len(parsed))
-        results: list[HttpError | Command] = []
+        results: list[ItemError | Command] = []
         for at, item in enumerate(parsed):
             if isinstance(item, HttpError):
-                results.append(item)
+                results.append(ItemError(item.body, item.status))
                 continue
             try:
                 self._submit(request, item[0], item[1], ticket, at)
                 results.append(item[0])
-            except HttpError as e:
-                results.append(e)
+            except HttpError as e:  # its traceback holds this frame, so this frame keeps only what it says
+                results.append(ItemError(e.body, e.status))
         if ticket.left:
             await ticket.done
         shown = [self._item(request, r, ticket.settlements[at]) for at, r in enumerate(results)]
@@ -285,10 +285,10 @@ class OrdersApi:
         )  # fmt: skip
 
     def _item(
-        self, request: Request, result: HttpError | Command, settlement: Settlement | None
+        self, request: Request, result: ItemError | Command, settlement: Settlement | None
     ) -> OrderResponse | ItemError:
-        if isinstance(result, HttpError):
-            return ItemError(result.body, result.status)
+        if isinstance(result, ItemError):
+            return result
         assert settlement is not None
         try:
             response = self._response(request, result, settlement)
