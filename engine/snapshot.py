@@ -89,6 +89,13 @@ def head_of(
 def blocks_of(state: State) -> Iterator[tuple[int, bytes]]:
     """Yield the blocks of a snapshot. The state must not change before the last one was drawn."""
     save: dict[Of, Callable[[Any], object]] = {Kind.BIG: _big, Kind.MONEY: _money, Kind.TIMES: list, Kind.IDS: list}
+    try:
+        yield from _blocks_of(state, save)
+    finally:
+        save.clear()  # some of it refers to it: a cycle that would keep every order's number
+
+
+def _blocks_of(state: State, save: dict[Of, Callable[[Any], object]]) -> Iterator[tuple[int, bytes]]:
     save[Kind.BOUNDS] = lambda bounds: [BOUND.row(b, save) for b in bounds]
     save[Kind.RATE] = lambda rate: None if rate is None else RATE.row(rate, save)
     save[Kind.TERMS] = lambda terms: None if terms is None else TERMS.row(terms, save)
