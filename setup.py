@@ -34,15 +34,18 @@ HOT: Final = (
     "engine/outcomes.py",
     "engine/session.py",
     "engine/order_state.py",
+    "engine/venue_state.py",
     "engine/state.py",
     "engine/orders.py",
     "engine/reports.py",
     "engine/controls.py",
     "engine/day.py",
     "engine/rolls.py",
+    "engine/reconciling.py",
     "engine/core.py",
     "engine/meters.py",
     "engine/sidecars.py",
+    "engine/sending.py",
     "engine/gateways.py",
 )
 

@@ -14,7 +14,7 @@ from cli.shards import Shard, ask, chosen
 from cli.view import decimal, grouped
 from cli.wiring import books_url
 from protocol.codes import OrderStatus
-from protocol.control import Resolve, UnknownOrders
+from protocol.control import EnterFill, Resolve, UnknownOrders
 from protocol.errors import ConfigError, FieldError
 from protocol.units import format_e9, parse_e9
 
@@ -87,21 +87,38 @@ def resolve(
     order_id: str,
     /,
     *,
-    status: Annotated[Literal["FILLED", "CANCELED", "REJECTED", "EXPIRED"], Parameter(help="Its final state.")],
     reason: Reason,
-    filled: Annotated[str, Parameter(help="Quantity that was filled in all, a decimal.")] = "0",
-    price: Annotated[str, Parameter(help="Average price of the fills, a decimal.")] = "0",
+    status: Annotated[
+        Literal["FILLED", "CANCELED", "REJECTED", "EXPIRED"] | None,
+        Parameter(help="The final state of an UNKNOWN order; without it a trade alone is booked."),
+    ] = None,
+    filled: Annotated[str, Parameter(help="Quantity filled in all; with --trade-id that of the trade.")] = "0",
+    price: Annotated[str, Parameter(help="Average price of the fills; with --trade-id that of the trade.")] = "0",
+    trade_id: Annotated[str, Parameter(help="The venue's id of a trade that it did not report.")] = "",
     shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
-    """Say what became of an UNKNOWN order, after asking the venue; frees what it reserved.
+    """Say what became of an UNKNOWN order, after asking the venue, or book a trade of an order that it did not report.
+
+    A final state frees what the order reserved. If the venue reports the trade later, it counts once.
 
     Example: `wojak orders resolve P-bc7a436b893666cf --status CANCELED --reason "venue desk confirmed"`
+
+    Example: `wojak orders resolve P-bc7a436b893666cf --trade-id T9 --filled 2 --price 100 --reason "drop copy"`
     """
     try:
-        body = Resolve(order_id, OrderStatus[status], parse_e9(filled, "--filled"), parse_e9(price, "--price"), reason)
+        quantity_e9, price_e9 = parse_e9(filled, "--filled"), parse_e9(price, "--price")
     except FieldError as e:
         raise ConfigError([f"{e.field}: expected {e.expected}, was {e.value!r}"], "options") from e
+    if trade_id and status is not None:
+        raise ConfigError(["expected --trade-id or --status, was both; book the trade first"], "options")
+    body: EnterFill | Resolve
+    if trade_id:
+        body = EnterFill(order_id, trade_id, quantity_e9, price_e9, reason)
+    elif status is not None:
+        body = Resolve(order_id, OrderStatus[status], quantity_e9, price_e9, reason)
+    else:
+        raise ConfigError(["expected --status or --trade-id, was neither"], "options")
     loaded = deployment(config)
     (answer,) = ask(loaded, [_shard_of(loaded, shard, order_id)], body)
     assert answer.reply is not None

@@ -22,18 +22,22 @@ from engine.metrics import DURABLE, SYNC
 from engine.parts import Parts
 from engine.sidecars import Sidecars
 from engine.state import state_hash
+from engine.truth import Truth
 from protocol.channels import CurveRouter, Router
 from protocol.codes import Code, OrderStatus, Scope
 from protocol.control import (
     AwaitFlatten,
     CheckState,
+    ComparePositions,
     ConfirmClock,
     ControlAct,
     ControlBody,
     ControlLook,
     ControlReply,
     EngineStatus,
+    EnterFill,
     HaltedScope,
+    Reconcile,
     Resolve,
     RollSession,
     SessionStatus,
@@ -95,6 +99,8 @@ class Control:
         self._gateways = gateways
         self._days = days
         self._exits = exits
+        self._truth = Truth(parts, gateways)
+        self._reconciling: dict[int, tuple[Door, bytes]] = {}  # who waits for which statements
         self._start_drain = start_drain
         self._replies: list[tuple[Door, bytes, ControlReply]] = []
         self._awaiting: list[tuple[Door, bytes, str, int]] = []  # who waits for the end of which flatten, until when
@@ -136,7 +142,9 @@ class Control:
 
     def _take(self, door: Door, identity: bytes, body: ControlBody, operator: str, now_ns: int) -> None:
         reply = self._look(body, now_ns) if isinstance(body, ControlLook) else self._act(body, operator, now_ns)
-        if isinstance(body, AwaitFlatten) and self._may_wait(reply):
+        if isinstance(body, Reconcile) and reply.ok:  # answered when every venue has
+            self._reconciling[self._truth.wait()] = (door, identity)
+        elif isinstance(body, AwaitFlatten) and self._may_wait(reply):
             self._awaiting.append((door, identity, body.flatten_id, now_ns + body.wait_ms * NS_PER_MS))
         else:
             self._replies.append((door, identity, reply))
@@ -149,6 +157,8 @@ class Control:
         """Send the answers; what they tell of is durable now."""
         if self._awaiting:
             self._answer_awaiting(now_ns)
+        for ticket, reply in self._truth.take_replies():
+            self._replies.append((*self._reconciling.pop(ticket), reply))
         for door, identity, reply in self._replies:
             door.send(identity, _encode(reply))
         self._replies.clear()
@@ -211,6 +221,8 @@ class Control:
                 record = Controlled(drain, Scope.GLOBAL, "", operator, body.reason, False, [])
                 self._start_drain(body.within_ms, f"asked by {operator}")
                 return self._append([record], now_ns, f"draining within {body.within_ms} ms")
+            case Reconcile() | EnterFill() | ComparePositions():
+                return self._truth.decide(body, operator, now_ns)
             case RollSession():
                 return self._roll(body, operator, now_ns)
             case SetLimit():

@@ -246,7 +246,10 @@ class Controls:
             account.cash_e9[record.currency] = int(record.cash_e9)
         if record.instrument:
             step = state.instruments[record.instrument].quantity_step_e9
-            state.book.ledger(record.account, record.instrument).position = record.quantity_e9 // step
+            ledger = state.book.ledger(record.account, record.instrument)
+            position = record.quantity_e9 // step
+            ledger.outside += position - ledger.position
+            ledger.position = position
 
 
 def _beyond_exits(newest_first: list[Order], *, own: bool) -> list[Order]:

@@ -15,6 +15,7 @@ from engine.dedup import KeyHash
 from engine.flatten import Flattens
 from engine.limit_changes import decide_limit
 from engine.orders import Orders
+from engine.reconciling import Reconciler
 from engine.replaces import Replaces
 from engine.reports import Reports
 from engine.rolls import Rolls
@@ -32,7 +33,7 @@ from protocol.records import (
     Controlled,
     DayOrdersExpired,
     Failed,
-    KeysRetired,
+    FillEntered,
     NewDecision,
     Ordered,
     ParamsSet,
@@ -43,11 +44,12 @@ from protocol.records import (
     ReplaceUnsent,
     Reported,
     SendDecided,
-    SessionRolled,
     Started,
     StateChecked,
     VenueChanged,
 )
+from protocol.rolls import KeysRetired, SessionRolled
+from protocol.statement import Reconciled
 from protocol.venue import report_decoder
 
 ACCEPTED: Final = OutcomeKind.ACCEPTED
@@ -63,6 +65,7 @@ class Core:
         self.replaces = Replaces(self.state, self.orders)
         self.baskets = Baskets(self.state, self.orders)
         self.controls = Controls(self.state, self.orders, self.reports)
+        self.reconciler = Reconciler(self.state)
         self.rolls = Rolls(self.state, self.orders, self.controls)
         self.flattens = Flattens(self.state, self.orders, self.controls)
 
@@ -114,6 +117,16 @@ class Core:
                 self._apply_start(now_ns, record)
             case SessionRolled() | DayOrdersExpired() | KeysRetired():
                 self.rolls.apply(record, position, now_ns)
+            case _:
+                self._apply_rarest(now_ns, position, record)
+
+    def _apply_rarest(self, now_ns: int, position: int, record: Record) -> None:
+        match record:
+            case Reconciled():
+                self.reconciler.apply(record, now_ns)
+            case FillEntered():
+                venue = self.state.venues[record.venue]
+                self.reports.apply_entered(venue, report_decoder.decode(record.report), record.decision)
             case StateChecked():
                 pass  # said of the state, changes nothing
             case _:
@@ -189,8 +202,6 @@ class Core:
             case Reported():
                 venue = state.venues[record.venue]
                 return self.reports.decide_report(venue, report_decoder.decode(record.report)) == record.decision
-            case SessionRolled() | DayOrdersExpired() | KeysRetired():
-                return self.rolls.decide_again(record)
             case Queried():
                 venue = state.venues[record.venue]
                 return self.reports.decide_unknown(venue, venue.received_seq) == record
@@ -200,6 +211,17 @@ class Core:
                 return self.controls.is_decided_again(record)
             case ParamsSet() if record.changed is not None:
                 return decide_limit(state, record.changed) == record
+            case _:
+                return self._decide_rare_again(record)
+
+    def _decide_rare_again(self, record: Record) -> bool | None:
+        match record:
+            case SessionRolled() | DayOrdersExpired() | KeysRetired():
+                return self.rolls.decide_again(record)
+            case Reconciled():
+                return self.reconciler.decide_again(record)
+            case FillEntered():
+                return self.reports.decide_entered(report_decoder.decode(record.report)) == record.decision
             case _:
                 return None
 

@@ -11,7 +11,8 @@ from typing import Final
 from engine.core import Core
 from engine.gateways import Gateways
 from engine.parts import Parts
-from protocol.records import Record, SessionRolled
+from protocol.records import Record
+from protocol.rolls import SessionRolled
 from runtime.sessions import SessionCalendar, day_after
 
 NEVER: Final = 1 << 63

@@ -21,12 +21,15 @@ import msgspec
 
 from engine.order import Outgoing, OutgoingKind
 from engine.parts import Parts
-from engine.state import VenueState
+from engine.sending import command_of
+from engine.statements import Statements
+from engine.venue_state import VenueState
 from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, GatewayKind, Mode
 from protocol.errors import FencedError
 from protocol.records import Record, Reference, Reported, ReportEffect, VenueChanged
 from protocol.session import PROTOCOL_VERSION
+from protocol.statement import Statement
 from protocol.venue import (
     COMMANDS_MAX,
     Commands,
@@ -37,16 +40,10 @@ from protocol.venue import (
     GatewayMessage,
     GatewayReady,
     Heartbeat,
-    Query,
     Reports,
     ReportsDurable,
-    SendCancel,
-    SendNew,
-    SendReplace,
     VenueBye,
-    VenueCommand,
     VenueWelcome,
-    Void,
     gateway_decoder,
     report_decoder,
 )
@@ -70,10 +67,12 @@ class GatewaySession:
 
     __slots__ = (
         "acked_seq", "confirmed_at_ns", "identity", "instance", "marked_at_ns", "marked_seq", "queue", "ready",
-        "reports_seen", "venue",
+        "reports_seen", "states", "venue",
     )  # fmt: skip
 
-    def __init__(self, identity: bytes, instance: bytes, venue: VenueState, acked_seq: int, at_ns: int) -> None:
+    def __init__(
+        self, identity: bytes, instance: bytes, venue: VenueState, acked_seq: int, at_ns: int, states: bool
+    ) -> None:
         self.identity = identity
         self.instance = instance
         self.venue = venue
@@ -84,6 +83,7 @@ class GatewaySession:
         self.marked_at_ns = at_ns
         self.queue: deque[Outgoing] = deque()
         self.reports_seen = False
+        self.states = states  # it answers AskStatement
 
 
 class Gateways:
@@ -103,6 +103,7 @@ class Gateways:
         self._greeted: list[GatewaySession] = []
         self._heartbeat_at_ns = 0
         self._lost: list[VenueChanged] = []  # not yet journaled
+        self.statements = Statements(parts)
 
     # Before the sync: what came in, what is decided
 
@@ -145,6 +146,9 @@ class Gateways:
                 self._ready(session, message, now_ns)
             case Confirm() if not session.ready:  # the one that said READY was lost: begin again
                 self._bye(session.identity, ByeReason.MALFORMED, "GatewayReady expected, was Confirm")
+            case Statement():
+                if wrong := self.statements.take(session.venue, message, now_ns):
+                    self._bye(session.identity, ByeReason.MALFORMED, wrong)
             case Confirm():
                 pass
 
@@ -173,7 +177,8 @@ class Gateways:
         for known in list(self._sessions.values()):
             if known.venue is venue:
                 self._bye(known.identity, ByeReason.FENCED, "another gateway said Hello for this venue")
-        session = GatewaySession(identity, hello.instance, venue, hello.received_seq, monotonic_ns)
+        states = hello.capabilities.statement
+        session = GatewaySession(identity, hello.instance, venue, hello.received_seq, monotonic_ns, states)
         self._sessions[identity] = session
         self._greeted.append(session)
 
@@ -208,6 +213,13 @@ class Gateways:
         for outgoing in list(session.queue):
             if outgoing.kind is NEW or outgoing.kind is REPLACE:
                 self._decide_send(outgoing, now_ns)
+        if session.states:
+            self.statements.begin(venue)
+
+    def reconcile(self, venue: str, operator: str, reason: str) -> str:
+        """Ask one READY venue, or all, for an operator; returns why not, or empty."""
+        venues = [s.venue for s in self._sessions.values() if s.ready and s.states and venue in {"", s.venue.name}]
+        return self.statements.begin_for(venues, operator, reason)
 
     def _reports(self, session: GatewaySession, message: Reports, now_ns: int) -> None:
         venue = session.venue
@@ -284,6 +296,7 @@ class Gateways:
                 text = f"commands to {session.marked_seq} sent, {session.acked_seq} received, for a whole lease"
                 self._alarm(f"venue {session.venue.name}: {text}; its session begins anew")
                 self._bye(session.identity, ByeReason.SLOW, text)
+        self.statements.expire(monotonic_ns)
         self._journal_lost(now_ns)
 
     def _has_lost(self, session: GatewaySession, monotonic_ns: int, lease_ns: int) -> bool:
@@ -311,6 +324,8 @@ class Gateways:
                     session.venue.fresh.clear()
                 if session.queue:
                     sent = self._send_queue(session, now_ns) or sent
+                if self.statements.is_due and (ask := self.statements.due(session.venue, monotonic_ns)) is not None:
+                    self._send(session, ask)
             if session.reports_seen:
                 session.reports_seen = False
                 self._send(session, ReportsDurable(session.venue.report_seq))
@@ -329,7 +344,7 @@ class Gateways:
             # Numbers are contiguous, so the window says how many; one pass over them, no test an order.
             count = min(len(queue), COMMANDS_MAX, window_end - queue[0].seq + 1)
             take = queue.popleft
-            batch = [_command(take()) for _ in range(count)]
+            batch = [command_of(take()) for _ in range(count)]
             if not self._send(session, Commands(self._state.epoch, batch)):
                 return sent
             sent = True
@@ -393,6 +408,7 @@ class Gateways:
         """
         with contextlib.suppress(KeyError):
             del self._sessions[session.identity]
+        self.statements.lose(session.venue)
         if session.ready:
             session.ready = False
             self._lost.append(VenueChanged(session.venue.name, False, session.instance, session.acked_seq))
@@ -403,36 +419,3 @@ class Gateways:
             for record in self._lost:
                 self._append(record, now_ns)
             self._lost.clear()
-
-
-def _command(outgoing: Outgoing) -> VenueCommand:
-    order = outgoing.order
-    kind = outgoing.kind
-    if kind is NEW:
-        instrument = order.route.instrument
-        return SendNew(
-            outgoing.seq, order.order_id, order.account, instrument.name, order.side, order.order_type,
-            order.time_in_force, (order.quantity - order.cum) * instrument.quantity_step_e9,
-            order.limit_price * instrument.price_step_e9, order.trace_id,
-        )  # fmt: skip
-    if kind is OutgoingKind.CANCEL:
-        return SendCancel(outgoing.seq, order.order_id, order.trace_id)
-    if kind is OutgoingKind.REPLACE:
-        return _replace(outgoing)
-    if kind is OutgoingKind.QUERY:
-        return Query(outgoing.seq, order.order_id, order.trace_id)
-    return Void(outgoing.seq)
-
-
-def _replace(outgoing: Outgoing) -> SendReplace:
-    order = outgoing.order
-    terms = order.terms
-    assert terms is not None
-    asked = terms.replacement
-    assert asked is not None
-    assert asked.seq == outgoing.seq
-    instrument = order.route.instrument
-    return SendReplace(
-        outgoing.seq, order.order_id, asked.quantity * instrument.quantity_step_e9,
-        asked.price * instrument.price_step_e9, asked.stop_price * instrument.price_step_e9, order.trace_id,
-    )  # fmt: skip

@@ -18,7 +18,8 @@ import msgspec
 from engine.day import TradingDay
 from engine.flatten_plan import Flatten, Flattened
 from engine.order import Order, Outgoing, OutgoingKind, Replacement, Terms
-from engine.state import Halt, State, VenueState
+from engine.state import Halt, State
+from engine.venue_state import VenueState
 from protocol.codes import Mode, OrderStatus, OrderType, Scope, Side, TimeInForce, TradingState
 from protocol.params import ContractKind
 from risk.gate.exposure import AccountState, Bound, InstrumentState, Ledger, StrategyState
@@ -38,6 +39,7 @@ class Kind(Enum):
     BOUNDS = auto()  # a tuple of Bound
     RATE = auto()  # a RateLog with its wider ones, or None
     TIMES = auto()
+    NAMES = auto()  # the keys of a dict without values
     IDS = auto()  # a deque of order ids
     ROUTE = auto()  # number of the route in the snapshot
     ORDER = auto()  # number of the order in the snapshot
@@ -181,6 +183,7 @@ OUTGOING: Final = Layout(Outgoing, "seq", Field("kind", OutgoingKind), Field("or
 VENUE: Final = Layout(
     VenueState,
     "name", "ready", "changed_ns", "gateway_instance", "last_seq", "received_seq", "report_seq",
+    Field("manual_trades", Kind.NAMES), Field("doubted", Kind.NAMES),
     left_out={
         "awaiting": "rows of Outgoing",
         "not_found": "numbers of orders",
@@ -188,7 +191,7 @@ VENUE: Final = Layout(
         "fresh": "no state: what the loop was not yet handed",
     },
 )  # fmt: skip
-LEDGER: Final = Layout(Ledger, Field("position", BIG), Field("buy", BIG), Field("sell", BIG))
+LEDGER: Final = Layout(Ledger, Field("position", BIG), Field("buy", BIG), Field("sell", BIG), Field("outside", BIG, 0))
 ACCOUNT: Final = Layout(
     AccountState,
     "name", "currency", Field("state", TradingState), Field("bounds", Kind.BOUNDS), "open_count",

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 from engine.dedup import NO_PAYLOAD, ORDER_ID_BYTES, payload_hash, value_of
 from engine.order import Order, OutgoingKind
-from engine.state import Permit, State, VenueState
+from engine.state import Permit, State
+from engine.venue_state import VenueState
 from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side
 from protocol.orders import CancelOrder, NewOrder
 from protocol.records import CancelDecision, CancelRequested, NewDecision, OrderClass, Ordered, Reference

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import structs
+
 from engine.described import agrees, described, unchanged
 from engine.order import Order, Outgoing, OutgoingKind, Replacement
 from engine.order_state import Happening, happening_of, next_status
 from engine.orders import Orders
-from engine.state import State, VenueState
+from engine.state import State
 from engine.terms import TermReports, void
+from engine.venue_state import VenueState
 from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Scope, TimeInForce, TradingState
 from protocol.orders import NewOrder
 from protocol.records import (
@@ -31,8 +34,10 @@ from risk.gate.fused import first_late_refusal
 from risk.gate.view import View
 
 OK: Final = Code.OK
+PENDING_NEW: Final = OrderStatus.PENDING_NEW
 NEW: Final = OutgoingKind.NEW
 CANCEL: Final = OutgoingKind.CANCEL
+MANUAL_MAX: Final = 10_000
 VOID: Final = OutgoingKind.VOID
 DAY: Final = TimeInForce.DAY
 TRADE: Final = ExecType.TRADE
@@ -65,11 +70,13 @@ class Reports:
         if off_step or (report.exec_type is ExecType.ORDER_STATUS and not agrees(report, order)):
             return unchanged(order, ReportEffect.REFUSED)
         if order.terms is not None:
-            return self._terms.decide_termed(order, order.terms, report, filled, cum)
+            return _kept_back(venue, report, self._terms.decide_termed(order, order.terms, report, filled, cum))
         if cum > order.quantity:
             return described(order, ReportEffect.OVERFILL, OrderStatus.FILLED, 0, cum, filled, report)
         happening = happening_of(report.exec_type, report.status, leaves_nothing=cum == order.quantity)
         status = None if happening is None else next_status(order.status, happening, is_filled_partly=cum > 0)
+        if status is PENDING_NEW and report.order_id in venue.doubted:
+            status = OrderStatus.UNKNOWN  # it was there once: not found is no leave to send it again
         if status is None:
             return unchanged(order, ReportEffect.REFUSED)
         leaves = 0 if status in TERMINAL else order.quantity - cum
@@ -98,7 +105,8 @@ class Reports:
             name = order.route.instrument.name
             state.raise_state(Scope.INSTRUMENT, name, TradingState.HALTED_AUTO, f"overfill of {order.order_id}")
         if report.exec_type is ExecType.NOT_FOUND:
-            venue.not_found[order.order_id] = order
+            if order.status is PENDING_NEW:
+                venue.not_found[order.order_id] = order
             return
         if venue.not_found:
             venue.not_found.pop(order.order_id, None)  # the venue has it after all: never sent again
@@ -134,6 +142,43 @@ class Reports:
         if status in TERMINAL:
             void(venue, order)
             state.close(order)
+
+    def decide_entered(self, report: Report) -> ReportDecision | str:
+        """Say what a trade does that an operator enters, or why it can't be taken; it is a report without a number."""
+        state = self._state
+        order = state.orders.get(report.order_id) or state.closed.get(report.order_id)
+        if order is None:
+            return f"order {report.order_id} expected one that is open or was closed a short while ago, was neither"
+        instrument = order.route.instrument
+        venue = state.venues[instrument.venue]
+        if not report.trade_id or report.last_quantity_e9 < 1 or report.last_price_e9 < instrument.price_step_e9:
+            return (
+                f"fill expected a trade id, a quantity above 0 and a price of at least one step of "
+                f"{instrument.price_step_e9} e9, was {report.trade_id!r}, {report.last_quantity_e9} e9 at "
+                f"{report.last_price_e9} e9"
+            )
+        if len(venue.manual_trades) >= MANUAL_MAX:
+            return f"venue {venue.name} expected at most {MANUAL_MAX} trades entered by hand, was one more"
+        decision = self.decide_report(venue, report)
+        if decision.effect is not ReportEffect.APPLIED:
+            step, open_e9 = instrument.quantity_step_e9, (order.quantity - order.cum) * instrument.quantity_step_e9
+            return (
+                f"fill of order {report.order_id} expected a trade that is not booked yet, of at most {open_e9} e9 in "
+                f"steps of {step} e9, was {decision.effect.name}"
+            )
+        if order.status is OrderStatus.UNKNOWN and decision.status not in TERMINAL:
+            # A part of the answer does not end the doubt about the rest.
+            return structs.replace(decision, status=OrderStatus.UNKNOWN)
+        return decision
+
+    def apply_entered(self, venue: VenueState, report: Report, decision: ReportDecision) -> None:
+        """Write a trade entered by hand; the venue's own report of it will be a duplicate."""
+        state = self._state
+        order = state.orders.get(report.order_id) or state.closed[report.order_id]
+        state.book.fill(order, report.last_quantity_e9 // order.route.instrument.quantity_step_e9)
+        venue.manual_trades[report.trade_id] = None
+        state.remember_trade(venue, report.trade_id)
+        self._set(venue, order, decision)
 
     def apply_resolved(self, order_id: str, decision: ReportDecision) -> None:
         """Write an operator's word on an UNKNOWN order; what it filled moves the position."""
@@ -287,6 +332,13 @@ class Reports:
         settled = [o.seq for o in venue.awaiting.values() if o.seq <= record.received_seq and _is_settled(o)]
         for seq in settled:
             del venue.awaiting[seq]
+
+
+def _kept_back(venue: VenueState, report: Report, decision: ReportDecision) -> ReportDecision:
+    """Return the decision; of an order that the venue had once, not found is no leave to send it again."""
+    if decision.status is PENDING_NEW and report.exec_type is ExecType.NOT_FOUND and report.order_id in venue.doubted:
+        return structs.replace(decision, status=OrderStatus.UNKNOWN)
+    return decision
 
 
 def _is_settled(outgoing: Outgoing) -> bool:

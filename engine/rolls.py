@@ -16,7 +16,8 @@ from engine.controls import Controls
 from engine.orders import Orders
 from engine.state import State
 from protocol.codes import Code, TimeInForce
-from protocol.records import DayOrdersExpired, KeysRetired, SessionRolled
+from protocol.records import DayOrdersExpired
+from protocol.rolls import KeysRetired, SessionRolled
 
 EXPIRED_MAX: Final = 512
 """DAY orders looked at in one step."""
@@ -107,10 +108,14 @@ class Rolls:
         if isinstance(record, SessionRolled):
             decided = self.decide_roll(record.to_date, record.operator, record.reason, record.due_ns)
             return decided == record
-        unsent_from: dict[str, int] = {}
-        if isinstance(record, DayOrdersExpired):  # what was never sent was the loop's to know: it stands in the cancels
-            for cancel in record.cancels:
-                if cancel.voids_seq:
-                    venue = self._state.orders[cancel.order_id].route.instrument.venue
-                    unsent_from[venue] = min(unsent_from.get(venue, NEVER_SENT), cancel.voids_seq)
-        return self.decide_step(unsent_from) == record
+        if isinstance(record, KeysRetired):
+            return self.decide_step({}) == record
+        if not 0 < record.looked_at <= len(self._state.day.expiring):
+            return False
+        unsent_from: dict[str, int] = {}  # what was never sent was the loop's to know: it stands in the cancels
+        for cancel in record.cancels:
+            order = self._state.orders.get(cancel.order_id)
+            if cancel.voids_seq and order is not None:
+                venue = order.route.instrument.venue
+                unsent_from[venue] = min(unsent_from.get(venue, NEVER_SENT), cancel.voids_seq)
+        return self._decide_expired(record.looked_at, unsent_from) == record

@@ -49,7 +49,8 @@ from engine.layouts import (
     layout_names,
 )
 from engine.order import Order
-from engine.state import Halt, State, VenueState, state_hash
+from engine.state import Halt, State, state_hash
+from engine.venue_state import VenueState
 from journal.errors import SnapshotDamagedError
 from journal.snapshots import SnapshotHead, SnapshotReader
 from protocol.codes import Scope, TradingState
@@ -89,6 +90,7 @@ def head_of(
 def blocks_of(state: State) -> Iterator[tuple[int, bytes]]:
     """Yield the blocks of a snapshot. The state must not change before the last one was drawn."""
     save: dict[Of, Callable[[Any], object]] = {Kind.BIG: _big, Kind.MONEY: _money, Kind.TIMES: list, Kind.IDS: list}
+    save[Kind.NAMES] = list
     try:
         yield from _blocks_of(state, save)
     finally:
@@ -233,7 +235,7 @@ class _Loader:
     def _take_layout(self, written: dict[str, list[str]]) -> None:
         load: dict[Of, Callable[[Any], object]] = {
             Kind.BIG: int, Kind.BOUNDS: self._load_bounds, Kind.RATE: self._load_rate, Kind.TIMES: list,
-            Kind.IDS: deque,
+            Kind.IDS: deque, Kind.NAMES: dict.fromkeys,
             Kind.MONEY: lambda amounts: {c: int(v) for c, v in amounts.items()},
             Kind.ROUTE: lambda n: self._routes[n],
             Kind.ORDER: lambda n: self._orders[n],

@@ -6,7 +6,6 @@ rate logs. ``state_hash`` covers all of it in canonical order (DECISIONS 5).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Container
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -16,7 +15,8 @@ import msgspec
 from engine.day import TradingDay
 from engine.dedup import DedupTable, KeyHash
 from engine.flatten_plan import Flatten, Flattened
-from engine.order import Order, Outgoing, OutgoingKind, Terms
+from engine.order import Order, Terms
+from engine.venue_state import VenueState
 from protocol.codes import Mode, OrderStatus, Scope, TradingState
 from protocol.params import ChannelParams, InstrumentParams, Params, PrincipalParams
 from protocol.session import Facts
@@ -30,45 +30,6 @@ FLATTENED_MAX: Final = 64
 ANY: Final = "*"
 ENGINE: Final = "engine"  # an operator's name may not be this: engine.control
 CLOCK_JUMPED: Final = "clock jumped"
-
-
-class VenueState:
-    """One venue. ``fresh`` hands new commands to the loop; it is no state and is empty after recovery."""
-
-    __slots__ = (
-        "awaiting",
-        "changed_ns",
-        "fresh",
-        "gateway_instance",
-        "last_seq",
-        "name",
-        "not_found",
-        "ready",
-        "received_seq",
-        "report_seq",
-        "trade_ids",
-    )
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.ready = False
-        self.changed_ns = 0
-        self.gateway_instance = b""
-        self.last_seq = 0
-        self.received_seq = 0
-        self.report_seq = 0
-        self.awaiting: dict[int, Outgoing] = {}
-        self.not_found: dict[str, Order] = {}
-        self.trade_ids: dict[str, None] = {}
-        self.fresh: deque[Outgoing] = deque()
-
-    def add(self, seq: int, kind: OutgoingKind, order: Order, at_ns: int) -> None:
-        """Take the next number for a command."""
-        assert seq == self.last_seq + 1
-        self.last_seq = seq
-        outgoing = Outgoing(seq, kind, order, at_ns)
-        self.awaiting[seq] = outgoing
-        self.fresh.append(outgoing)
 
 
 class Halt(NamedTuple):
@@ -359,7 +320,10 @@ class State:
         """Take the id into the window in which a repeated fill is seen."""
         venue.trade_ids[trade_id] = None
         if len(venue.trade_ids) > TRADE_IDS_MAX:
-            del venue.trade_ids[next(iter(venue.trade_ids))]
+            oldest = next(iter(venue.trade_ids))
+            del venue.trade_ids[oldest]
+            if venue.manual_trades and oldest in venue.manual_trades:
+                venue.trade_ids[oldest] = None
 
 
 def state_hash(state: State) -> str:
@@ -382,13 +346,15 @@ def state_hash(state: State) -> str:
         ledger = state.book.ledgers[key]
         if ledger.position or ledger.buy or ledger.sell:
             digest.update(encode((*key, ledger.position, ledger.buy, ledger.sell)))
+        if ledger.outside:
+            digest.update(encode((*key, "outside", ledger.outside)))
     for route_key in sorted(state.routes):
         own = state.routes[route_key].own
         if own.position or own.buy or own.sell:
             digest.update(encode((*route_key, own.position, own.buy, own.sell)))
     _hash_scopes(state, digest)
     for name in sorted(state.venues):
-        digest.update(encode(_venue_row(state.venues[name])))
+        digest.update(encode(state.venues[name].row()))
     digest.update(encode([(int(s), k, *h) for (s, k), h in sorted(state.halts.items())]))
     if state.flattens or state.flattened:
         under_way = [
@@ -439,11 +405,3 @@ def _hash_scopes(state: State, digest: blake2b) -> None:
         digest.update(encode((name, int(strategy.state), times)))
     for name in sorted(state.instruments):
         digest.update(encode((name, int(state.instruments[name].state))))
-
-
-def _venue_row(venue: VenueState) -> tuple[object, ...]:
-    awaiting = [(o.seq, int(o.kind), o.order.order_id, o.at_ns) for o in venue.awaiting.values()]
-    return (
-        venue.name, venue.ready, venue.changed_ns, venue.gateway_instance, venue.last_seq, venue.received_seq,
-        venue.report_seq, awaiting, list(venue.not_found), list(venue.trade_ids),
-    )  # fmt: skip

@@ -12,7 +12,8 @@ from typing import Final
 from engine.described import described, matches, unchanged
 from engine.order import Order, OutgoingKind, Replacement, Terms
 from engine.order_state import Happening, happening_of, next_status
-from engine.state import State, VenueState
+from engine.state import State
+from engine.venue_state import VenueState
 from protocol.codes import TERMINAL, Code, ExecType, OrderStatus
 from protocol.records import ReplaceAnswer, ReplaceUnsent, ReportDecision, ReportEffect
 from protocol.venue import Details, Report

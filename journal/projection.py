@@ -14,8 +14,10 @@ from journal.errors import ProjectionError
 from journal.rows import BreachRow, OrderRow, PositionRow, TradeRow
 from protocol.codes import TERMINAL, Code, ExecType, Mode, OrderStatus, ReferenceSource, Side
 from protocol.events import AdjustEvent, OrderEvent, ReplaceEvent, StatusEvent, TradeEvent, events_of
-from protocol.records import Controlled, Queried, Record, ReportDecision, SessionRolled, Started
+from protocol.records import Controlled, Queried, Record, ReportDecision, Started
+from protocol.rolls import SessionRolled
 from protocol.session import Facts
+from protocol.statement import Reconciled
 from protocol.units import INT64_MAX
 
 LEDGERS: Final = {Mode.PAPER: "paper", Mode.LIVE: "live"}
@@ -121,7 +123,7 @@ class Projection:
                 self._on_adjust(event)
         if isinstance(record, Controlled) and record.resolved is not None:
             self._on_resolved(seq, now_ns, record.resolved)
-        elif isinstance(record, Queried):
+        elif isinstance(record, Queried | Reconciled):
             self._on_queried(seq, now_ns, record)
         self.seq = seq
 
@@ -235,8 +237,8 @@ class Projection:
         position.fill(added_e9 if resolved.side is Side.BUY else -added_e9, price_e9, resolved.position_e9)
         self._keep_position(position, seq, now_ns)
 
-    def _on_queried(self, seq: int, now_ns: int, record: Queried) -> None:
-        """Sent, and nobody has answered: UNKNOWN until a report says what they are."""
+    def _on_queried(self, seq: int, now_ns: int, record: Queried | Reconciled) -> None:
+        """In doubt, and asked for: UNKNOWN until a report says what they are."""
         for order_id, _ in record.queries:
             row = self._open_ids.get(order_id) or self._lookup.find_order_id(order_id)
             if row is None:

@@ -64,6 +64,40 @@ class RollSession(Struct, tag="roll_session", frozen=True, forbid_unknown_fields
     reason: Reason
 
 
+class Reconcile(Struct, tag="reconcile", frozen=True, forbid_unknown_fields=True):
+    """Compare what a venue states with the engine's state; ``venue`` empty = every one. Answered when it was done."""
+
+    venue: str
+    reason: Reason
+
+
+class EnterFill(Struct, tag="enter_fill", frozen=True, forbid_unknown_fields=True):
+    """Book a trade that the venue did not report; amounts in 1e-9. Its own report of it later counts no more."""
+
+    order_id: str
+    trade_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    quantity_e9: int
+    price_e9: int
+    reason: Reason
+
+
+class BrokerPosition(Struct, array_like=True, frozen=True):
+    """One row of a broker's statement; signed quantity, in 1e-9; ``price_e9`` values it, 0 = not known."""
+
+    account: Name
+    instrument: Name
+    quantity_e9: Annotated[int, Meta(ge=-(2**63 - 1), le=2**63 - 1)]
+    price_e9: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+
+
+class ComparePositions(Struct, tag="compare_positions", frozen=True, forbid_unknown_fields=True):
+    """Compare positions with a broker's statement of whole accounts; ``adopt`` journals what differs as theirs."""
+
+    rows: Annotated[list[BrokerPosition], Meta(max_length=10_000)]
+    adopt: bool
+    reason: Reason
+
+
 class UnknownOrders(Struct, tag="unknown_orders", frozen=True, forbid_unknown_fields=True):
     """Ask for the orders in state UNKNOWN."""
 
@@ -111,7 +145,19 @@ class AwaitFlatten(Struct, tag="await_flatten", frozen=True, forbid_unknown_fiel
 
 ControlLook = Status | UnknownOrders | ShowLimits | AwaitFlatten
 """What changes nothing."""
-ControlAct = CheckState | SetState | Resolve | ConfirmClock | StartDrain | SetLimit | StartFlatten | RollSession
+ControlAct = (
+    CheckState
+    | SetState
+    | Resolve
+    | ConfirmClock
+    | StartDrain
+    | SetLimit
+    | StartFlatten
+    | RollSession
+    | Reconcile
+    | EnterFill
+    | ComparePositions
+)
 ControlBody = ControlLook | ControlAct
 
 
@@ -225,6 +271,31 @@ class FlattenResult(Struct, frozen=True):
     left: list[LeftOver]
 
 
+class VenueReconciled(Struct, frozen=True):
+    """What came of the comparison with one venue; ``failed`` says why there was none. ``positions`` -1 = not stated."""
+
+    venue: str
+    seq: int
+    received_seq: int
+    report_seq: int
+    orders: int
+    fills: int
+    positions: int
+    differences: list[str]
+    more: int
+    failed: str = ""
+
+
+class PositionDifference(Struct, array_like=True, frozen=True):
+    """A position that a broker states otherwise; amounts in 1e-9. ``is_stated`` False: the statement lacks the row."""
+
+    account: str
+    instrument: str
+    ours_e9: int
+    theirs_e9: int
+    is_stated: bool = True
+
+
 class ControlReply(Struct, frozen=True):
     """``ok`` and a line for a person; the rest by request."""
 
@@ -236,6 +307,8 @@ class ControlReply(Struct, frozen=True):
     unknown: list[UnknownOrder] | None = None
     limits: list[ShownLimit] | None = None
     flatten: FlattenResult | None = None
+    reconciled: list[VenueReconciled] | None = None
+    positions: list[PositionDifference] | None = None
 
 
 request_decoder: msgspec.msgpack.Decoder[ControlRequest] = msgspec.msgpack.Decoder(ControlRequest)

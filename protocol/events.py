@@ -34,7 +34,7 @@ from protocol.records import (
     DayOrdersExpired,
     EngineCancel,
     Failed,
-    KeysRetired,
+    FillEntered,
     NewDecision,
     Ordered,
     ParamsSet,
@@ -48,12 +48,14 @@ from protocol.records import (
     Reported,
     ReportEffect,
     SendDecided,
-    SessionRolled,
     Started,
     StateChecked,
     VenueChanged,
 )
+from protocol.rolls import KeysRetired, SessionRolled
 from protocol.session import Facts
+from protocol.statement import Reconciled
+from protocol.texts import difference_text
 from protocol.venue import Report, report_decoder
 
 
@@ -228,7 +230,7 @@ def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
             return [_ordered(seq, now_ns, record)]
         case CancelRequested():
             return [_cancel_requested(seq, now_ns, record)]
-        case Reported():
+        case Reported() | FillEntered():
             return _reported(seq, now_ns, record)
         case BasketOrdered():
             return _basket(seq, now_ns, record)
@@ -257,7 +259,8 @@ def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
                 )
             ]  # fmt: skip
         case _:
-            return [SystemEvent(seq, 0, now_ns, type(record).__name__, _system_text(record))]
+            lines = _reconciled_lines(record) if isinstance(record, Reconciled) else [_system_text(record)]
+            return [SystemEvent(seq, n, now_ns, type(record).__name__, line) for n, line in enumerate(lines)]
 
 
 def _basket(seq: int, now_ns: int, record: BasketOrdered) -> list[Event]:
@@ -327,7 +330,7 @@ def _replace_requested(seq: int, now_ns: int, record: ReplaceRequested) -> Repla
     )  # fmt: skip
 
 
-def _reported(seq: int, now_ns: int, record: Reported) -> list[Event]:
+def _reported(seq: int, now_ns: int, record: Reported | FillEntered) -> list[Event]:
     report = report_decoder.decode(record.report)
     decision = record.decision
     if decision.effect in {ReportEffect.APPLIED, ReportEffect.OVERFILL}:
@@ -385,6 +388,17 @@ def _engine_cancel(seq: int, n: int, now_ns: int, cancel: EngineCancel) -> Statu
         cancel.client_order_id, cancel.order_id, OrderStatus.CANCELED if unsent else OrderStatus.PENDING_CANCEL,
         0 if unsent else -1, cancel.cum_quantity_e9, cancel.code,
     )  # fmt: skip
+
+
+def _reconciled_lines(record: Reconciled) -> list[str]:
+    by = f" by {record.operator}: {record.reason}" if record.operator else ""
+    positions = f"{record.positions} positions" if record.positions >= 0 else "no positions"
+    whole = (
+        f"{record.venue} as of command {record.received_seq}, report {record.report_seq} ({record.cause}{by}): "
+        f"{record.orders} open orders, {record.fills} fills, {positions} stated, "
+        f"{len(record.differences) + record.more} differences"
+    )
+    return [whole, *map(difference_text, record.differences)]
 
 
 def _system_text(record: Record) -> str:

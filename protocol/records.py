@@ -24,7 +24,9 @@ from protocol.codes import (
     TimeInForce,
 )
 from protocol.params import LimitChange
+from protocol.rolls import KeysRetired, SessionRolled
 from protocol.session import Facts, Instance, Item
+from protocol.statement import Reconciled
 
 RECORD_BYTES_MAX: Final = 4 << 20
 FORMAT_VERSION: Final = 1
@@ -288,6 +290,7 @@ class Adjusted(Struct, array_like=True, tag=10, frozen=True):
     cash_e9: str
     currency: str
     reason: str
+    operator: str = ""
 
 
 class Failed(Struct, array_like=True, tag=11, frozen=True):
@@ -307,6 +310,16 @@ class Queried(Struct, array_like=True, tag=12, frozen=True):
     queries: list[tuple[str, int]]
 
 
+class FillEntered(Struct, array_like=True, tag=44, frozen=True):
+    """An operator booked a trade that the venue did not report. ``report`` is msgpack ``venue.Report``, number 0."""
+
+    venue: str
+    operator: str
+    reason: str
+    report: Raw
+    decision: ReportDecision
+
+
 class StateChecked(Struct, array_like=True, tag=50, frozen=True):
     """The engine's own hash of its whole state as the records before this one left it; changes nothing.
 
@@ -318,32 +331,11 @@ class StateChecked(Struct, array_like=True, tag=50, frozen=True):
     why: str = ""
 
 
-class SessionRolled(Struct, array_like=True, tag=40, frozen=True):
-    """The trading date moved on (SESSION_ROLL). Dates are yyyymmdd.
-
-    ``due_ns``: when the calendar said that the session ends, UTC nanoseconds; 0 = an operator's roll.
-    """
-
-    from_date: int
-    to_date: int
-    operator: str
-    reason: str
-    due_ns: int = 0
-
-
 class DayOrdersExpired(Struct, array_like=True, tag=41, frozen=True):
     """One step after a roll: of the next ``looked_at`` DAY orders of earlier dates these still worked."""
 
     looked_at: int
     cancels: list[EngineCancel]
-
-
-class KeysRetired(Struct, array_like=True, tag=42, frozen=True):
-    """One step after a roll: of one part of the dedup table what is over and stands before a position left."""
-
-    part: int
-    parts: int
-    before: int
 
 
 class ReplaceDecision(Struct, array_like=True, frozen=True, gc=False):
@@ -438,6 +430,8 @@ Record = (
     | ReplaceRequested
     | ReplaceUnsent
     | BasketOrdered
+    | Reconciled
+    | FillEntered
 )
 
 record_encoder: Final = msgspec.msgpack.Encoder()

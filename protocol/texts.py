@@ -7,6 +7,7 @@ from typing import Final
 
 from protocol.codes import Code, OutcomeKind, ReferenceSource, Scope
 from protocol.session import Facts, Outcome
+from protocol.statement import Difference, DifferenceKind
 from protocol.units import format_e9
 
 NS_PER_MS: Final = 1_000_000
@@ -30,6 +31,30 @@ def refusal_text(code: Code, facts: Facts | None) -> str:
         return code.name
     template = _TEMPLATES.get(code)
     return f"{code.name} {template(facts)}" if template else code.name
+
+
+def difference_text(d: Difference) -> str:
+    """Return one line about how a venue's statement differs, with both sides."""
+    where = f"{d.account or 'unknown account'} {d.instrument or 'unknown instrument'}"
+    ours, theirs = format_e9(d.ours_e9), format_e9(d.theirs_e9)
+    match d.kind:
+        case DifferenceKind.UNKNOWN_AT_VENUE:
+            what = f"order {d.order_id} works here with {ours} open, the venue does not list it; it is UNKNOWN"
+        case DifferenceKind.UNKNOWN_HERE:
+            what = f"order {d.order_id} works there with {theirs} open, it was never seen here"
+        case DifferenceKind.CLOSED_HERE:
+            what = f"order {d.order_id} works there with {theirs} open, it is over here"
+        case DifferenceKind.QUANTITY:
+            cum = f"filled {format_e9(d.ours_cum_e9)} here, {format_e9(d.theirs_cum_e9)} there"
+            what = f"order {d.order_id} has {ours} open here, {theirs} there, {cum}"
+        case DifferenceKind.FILL_MISSING:
+            what = (
+                f"fill {d.trade_id} of order {d.order_id}, {theirs} at {format_e9(d.price_e9)}, was never booked here"
+            )
+        case _:
+            what = f"position is {ours} here, {theirs} there"
+    scope = "everything" if d.scope is Scope.GLOBAL else f"{d.scope.name.lower()} {d.key}"
+    return f"{d.kind.name} {where}: {what}; {scope} is in reduce-only"
 
 
 def _scope(facts: Facts) -> str:

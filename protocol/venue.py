@@ -35,13 +35,17 @@ from protocol.codes import (
 )
 from protocol.orders import Name
 from protocol.session import Instance, TraceId
+from protocol.statement import AskStatement, Statement
 
 COMMANDS_MAX = 1024
 REPORTS_MAX = 1024
 
 
 class Capabilities(Struct, array_like=True, frozen=True):
-    """What a venue can do. ``idempotent_ids``: the same order id sent twice is one order."""
+    """What a venue can do.
+
+    ``idempotent_ids``: the same order id sent twice is one order. ``statement``: it answers AskStatement.
+    """
 
     order_types: tuple[OrderType, ...]
     times_in_force: tuple[TimeInForce, ...]
@@ -51,6 +55,7 @@ class Capabilities(Struct, array_like=True, frozen=True):
     messages_per_s: int = 0
     replace: bool = False
     post_only: bool = False
+    statement: bool = False
 
 
 class SendNew(Struct, array_like=True, tag=1, frozen=True, gc=False):
@@ -199,7 +204,7 @@ class GatewayLeave(Struct, array_like=True, tag=5, frozen=True):
     text: str = ""
 
 
-GatewayMessage = GatewayHello | GatewayReady | Confirm | Reports | GatewayLeave
+GatewayMessage = GatewayHello | GatewayReady | Confirm | Reports | GatewayLeave | Statement
 
 
 class VenueWelcome(Struct, array_like=True, tag=1, frozen=True):
@@ -240,7 +245,7 @@ class VenueBye(Struct, array_like=True, tag=5, frozen=True):
     text: str = ""
 
 
-EngineVenueMessage = VenueWelcome | Commands | ReportsDurable | Heartbeat | VenueBye
+EngineVenueMessage = VenueWelcome | Commands | ReportsDurable | Heartbeat | VenueBye | AskStatement
 
 gateway_decoder: msgspec.msgpack.Decoder[GatewayMessage] = msgspec.msgpack.Decoder(GatewayMessage)
 engine_venue_decoder: msgspec.msgpack.Decoder[EngineVenueMessage] = msgspec.msgpack.Decoder(EngineVenueMessage)

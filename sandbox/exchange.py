@@ -16,14 +16,15 @@ DAY orders work until the owner says that the session ends (``expire_day``).
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Final
 
 from msgspec.structs import replace
 
-from protocol.codes import Code, ExecType, Liquidity, OrderStatus, OrderType, TimeInForce
+from protocol.codes import Code, ExecType, Liquidity, OrderStatus, OrderType, Side, TimeInForce
 from protocol.params import InstrumentParams
+from protocol.statement import FILLS_STATED_MAX, StatedFill, StatedOrder, StatedPosition
 from protocol.ticks import Tick
 from protocol.venue import Details, Query, Report, SendCancel, SendNew, SendReplace, VenueCommand, Void
 from sandbox.book import Order
@@ -67,6 +68,9 @@ class Exchange:
         self.commands: dict[str, SendNew] = {}
         self.closed: OrderedDict[str, Closed] = OrderedDict()
         self.closed_max = closed_max
+        self.fills: deque[StatedFill] = deque(maxlen=FILLS_STATED_MAX)  # of this session
+        # Net of all trades by (account, instrument), steps; None: from a log that did not keep them.
+        self.positions: dict[tuple[str, str], int] | None = {}
         self.order_count = 0
         self.trade_count = 0
         self.report_seq = 0
@@ -279,6 +283,7 @@ class Exchange:
             self.report_seq += 1
             self.trade_count += 1
             status = PARTIALLY_FILLED if leaves else FILLED
+            self._book(order, f"S-T{self.trade_count}", fill.quantity, fill.price * price_step)
             out.append(
                 Report(
                     self.report_seq, EXEC_TRADE, order.order_id, f"S-{order.number}", venue_seq, status,
@@ -289,6 +294,17 @@ class Exchange:
             )  # fmt: skip
             if leaves == 0:
                 self._close(order, FILLED, cum_e9)
+
+    def _book(self, order: Order, trade_id: str, quantity: int, price_e9: int) -> None:
+        """Keep a fill for statements, and what it did to the position."""
+        account, instrument = self.commands[order.order_id].account, order.symbol
+        step = self.listings[instrument].quantity_step_e9
+        self.fills.append(
+            StatedFill(trade_id, order.order_id, account, instrument, order.side, quantity * step, price_e9)
+        )
+        if self.positions is not None:
+            key = account, instrument
+            self.positions[key] = self.positions.get(key, 0) + (quantity if order.side is Side.BUY else -quantity)
 
     def _report_canceled(self, listing: Listing, order: Order, venue_seq: int, code: Code, out: list[Report]) -> None:
         cum_e9 = (order.quantity - order.leaves) * listing.quantity_step_e9
@@ -335,6 +351,27 @@ class Exchange:
             # The oldest. A plain dict would walk over the holes that its first entries left, longer each time.
             self.closed.popitem(last=False)
 
+    # Statements
+
+    def stated_orders(self) -> list[StatedOrder]:
+        """Return what works, oldest first."""
+        stated = []
+        for o in self.oldest_first():
+            step = self.listings[o.symbol].quantity_step_e9
+            account = self.commands[o.order_id].account
+            stated.append(StatedOrder(o.order_id, account, o.symbol, o.leaves * step, (o.quantity - o.leaves) * step))
+        return stated
+
+    def stated_positions(self) -> list[StatedPosition] | None:
+        """Return the net of all trades, None if a part of them is not known."""
+        if self.positions is None:
+            return None
+        return [
+            StatedPosition(account, instrument, quantity * self.listings[instrument].quantity_step_e9)
+            for (account, instrument), quantity in self.positions.items()
+            if quantity
+        ]
+
     # Recovery
 
     def open_orders(self) -> list[OpenOrder]:
@@ -371,6 +408,9 @@ class Exchange:
         elif exec_type is EXEC_TRADE or exec_type is EXEC_CANCELED or exec_type is EXEC_EXPIRED:
             if report.trade_id:
                 self.trade_count = int(report.trade_id.removeprefix("S-T"))
+                filled = self.open[order_id]
+                quantity = report.last_quantity_e9 // self.listings[filled.symbol].quantity_step_e9
+                self._book(filled, report.trade_id, quantity, report.last_price_e9)
             self._restore_change(report)
 
     def _restore_replaced(self, report: Report) -> None:

@@ -42,7 +42,9 @@ FOLDERS_WITHOUT_CODE: Final = frozenset({"docs", "changes", "build", "dist", "ou
 # Where decisions are made: no clock, chance, I/O or logging may be reached, no float computed.
 PURE: Final = (
     "engine/core.py", "engine/orders.py", "engine/reports.py", "engine/controls.py", "engine/state.py",
-    "engine/order_state.py", "engine/dedup.py", "engine/day.py", "engine/rolls.py", "risk/gate/", "sandbox/",
+    "engine/order_state.py", "engine/dedup.py", "engine/day.py",
+    "engine/venue_state.py", "engine/reconciling.py", "engine/rolls.py",
+    "risk/gate/", "sandbox/",
 )  # fmt: skip
 IMPURE_MODULES: Final = frozenset(
     {

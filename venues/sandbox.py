@@ -20,6 +20,7 @@ from msgspec import Struct
 from protocol.channels import Channel, Context
 from protocol.codes import Code, GatewayKind, OrderType, TimeInForce
 from protocol.params import InstrumentParams
+from protocol.statement import StatedFill, StatedPosition
 from protocol.ticks import BookClear, BookSnapshot, Tick
 from protocol.venue import Capabilities, Report, SendCancel, SendNew, SendReplace, VenueCommand
 from runtime.sessions import SessionCalendar, SessionRules
@@ -28,6 +29,7 @@ from sandbox.exchange import CLOSED_MAX, Exchange
 from sandbox.listing import Closed, OpenOrder
 from venues.core.errors import LogInstrumentError
 from venues.core.settings import GatewaySettings, StaticBook
+from venues.core.venue import VenueStatement
 from venues.feed import FeedFollower, FeedLink
 
 CAPABILITIES: Final = Capabilities(
@@ -36,6 +38,7 @@ CAPABILITIES: Final = Capabilities(
     idempotent_ids=True,
     query=True,
     replace=True,
+    statement=True,
 )
 TICKS_MAX: Final = 64
 ASKING_WAIT_MS: Final = 50
@@ -81,6 +84,8 @@ class SandboxState(Struct, array_like=True, frozen=True):
     trade_count: int
     open: list[OpenOrder]
     trading_date: int = 0
+    positions: list[StatedPosition] | None = None
+    fills: list[StatedFill] = []
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -173,6 +178,8 @@ class SandboxVenue:
             for order in self.exchange.day_orders():
                 self._note_place(order)
             self.exchange.expire_day(self._reports)
+        if today > self.trading_date:
+            self.exchange.fills.clear()
         self.trading_date = today
         self._session_end_ns = calendar.end_ns(today)
 
@@ -230,7 +237,14 @@ class SandboxVenue:
         """Return counters and open orders."""
         exchange = self.exchange
         return _encoder.encode(
-            SandboxState(exchange.order_count, exchange.trade_count, exchange.open_orders(), self.trading_date)
+            SandboxState(
+                exchange.order_count,
+                exchange.trade_count,
+                exchange.open_orders(),
+                self.trading_date,
+                exchange.stated_positions(),
+                list(exchange.fills),
+            )
         )
 
     def restore(self, state: bytes, report_seq: int, reports: Sequence[Report]) -> None:
@@ -240,6 +254,13 @@ class SandboxVenue:
         exchange.report_seq = report_seq
         exchange.order_count, exchange.trade_count = kept.order_count, kept.trade_count
         self.trading_date = kept.trading_date
+        exchange.fills.extend(kept.fills)
+        exchange.positions = None
+        if kept.positions is not None and all(p.instrument in exchange.listings for p in kept.positions):
+            exchange.positions = {
+                (p.account, p.instrument): p.quantity_e9 // exchange.listings[p.instrument].quantity_step_e9
+                for p in kept.positions
+            }
         for order in kept.open:
             self._require_listed(order.command)
             exchange.restore_open(order)
@@ -256,6 +277,13 @@ class SandboxVenue:
             if report.order_id in orders and report.venue_order_id:
                 self._require_listed(orders[report.order_id])
             self.exchange.restore_report(report, orders)
+
+    def statement(self) -> VenueStatement | None:
+        """State what rests, the fills of the session, and the net of all trades: never what came from outside."""
+        if self._reports:
+            return None  # the book is ahead of what was reported
+        exchange = self.exchange
+        return VenueStatement(exchange.stated_orders(), list(exchange.fills), exchange.stated_positions())
 
     def facts(self) -> dict[str, int]:
         """Return counts of the feed and of the simulation."""

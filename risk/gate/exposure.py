@@ -21,14 +21,15 @@ BP: Final = 10_000
 
 
 class Ledger:
-    """P, B and S of one key."""
+    """P, B and S of one key; ``outside``: how much of P did not come from trades (opening, adjustments)."""
 
-    __slots__ = ("buy", "position", "sell")
+    __slots__ = ("buy", "outside", "position", "sell")
 
     def __init__(self, position: int = 0, buy: int = 0, sell: int = 0) -> None:
         self.position = position
         self.buy = buy
         self.sell = sell
+        self.outside = 0
 
     def is_exit(self, side: Side, quantity: int) -> bool:
         """Whether the order, with all pending ones of its side filled, still cannot cross zero (RISK.md A1)."""

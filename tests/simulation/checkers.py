@@ -21,7 +21,7 @@ from protocol.records import (
     DayOrdersExpired,
     EngineCancel,
     Failed,
-    KeysRetired,
+    FillEntered,
     Ordered,
     Queried,
     Record,
@@ -29,11 +29,12 @@ from protocol.records import (
     ReplaceUnsent,
     Reported,
     SendDecided,
-    SessionRolled,
     Started,
     record_decoder,
 )
+from protocol.rolls import KeysRetired, SessionRolled
 from protocol.session import Outcome, Outcomes, engine_decoder
+from protocol.statement import Reconciled
 from protocol.venue import (
     Commands,
     ReportsDurable,
@@ -75,6 +76,7 @@ class Watch:
         self.retired = 0  # steps in which keys of former days left
         self._retired_before = 0
         self.not_found: set[str] = set()
+        self.doubted: set[str] = set()  # not listed by the venue: not found is no leave to send them again
         self.halts: dict[tuple[Scope, str], ControlAction] = {}
         self.reported = 0
         self.published = 0
@@ -115,10 +117,7 @@ class Watch:
                 self._number(record.decision.venue_seq, record.decision.order_id)
                 self.ledgers.set_status(record.decision.order_id, record.decision.status, seq)
             case Queried():
-                for order_id, venue_seq in record.queries:
-                    self._number(venue_seq, order_id)
-                    self.unknown.add(order_id)
-                    self.ledgers.set_status(order_id, OrderStatus.UNKNOWN, seq)
+                self._take_queries(seq, record.queries)
             case SendDecided():
                 self._take_send(seq, record)
             case Controlled():
@@ -136,6 +135,11 @@ class Watch:
                 self._take_replace(seq, position, record)
             case ReplaceUnsent():
                 self.ledgers.unask(record.order_id, record.status, seq)
+            case Reconciled():
+                self.doubted.update(order_id for order_id, _ in record.queries)
+                self._take_queries(seq, record.queries)
+            case FillEntered():
+                self.ledgers.report(record, seq)
             case SessionRolled():
                 self._trading_date = record.to_date
             case DayOrdersExpired():
@@ -145,6 +149,12 @@ class Watch:
                 self._retired_before = record.before
             case _:
                 pass
+
+    def _take_queries(self, seq: int, queries: list[tuple[str, int]]) -> None:
+        for order_id, venue_seq in queries:
+            self._number(venue_seq, order_id)
+            self.unknown.add(order_id)
+            self.ledgers.set_status(order_id, OrderStatus.UNKNOWN, seq)
 
     def _take_ordered(self, seq: int, position: int, record: Ordered) -> None:
         order = command_decoder.decode(record.item.command)
@@ -226,7 +236,7 @@ class Watch:
         report = report_decoder.decode(record.report)
         assert report.report_seq == self.reported + 1, f"report {report.report_seq} after {self.reported}"
         self.reported = report.report_seq
-        if report.exec_type is ExecType.NOT_FOUND:
+        if report.exec_type is ExecType.NOT_FOUND and report.order_id not in self.doubted:
             self.not_found.add(report.order_id)
         else:
             self.not_found.discard(report.order_id)

@@ -12,7 +12,16 @@ from collections import defaultdict
 from engine.state import State
 from protocol.codes import TERMINAL, ExecType, OrderStatus, OrderType, Side
 from protocol.orders import NewOrder
-from protocol.records import Adjusted, EngineCancel, NewDecision, OrderClass, Reference, ReplaceAnswer, Reported
+from protocol.records import (
+    Adjusted,
+    EngineCancel,
+    FillEntered,
+    NewDecision,
+    OrderClass,
+    Reference,
+    ReplaceAnswer,
+    Reported,
+)
 from protocol.venue import Report, report_decoder
 from risk.gate.exposure import Ledger
 
@@ -105,7 +114,7 @@ class Ledgers:
                 folded.closed_at = seq
         folded.status = status
 
-    def report(self, record: Reported, seq: int) -> None:
+    def report(self, record: Reported | FillEntered, seq: int) -> None:
         """Take what the venue said."""
         report = report_decoder.decode(record.report)
         folded = self.orders.get(report.order_id)

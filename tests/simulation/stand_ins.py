@@ -12,6 +12,7 @@ from protocol.params import AccountParams, ChannelParams, LimitName, LimitRow, P
 from protocol.venue import Report, SendNew, VenueCommand
 from sandbox.exchange import Closed
 from tests.unit.venues.stage import XY
+from venues.core.venue import VenueStatement
 from venues.sandbox import SandboxVenue
 
 E9 = 10**9
@@ -70,6 +71,9 @@ class MoodyVenue(SandboxVenue):
 
     def execute(self, commands: Sequence[VenueCommand], now_ns: int) -> list[Report]:
         return self._say(super().execute(commands, now_ns))
+
+    def statement(self) -> VenueStatement | None:
+        return None if self.unsaid else super().statement()
 
     def replay(self, commands: Sequence[VenueCommand], reports: Sequence[Report], note: bytes) -> None:
         self.seen.update({c.order_id: c for c in commands if isinstance(c, SendNew)})

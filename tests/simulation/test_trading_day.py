@@ -12,7 +12,8 @@ import pytest
 from protocol.codes import Code, OrderStatus, Side, TimeInForce
 from protocol.control import ConfirmClock, RollSession
 from protocol.orders import CancelOrder, NewOrder
-from protocol.records import DayOrdersExpired, KeysRetired, SessionRolled, Started
+from protocol.records import DayOrdersExpired, Started
+from protocol.rolls import KeysRetired, SessionRolled
 from protocol.venue import Report
 from runtime.sessions import SessionRules
 from tests.simulation.stand_ins import E9, MS

@@ -19,6 +19,7 @@ from msgspec import Raw
 
 from protocol.codes import Code
 from protocol.session import PROTOCOL_VERSION
+from protocol.statement import AskStatement
 from protocol.venue import (
     REPORTS_MAX,
     Commands,
@@ -39,6 +40,7 @@ from runtime.failpoints import hit
 from venues.core.errors import LogBehindError
 from venues.core.log import Batch, EpochTaken, KillChanged, LogWriter
 from venues.core.state import GatewayState
+from venues.core.statement import statement_parts
 from venues.core.venue import Venue
 
 MS: Final = 1_000_000
@@ -101,6 +103,7 @@ class Gateway:
         self._reports: list[Raw] = []
         self._received_seq = state.received_seq
         self._has_cancelled_for_loss = False
+        self._asked: AskStatement | None = None
 
     # What comes in: memory only
 
@@ -125,6 +128,8 @@ class Gateway:
                 self._welcome(message, mono_ns)
             elif type(message) is ReportsDurable:
                 self._durable(message.report_seq, mono_ns)
+            elif type(message) is AskStatement:
+                self._take_ask(message, mono_ns)
             elif type(message) is VenueBye:
                 self.end(f"the engine's BYE {message.reason.name} {message.text}", mono_ns)
             else:
@@ -209,7 +214,10 @@ class Gateway:
             return bodies
         if self.phase is Phase.WELCOMED:
             bodies.append(_encoder.encode(GatewayReady(state.epoch, state.received_seq)))
-        elif not bodies and (self._must_confirm or mono_ns - self._confirmed_at_ns >= self._lease_ns // 3):
+            return bodies
+        if self._asked is not None and self._asked.after_seq <= state.received_seq:
+            bodies += self._statement(self._asked)
+        if not bodies and (self._must_confirm or mono_ns - self._confirmed_at_ns >= self._lease_ns // 3):
             bodies.append(_encoder.encode(Confirm(state.epoch, state.received_seq)))
         return bodies
 
@@ -271,6 +279,7 @@ class Gateway:
     def end(self, because: str, mono_ns: int) -> None:
         """End the session; what was executed in this turn is still committed, and reported in the next one."""
         self.phase = Phase.CLOSED
+        self._asked = None
         self.ended_because = because
         self._back_off(mono_ns)
 
@@ -326,6 +335,20 @@ class Gateway:
         if welcome.epoch == state.epoch and welcome.instance != state.instance:
             return f"FENCED: epoch {welcome.epoch} of another instance than the one this gateway has served"
         return ""
+
+    def _take_ask(self, ask: AskStatement, mono_ns: int) -> None:
+        if self.phase is not Phase.READY or ask.epoch != self.state.epoch or not self.venue.capabilities.statement:
+            self.end(f"an ask for a statement in phase {self.phase.name}, of epoch {ask.epoch}", mono_ns)
+        else:
+            self._asked = ask
+
+    def _statement(self, ask: AskStatement) -> list[bytes]:
+        """Return all parts of the answer, which stand behind every report made so far; none if it must wait."""
+        said = self.venue.statement()
+        if said is None:
+            return []
+        self._asked = None
+        return statement_parts(ask.number, self.state.epoch, self.state.received_seq, self.state.report_seq, said)
 
     def _take_commands(self, message: Commands, body: bytes, mono_ns: int) -> None:
         if self.phase is not Phase.READY or message.epoch != self.state.epoch:

@@ -15,11 +15,21 @@ commands synced before it is called, which the loop does not do yet.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from protocol.channels import Channel
 from protocol.codes import Code, GatewayKind
+from protocol.statement import StatedFill, StatedOrder, StatedPosition
 from protocol.venue import Capabilities, Report, VenueCommand
+
+
+class VenueStatement(NamedTuple):
+    """What a venue has; ``positions`` None = it knows none. See ``protocol.statement`` for the rest."""
+
+    orders: list[StatedOrder]
+    fills: list[StatedFill]
+    positions: list[StatedPosition] | None
+    whole_positions: bool = False
 
 
 class Venue(Protocol):
@@ -72,6 +82,12 @@ class Venue(Protocol):
 
     def replay(self, commands: Sequence[VenueCommand], reports: Sequence[Report], note: bytes) -> None:
         """Repeat what a logged batch says happened, without acting."""
+
+    def statement(self) -> VenueStatement | None:
+        """Return what the venue has now, as of the last report it gave; None = it can't say it yet, ask again.
+
+        Asked only of a venue whose capabilities say ``statement``, between batches: all that was executed is logged.
+        """
 
     def facts(self) -> dict[str, int]:
         """Return counts for status and metrics."""

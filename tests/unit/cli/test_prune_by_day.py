@@ -16,7 +16,8 @@ from journal.format import JournalSettings, segments, split_position
 from journal.reader import RecordReader, read_batches
 from protocol.codes import RetryReason, Side, TimeInForce
 from protocol.orders import NewOrder
-from protocol.records import NewDecision, Ordered, Record, Reference, SessionRolled
+from protocol.records import NewDecision, Ordered, Record, Reference
+from protocol.rolls import SessionRolled
 from tests.unit.cli.test_prune import store_has
 from tests.unit.engine.desk import E9, REFERENCE, Desk
 from tests.unit.engine.journaled import KEYS_MAX, follow, snapshot, start

@@ -11,7 +11,8 @@ from engine.core import Core
 from engine.orders import Replay
 from engine.state import state_hash
 from protocol.codes import Code, ExecType, OrderStatus, OutcomeKind, Side, TimeInForce
-from protocol.records import CancelDecision, DayOrdersExpired, KeysRetired, NewDecision, SessionRolled
+from protocol.records import CancelDecision, DayOrdersExpired, NewDecision
+from protocol.rolls import KeysRetired, SessionRolled
 from runtime.sessions import day_after
 from tests.unit.engine.desk import E9, REFERENCE, Desk, params
 

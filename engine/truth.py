@@ -1,0 +1,124 @@
+"""Operators' words on what is so: a trade that the venue did not report, a broker's positions, a venue asked anew.
+
+Rule: nothing is taken silently. What is booked stands in the journal with the operator's name and reason; what is only
+compared changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from engine.gateways import Gateways
+from engine.parts import Parts
+from protocol.codes import ExecType, OrderStatus
+from protocol.control import (
+    BrokerPosition,
+    ComparePositions,
+    ControlReply,
+    EnterFill,
+    PositionDifference,
+    Reconcile,
+)
+from protocol.records import Adjusted, FillEntered, Record
+from protocol.units import INT64_MAX
+from protocol.venue import Report
+
+Body = Reconcile | EnterFill | ComparePositions
+FAULTS_SHOWN: Final = 5
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Truth:
+    """Decides what operators enter."""
+
+    def __init__(self, parts: Parts, gateways: Gateways) -> None:
+        self._core = parts.core
+        self._state = parts.core.state
+        self._writer = parts.writer
+        self._make_room = parts.make_room
+        self._gateways = gateways
+
+    def decide(self, body: Body, operator: str, now_ns: int) -> ControlReply:
+        """Answer a request. Of a Reconcile only that it began: whoever is to hear the rest waits for it."""
+        if isinstance(body, EnterFill):
+            return self._enter(body, operator, now_ns)
+        if isinstance(body, ComparePositions):
+            return self._compare(body, operator, now_ns)
+        refused = self._gateways.reconcile(body.venue, operator, body.reason)
+        return ControlReply(not refused, refused)
+
+    def wait(self) -> int:
+        """Return a ticket for the result of the statements that were just asked for."""
+        return self._gateways.statements.wait()
+
+    def take_replies(self) -> list[tuple[int, ControlReply]]:
+        """Return answers to requests of earlier turns by their tickets; to be sent after the sync."""
+        return self._gateways.statements.take_replies()
+
+    def _append(self, record: Record, now_ns: int) -> int:
+        self._make_room(now_ns)
+        seq = self._writer.next_seq
+        self._core.apply(seq, now_ns, self._writer.append(record), record)
+        return seq
+
+    def _enter(self, body: EnterFill, operator: str, now_ns: int) -> ControlReply:
+        if not (0 < body.quantity_e9 <= INT64_MAX and 0 < body.price_e9 <= INT64_MAX):
+            return ControlReply(False, "fill expected a quantity and a price above 0, was one that is not")
+        report = Report(
+            0, ExecType.TRADE, body.order_id, "", 0, OrderStatus.NONE, 0, 0, now_ns, body.trade_id, body.quantity_e9,
+            body.price_e9,
+        )  # fmt: skip
+        decision = self._core.reports.decide_entered(report)
+        if isinstance(decision, str):
+            return ControlReply(False, decision)
+        venue = self._state.instruments[decision.instrument].venue
+        seq = self._append(FillEntered(venue, operator, body.reason, Raw(_encode(report)), decision), now_ns)
+        return ControlReply(True, f"trade {body.trade_id} is booked, the order is {decision.status.name}", seq=seq)
+
+    def _compare(self, body: ComparePositions, operator: str, now_ns: int) -> ControlReply:
+        if faults := self._faults(body.rows):
+            more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+            return ControlReply(False, "; ".join(faults[:FAULTS_SHOWN]) + more)
+        stated = {(row.account, row.instrument): row for row in body.rows}
+        accounts = {row.account for row in body.rows}
+        ours: dict[tuple[str, str], int] = {}
+        for (account, instrument), ledger in self._state.book.ledgers.items():
+            if account in accounts and (ledger.position or (account, instrument) in stated):
+                ours[account, instrument] = ledger.position * self._state.instruments[instrument].quantity_step_e9
+        found: list[PositionDifference] = []
+        seq = 0
+        for account, instrument in sorted(stated.keys() | ours.keys()):
+            key = (account, instrument)
+            row = stated.get(key)
+            ours_e9, theirs_e9 = ours.get(key, 0), row.quantity_e9 if row is not None else 0
+            if ours_e9 == theirs_e9:
+                continue
+            found.append(PositionDifference(account, instrument, ours_e9, theirs_e9, row is not None))
+            if body.adopt:
+                price_e9 = row.price_e9 if row is not None else 0
+                adjusted = Adjusted(account, instrument, theirs_e9, price_e9, "", "", body.reason, operator)
+                seq = self._append(adjusted, now_ns)
+        did = "adopted" if body.adopt else "found"
+        return ControlReply(True, f"{len(found)} differences {did}", seq=seq, positions=found)
+
+    def _faults(self, rows: list[BrokerPosition]) -> list[str]:
+        state = self._state
+        faults: list[str] = []
+        seen: set[tuple[str, str]] = set()
+        for row in rows:
+            where = f"{row.account} {row.instrument}"
+            instrument = state.instruments.get(row.instrument)
+            if row.account not in state.accounts or state.belongs_elsewhere(row.account) is not None:
+                faults.append(f"{where}: expected an account of this engine")
+            elif instrument is None:
+                faults.append(f"{where}: expected a known instrument")
+            elif row.quantity_e9 % instrument.quantity_step_e9:
+                step = instrument.quantity_step_e9
+                faults.append(f"{where}: expected a multiple of {step} e9, was {row.quantity_e9} e9")
+            if (row.account, row.instrument) in seen:
+                faults.append(f"{where}: expected once, was twice")
+            seen.add((row.account, row.instrument))
+        return faults
