@@ -191,6 +191,9 @@ def _any_within(kind: Any, *metas: Any) -> st.SearchStrategy[Any]:
         return st.text(min_size=meta.min_length or 0, max_size=min(meta.max_length or 8, 8))
     if kind is bytes:
         return st.binary(min_size=meta.min_length or 0, max_size=meta.max_length or 8)
+    if get_origin(kind) is list:
+        least = meta.min_length or 0
+        return st.lists(_any_of(get_args(kind)[0]), min_size=least, max_size=max(least, min(meta.max_length or 2, 2)))
     return _any_of(kind)
 
 
