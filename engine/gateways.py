@@ -261,8 +261,9 @@ class Gateways:
                 self._append(self._core.reports.decide_send(order, venue.last_seq + 1, now_ns, ref), now_ns)
             oldest_ns = now_ns - params.send_age_max_ns
             if session.queue and session.queue[0].at_ns < oldest_ns:
-                for outgoing in [o for o in session.queue if o.kind in LATE_KINDS and o.at_ns < oldest_ns]:
-                    self._decide_send(outgoing, now_ns)
+                for outgoing in list(session.queue):  # what one decision voids is not decided after it
+                    if outgoing.kind in LATE_KINDS and outgoing.at_ns < oldest_ns:
+                        self._decide_send(outgoing, now_ns)
 
     def _decide_send(self, outgoing: Outgoing, now_ns: int) -> None:
         order = outgoing.order

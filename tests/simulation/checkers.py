@@ -227,6 +227,8 @@ class Watch:
         for cancel in cancels:
             if cancel.venue_seq:
                 self._number(cancel.venue_seq, cancel.order_id)
+                if cancel.voids_seq:  # of a replace that had not gone out
+                    self.ledgers.unask(cancel.order_id, OrderStatus.PENDING_CANCEL, seq)
                 if self.ledgers.orders[cancel.order_id].status is not OrderStatus.UNKNOWN:
                     self.ledgers.set_status(cancel.order_id, OrderStatus.PENDING_CANCEL, seq)
             else:

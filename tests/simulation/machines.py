@@ -284,7 +284,7 @@ class Machines:
         if not self.detoured_until_ns and knows_newer:
             self.detoured_until_ns = self.clock.monotonic + self.random.choice((1_000, 4_000)) * MS
             self.net.detours["sidecars"] = zombie._sidecar_router  # type: ignore[assignment]
-            if self.random.random() < 0.5:
+            if self.random.random() < 0.2:  # a gateway's hello ends the zombie at once
                 self.net.detours["venues"] = zombie._venue_router  # type: ignore[assignment]
             for dealer in self.dealers():
                 dealer.cut(self.random)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from protocol.codes import Code, OrderStatus, Side
+from protocol.codes import Code, OrderStatus, Scope, Side
+from protocol.control import SetState
 from protocol.orders import CancelOrder, ReplaceOrder
 from protocol.ticks import Trade
 from tests.simulation.stand_ins import E9, MS
@@ -117,3 +118,24 @@ def terms_at_venue(stage: Stage) -> tuple[int, int]:
     assert command.side is Side.BUY
     assert order_id in stage.venue.exchange.open
     return command.quantity_e9 // E9, command.price_e9 // E9
+
+
+def test_rule_08_a_late_order_takes_its_replace_with_it(tmp_path: Path) -> None:
+    """Both wait in the outbox, a halt keeps the order back: its replace has nothing left to be decided for."""
+    stage = Stage(tmp_path, 1, faults=False)
+    with stage.patched():
+        stage.begin()
+        for n in range(10):  # two more than the venue's window
+            stage.submit(order(str(n), quantity=1))
+        stage.clients[0].turn()
+        stage.turn_engine()
+        stage.submit(replace("r", "9", 2))
+        stage.clients[0].turn()
+        stage.turn_engine()
+        stage.ask(SetState("halt", Scope.GLOBAL, "", "stop"))
+        stage.clock.advance(700 * MS)
+        stage.turn_engine()
+        stage.until(stage.is_at_rest)
+        assert not stage.is_at_venue("9")
+        stage.verify()
+        stage.close()
