@@ -28,6 +28,10 @@ from risk.gate.checks import CHECKS, SEND_CHECKS
 from risk.gate.fuse import module_source
 from risk.gate.view import View
 
+GATES: Final = {
+    "first_refusal": CHECKS,
+    "first_late_refusal": SEND_CHECKS,
+}
 ROOT: Final = Path(__file__).resolve().parents[1]
 FUSED: Final = "risk/gate/fused.py"
 ROOMS: Final = (
@@ -80,7 +84,7 @@ def pages() -> dict[str, str]:
         "docs/reference/errors.md": _errors(),
         "docs/reference/export.md": _export(),
         "docs/reference/metrics.md": metrics_page(WRITTEN),
-        FUSED: module_source({"first_refusal": CHECKS, "first_late_refusal": SEND_CHECKS}, View),
+        FUSED: module_source(GATES, View),
     }
 
 

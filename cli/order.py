@@ -15,9 +15,10 @@ from cli.timeline import described, find_timeline
 from cli.view import decimal
 from cli.wiring import authorization, books_url, http_url
 from protocol.units import format_e9, parse_e9
-from runtime.clock import monotonic_ns
+from runtime.clock import monotonic_ns, wall_ns
 
 app = App(name="order", help="Send an order, change or cancel one, or see why and when things happened to it.")
+NS_PER_S: Final = 1_000_000_000
 FILL_WAIT_NS: Final = 1_000_000_000
 LOOK_S: Final = 0.02
 
@@ -32,6 +33,10 @@ class Terms:
     strategy: Annotated[str, Parameter(help="Strategy to trade under.")] = "manual"
     id: Annotated[str, Parameter(help="client_order_id; the same one twice is one order. Empty = made here.")] = ""
     ioc: Annotated[bool, Parameter(negative="", help="Immediate or cancel.")] = False
+    fok: Annotated[bool, Parameter(negative="", help="Fill it whole at once, or not at all.")] = False
+    stop: Annotated[str, Parameter(help="Stop price: a STOP order, or with --limit a STOP_LIMIT order.")] = ""
+    good_for_s: Annotated[int, Parameter(help="Good till so many seconds from now; 0 = for the day.")] = 0
+    post_only: Annotated[bool, Parameter(negative="", help="Refused by the venue if it would take.")] = False
     reduce_only: Annotated[bool, Parameter(negative="", help="Refuse it if it could open or flip a position.")] = False
 
 
@@ -138,11 +143,21 @@ def _body(side: str, instrument: str, quantity: str, terms: Terms) -> dict[str, 
         "client_order_id": terms.id or f"cli-{secrets.token_hex(6)}",
         "side": side,
         "quantity": quantity,
-        "order_type": "LIMIT" if terms.limit else "MARKET",
-        "time_in_force": "IOC" if terms.ioc else "DAY",
+        "order_type": _order_type(terms),
+        "time_in_force": "IOC" if terms.ioc else "FOK" if terms.fok else "GTD" if terms.good_for_s else "DAY",
         "reduce_only": terms.reduce_only,
     }
-    return {**body, "price": terms.limit} if terms.limit else body
+    if terms.good_for_s:
+        body["expire_at_ns"] = wall_ns() + terms.good_for_s * NS_PER_S
+    if terms.post_only:
+        body["post_only"] = True
+    return body | {name: value for name, value in (("price", terms.limit), ("stop_price", terms.stop)) if value}
+
+
+def _order_type(terms: Terms) -> str:
+    if terms.stop:
+        return "STOP_LIMIT" if terms.limit else "STOP"
+    return "LIMIT" if terms.limit else "MARKET"
 
 
 def _orders(where: Where) -> OrdersClient:

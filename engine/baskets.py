@@ -15,12 +15,14 @@ from msgspec import Raw
 
 from engine.dedup import payload_hash, value_of
 from engine.orders import CHECKS_ALL, ENVELOPE_CHECKS, Defer, Orders, Replay, passed
-from engine.state import Permit, State
+from engine.permit import Permit
+from engine.state import State
 from protocol.codes import Code, OrderStatus, OutcomeKind, RetryReason, Scope, Side
 from protocol.orders import NewBasket, NewOrder
 from protocol.records import BasketDecision, BasketOrdered, NewDecision, OrderClass, Ordered, Reference
 from protocol.session import Facts, Item
 from protocol.units import INT64_MAX
+from risk.gate.checks import CHECKS
 from risk.gate.combined import with_others
 from risk.gate.evidence import facts_of
 from risk.gate.exposure import Reservation, Route
@@ -130,7 +132,7 @@ class Baskets:
                 return Defer(defer)
             code = first_refusal(view)
             if code is not OK:
-                return _refused(code, index + 1, passed(code, view), facts_of(code, view))
+                return _refused(code, index + 1, passed(code, view, CHECKS), facts_of(code, view))
             decided.append(self._accept(leg, view, seqs))
         return BasketDecision(ACCEPTED, OK, 0, CHECKS_ALL, True, None, decided)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from engine.orders import Defer, Replay
 from engine.outcomes import ACCEPTED, basket_outcome, replace_outcome
 from engine.parts import Parts
-from engine.state import Permit
+from engine.permit import Permit
 from protocol.codes import RetryReason
 from protocol.orders import NewBasket, ReplaceOrder
 from protocol.records import BasketDecision, BasketOrdered, Record, Reference, ReplaceDecision, ReplaceRequested

@@ -32,6 +32,7 @@ from protocol.session import PROTOCOL_VERSION
 from protocol.statement import Statement
 from protocol.venue import (
     COMMANDS_MAX,
+    Capabilities,
     Commands,
     Confirm,
     EngineVenueMessage,
@@ -66,13 +67,20 @@ class GatewaySession:
     """One gateway that said Hello; ``ready`` once it confirmed the epoch and replayed its reports."""
 
     __slots__ = (
-        "acked_seq", "confirmed_at_ns", "identity", "instance", "marked_at_ns", "marked_seq", "queue", "ready",
-        "reports_seen", "states", "venue",
+        "acked_seq", "capabilities", "confirmed_at_ns", "identity", "instance", "marked_at_ns", "marked_seq", "queue",
+        "ready", "reports_seen", "venue",
     )  # fmt: skip
 
     def __init__(
-        self, identity: bytes, instance: bytes, venue: VenueState, acked_seq: int, at_ns: int, states: bool
+        self,
+        identity: bytes,
+        instance: bytes,
+        venue: VenueState,
+        acked_seq: int,
+        at_ns: int,
+        capabilities: Capabilities,
     ) -> None:
+        self.capabilities = capabilities
         self.identity = identity
         self.instance = instance
         self.venue = venue
@@ -83,7 +91,6 @@ class GatewaySession:
         self.marked_at_ns = at_ns
         self.queue: deque[Outgoing] = deque()
         self.reports_seen = False
-        self.states = states  # it answers AskStatement
 
 
 class Gateways:
@@ -177,8 +184,7 @@ class Gateways:
         for known in list(self._sessions.values()):
             if known.venue is venue:
                 self._bye(known.identity, ByeReason.FENCED, "another gateway said Hello for this venue")
-        states = hello.capabilities.statement
-        session = GatewaySession(identity, hello.instance, venue, hello.received_seq, monotonic_ns, states)
+        session = GatewaySession(identity, hello.instance, venue, hello.received_seq, monotonic_ns, hello.capabilities)
         self._sessions[identity] = session
         self._greeted.append(session)
 
@@ -202,7 +208,9 @@ class Gateways:
     def _ready(self, session: GatewaySession, message: GatewayReady, now_ns: int) -> None:
         venue = session.venue
         self._journal_lost(now_ns)
-        self._append(VenueChanged(venue.name, True, session.instance, message.received_seq), now_ns)
+        self._append(
+            VenueChanged(venue.name, True, session.instance, message.received_seq, session.capabilities), now_ns
+        )
         queried = self._core.reports.decide_unknown(venue, message.received_seq)
         if queried is not None:
             self._meters.may_have_unknown = True
@@ -213,12 +221,16 @@ class Gateways:
         for outgoing in list(session.queue):
             if outgoing.kind is NEW or outgoing.kind is REPLACE:
                 self._decide_send(outgoing, now_ns)
-        if session.states:
+        if session.capabilities.statement:
             self.statements.begin(venue)
 
     def reconcile(self, venue: str, operator: str, reason: str) -> str:
         """Ask one READY venue, or all, for an operator; returns why not, or empty."""
-        venues = [s.venue for s in self._sessions.values() if s.ready and s.states and venue in {"", s.venue.name}]
+        venues = [
+            s.venue
+            for s in self._sessions.values()
+            if s.ready and s.capabilities.statement and venue in {"", s.venue.name}
+        ]
         return self.statements.begin_for(venues, operator, reason)
 
     def _reports(self, session: GatewaySession, message: Reports, now_ns: int) -> None:

@@ -45,6 +45,7 @@ class Kind(Enum):
     ORDER = auto()  # number of the order in the snapshot
     PLAN = auto()  # a FlattenPlan
     TERMS = auto()  # Terms, or None
+    CAPABILITIES = auto()  # what a venue takes, or None
     REPLACEMENT = auto()  # a Replacement, or None
     KEY = auto()  # words and bytes of a dedup key
     KEYS = auto()
@@ -184,6 +185,7 @@ VENUE: Final = Layout(
     VenueState,
     "name", "ready", "changed_ns", "gateway_instance", "last_seq", "received_seq", "report_seq",
     Field("manual_trades", Kind.NAMES), Field("doubted", Kind.NAMES),
+    Field("capabilities", Kind.CAPABILITIES, default=None),
     left_out={
         "awaiting": "rows of Outgoing",
         "not_found": "numbers of orders",
@@ -207,7 +209,12 @@ INSTRUMENT: Final = Layout(
     Field("bounds", Kind.BOUNDS), "price_step_e9", "quantity_step_e9", "multiplier_e9", "tick", "lot", "quantity_min",
     "quantity_max", "collar_buy_bp", "collar_sell_bp", Field("collar_divisor", BIG), "tick_age_max_ns", "tradable",
     "expiry_ns", Field("step_value_e27", BIG), Field("unit_value_e9", BIG),
-    left_out={"index": "the loop's own: place in the last-value table"},
+    left_out={
+        "index": "the loop's own: place in the last-value table",
+        "capabilities": "from its venue",
+        "limit_times": "from capabilities",
+        "market_times": "from capabilities",
+    },
 )  # fmt: skip
 BOUND: Final = Layout(Bound, Field("value", BIG), Field("scope", Scope), "key")
 RATE: Final = Layout(

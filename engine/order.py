@@ -13,6 +13,7 @@ from protocol.codes import OrderStatus, OrderType, Side, TimeInForce
 from risk.gate.exposure import Reservation, Route
 
 MARKET: Final = OrderType.MARKET
+STOP: Final = OrderType.STOP
 BUY: Final = Side.BUY
 
 
@@ -46,7 +47,10 @@ class Replacement:
 
     def price_reserved(self, order: Order) -> int:
         """Return the worst price, in steps, that the order could trade at under these terms."""
-        return self.price
+        if order.order_type is not STOP:
+            return self.price
+        instrument = order.route.instrument
+        return instrument.collar(order.side, self.stop_price * instrument.price_step_e9)
 
     def is_bolder(self, order: Order) -> bool:
         """Whether these terms ask for more, or at a more aggressive price, than the order's own."""
@@ -141,7 +145,10 @@ class Order(Reservation):
         """Return the worst price, in steps, under the terms that are not in doubt: ``price`` may be another's."""
         if self.terms is None or self.order_type is MARKET:
             return self.price
-        return self.limit_price
+        if self.order_type is not STOP:
+            return self.limit_price
+        instrument = self.route.instrument
+        return instrument.collar(self.side, self.terms.stop_price * instrument.price_step_e9)
 
     @property
     def quantity_most(self) -> int:

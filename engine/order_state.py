@@ -43,6 +43,7 @@ class Happening(IntEnum):
     REPLACED = 12
     REPLACE_REJECTED = 13
     REPLACE_UNSENT = 14  # the send gate refused the new terms before they went out
+    TRIGGERED = 15  # a stop order met its stop price
 
 
 H = Happening
@@ -137,6 +138,11 @@ TRANSITIONS: Final[dict[tuple[OrderStatus, Happening], OrderStatus]] = {
     (CANCELED, H.REPLACE_REJECTED): CANCELED,
     (REJECTED, H.REPLACE_REJECTED): REJECTED,
     (EXPIRED, H.REPLACE_REJECTED): EXPIRED,
+    (PENDING_NEW, H.TRIGGERED): NEW,  # before its acknowledgement
+    (NEW, H.TRIGGERED): NEW,
+    (PENDING_CANCEL, H.TRIGGERED): PENDING_CANCEL,
+    (PENDING_REPLACE, H.TRIGGERED): PENDING_REPLACE,
+    (UNKNOWN, H.TRIGGERED): WORKING,
 }
 
 _HAPPENINGS: Final = {
@@ -147,6 +153,7 @@ _HAPPENINGS: Final = {
     ExecType.CANCEL_REJECT: H.CANCEL_REJECTED,
     ExecType.NOT_FOUND: H.NOT_FOUND,
     ExecType.REPLACED: H.REPLACED,
+    ExecType.TRIGGERED: H.TRIGGERED,
     ExecType.REPLACE_REJECT: H.REPLACE_REJECTED,
 }
 

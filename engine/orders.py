@@ -6,21 +6,25 @@ The hot path. ``decide_new`` leaves what it looked up (key, slot, view) in the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from engine.dedup import NO_PAYLOAD, ORDER_ID_BYTES, payload_hash, value_of
-from engine.order import Order, OutgoingKind
-from engine.state import Permit, State
+from engine.order import Order, OutgoingKind, Terms
+from engine.permit import Permit
+from engine.state import State
 from engine.venue_state import VenueState
 from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side
-from protocol.orders import CancelOrder, NewOrder
+from protocol.orders import CancelOrder, NewOrder, TermedOrder
 from protocol.records import CancelDecision, CancelRequested, NewDecision, OrderClass, Ordered, Reference
 from protocol.session import Facts, Item
+from protocol.texts import pack_kind
 from protocol.units import INT64_MAX
 from risk.gate.checks import CHECKS
 from risk.gate.evidence import facts_of
 from risk.gate.exposure import Route
 from risk.gate.fused import first_refusal
+from risk.gate.termed import GTD, STOP, TERMED_CHECKS, first_termed_refusal
 from risk.gate.view import View
 
 ACCEPTED: Final = OutcomeKind.ACCEPTED
@@ -153,14 +157,17 @@ class Orders:
             return self._decide_known(slot, item)
         view = self._view
         view.look(state.book, order, item.created_at_ns, route, now_ns, reference)
+        is_plain = type(order) is NewOrder
+        if not is_plain:
+            _look_terms(view, order)
         venue = state.venues[route.instrument.venue]
         if defer is not None or dedup.keys >= dedup.keys_max or not venue.ready:
             deferred = self._defer(view, venue, defer)
             if deferred is not None:
                 return deferred
-        code = first_refusal(view)
+        code = first_refusal(view) if is_plain else first_termed_refusal(view)
         if code is not OK:
-            return NewDecision(REJECTED, code, checks_passed=passed(code, view), facts=facts_of(code, view))
+            return _refused(code, view, order)
         self._prepared = (order, low, high, slot, venue)
         after = view.reach * route.instrument.quantity_step_e9
         limit = route.limits.position_e9
@@ -197,6 +204,8 @@ class Orders:
                 route = state.route(order.account, order.strategy, order.instrument)
                 venue = state.venues[route.instrument.venue]
                 view.look(state.book, order, item.created_at_ns, route, now_ns, record.reference)
+                if type(order) is not NewOrder:
+                    _look_terms(view, order)
         payload = payload_hash(item.command)
         if slot < 0:
             slot = -1 - slot
@@ -213,6 +222,8 @@ class Orders:
                 item.created_at_ns, item.trace_id, slot,
             )  # fmt: skip
             opened.source = record.source
+            if type(order) is not NewOrder:
+                _take_terms(opened, view)
             state.orders[decision.order_id] = opened
             state.book.open(opened, now_ns)
             venue.add(decision.venue_seq, NEW, opened, now_ns)
@@ -330,9 +341,33 @@ class Orders:
         return None
 
 
-def passed(code: Code, view: View) -> int:
+def _look_terms(view: View, order: NewOrder) -> None:
+    assert isinstance(order, TermedOrder)
+    view.look_terms(order.stop_price_e9, order.expire_at_ns, order.post_only)
+
+
+def _take_terms(opened: Order, view: View) -> None:
+    """Give an order what few have."""
+    expire_at_ns = view.expire_at_ns if view.time_in_force is GTD else 0
+    opened.terms = Terms(view.stop_price, expire_at_ns, view.post_only)
+    if view.order_type is STOP:
+        opened.limit_price = 0
+
+
+def _refused(code: Code, view: View, order: NewOrder) -> NewDecision:
+    facts = facts_of(code, view)
+    checks = CHECKS
+    if isinstance(order, TermedOrder):
+        checks = TERMED_CHECKS
+        if code is Code.TYPE_UNSUPPORTED:
+            packed = pack_kind(view.order_type, view.time_in_force, post_only=view.post_only)
+            facts = Facts(0, packed, Scope.INSTRUMENT, view.route.instrument.name)
+    return NewDecision(REJECTED, code, checks_passed=passed(code, view, checks), facts=facts)
+
+
+def passed(code: Code, view: View, checks: tuple[Callable[[View], Code], ...]) -> int:
     """Return how many checks passed before the one that refused."""
-    for index, check in enumerate(CHECKS):
+    for index, check in enumerate(checks):
         if check(view) is code:
             return ENVELOPE_CHECKS + index
     return CHECKS_ALL

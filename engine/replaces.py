@@ -13,11 +13,13 @@ from typing import Final
 from engine.dedup import payload_hash, value_of
 from engine.order import Order, OutgoingKind, Replacement, Terms
 from engine.orders import ENVELOPE_CHECKS, Defer, Orders, Replay
-from engine.state import Permit, State
-from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, RetryReason, Side, TimeInForce
+from engine.permit import Permit
+from engine.state import State
+from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side, TimeInForce
 from protocol.orders import NewOrder, ReplaceOrder
 from protocol.records import Reference, ReplaceDecision, ReplaceRequested
 from protocol.session import Facts, Item
+from protocol.texts import pack_kind
 from protocol.units import INT64_MAX
 from risk.gate.evidence import facts_of
 from risk.gate.replace import REPLACE_CHECKS, Change, first_replace_refusal
@@ -28,7 +30,7 @@ ACCEPTED: Final = OutcomeKind.ACCEPTED
 REJECTED: Final = OutcomeKind.REJECTED
 BUY: Final = Side.BUY
 # What never rests has no terms to change by the time a replace could come.
-IMMEDIATE: Final = frozenset({TimeInForce.IOC})
+IMMEDIATE: Final = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 
 
 class Replaces:
@@ -77,7 +79,7 @@ class Replaces:
             return self._decide_unfound(command)
         refused = self._state_refusal(order)
         if refused is not OK:
-            return _refused(order, refused, ENVELOPE_CHECKS)
+            return _refused(order, refused, ENVELOPE_CHECKS, _state_facts(order, refused))
         return self._decide_terms(command, item, order, now_ns, reference, defer)
 
     def _decide_known(self, slot: int, item: Item) -> ReplaceDecision | Replay:
@@ -108,7 +110,8 @@ class Replaces:
             return Code.REPLACE_PENDING
         if order.order_type is OrderType.MARKET or order.time_in_force in IMMEDIATE:
             return Code.TYPE_UNSUPPORTED
-        return OK
+        able = order.route.instrument.capabilities
+        return OK if able is None or able.replace else Code.TYPE_UNSUPPORTED
 
     def _decide_terms(
         self,
@@ -133,7 +136,7 @@ class Replaces:
                 ACCEPTED, OK, order.client_order_id, order.order_id, venue.last_seq + 1, OrderStatus.PENDING_CANCEL,
                 total_e9, price_e9, stop_price_e9, order.leaves * step, cum_e9, True, REPLACE_CHECKS,
             )  # fmt: skip
-        change = self._look(command, item, order, total_e9, price_e9, now_ns, reference)
+        change = self._look(command, item, order, total_e9, price_e9, stop_price_e9, now_ns, reference)
         deferred = self._defer(change, order, now_ns, defer)
         if deferred is not None:
             return deferred
@@ -157,6 +160,7 @@ class Replaces:
         order: Order,
         total_e9: int,
         price_e9: int,
+        stop_price_e9: int,
         now_ns: int,
         reference: Reference | None,
     ) -> Change:
@@ -174,6 +178,7 @@ class Replaces:
             order.order_type, order.time_in_force, added * instrument.quantity_step_e9, price_e9, order.reduce_only,
         )  # fmt: skip
         view.look(self._state.book, probe, item.created_at_ns, order.route, now_ns, reference)
+        view.look_terms(stop_price_e9, 0, False)
         price = view.price
         leaves = max(total, order.quantity) - order.cum
         reserved_e9 = max(instrument.value_e9(leaves, order.price), instrument.value_e9(leaves, price))
@@ -266,8 +271,17 @@ class Replaces:
 def _prices(command: ReplaceOrder, order: Order) -> tuple[int, int]:
     """Return limit and stop price asked for, in 1e-9; what the command leaves out is as it is."""
     step = order.route.instrument.price_step_e9
-    stop_price = order.terms.stop_price if order.terms is not None else 0
-    return command.price_e9 or order.limit_price * step, command.stop_price_e9 or stop_price * step
+    price_e9 = 0 if order.order_type is OrderType.STOP else command.price_e9 or order.limit_price * step
+    if order.terms is None or not order.terms.stop_price:
+        return price_e9, 0
+    return price_e9, command.stop_price_e9 or order.terms.stop_price * step
+
+
+def _state_facts(order: Order, code: Code) -> Facts | None:
+    if code is not Code.TYPE_UNSUPPORTED:
+        return None
+    packed = pack_kind(order.order_type, order.time_in_force, replaced=True)
+    return Facts(0, packed, Scope.INSTRUMENT, order.route.instrument.name)
 
 
 def _refused(order: Order, code: Code, passed: int, facts: Facts | None = None) -> ReplaceDecision:

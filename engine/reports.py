@@ -31,6 +31,7 @@ from protocol.records import (
 )
 from protocol.venue import Report
 from risk.gate.fused import first_late_refusal
+from risk.gate.termed import first_late_termed_refusal
 from risk.gate.view import View
 
 OK: Final = Code.OK
@@ -226,7 +227,12 @@ class Reports:
             order.order_type, order.time_in_force, 0, price * route.instrument.price_step_e9, order.reduce_only,
         )  # fmt: skip
         view.look(self._state.book, again, order.created_at_ns, route, now_ns, reference)
-        return first_late_refusal(view)
+        terms = order.terms
+        if terms is None:
+            return first_late_refusal(view)
+        stop_price = terms.stop_price if asked is None else asked.stop_price
+        view.look_terms(stop_price * route.instrument.price_step_e9, terms.expire_at_ns, terms.post_only)
+        return first_late_termed_refusal(view)
 
     def apply_send(self, record: SendDecided, now_ns: int) -> None:
         """Write what ``decide_send`` decided."""
@@ -329,6 +335,8 @@ class Reports:
         venue.changed_ns = now_ns
         venue.gateway_instance = record.gateway_instance
         venue.received_seq = record.received_seq
+        if record.capabilities is not None:
+            self._state.take_capabilities(venue, record.capabilities)
         settled = [o.seq for o in venue.awaiting.values() if o.seq <= record.received_seq and _is_settled(o)]
         for seq in settled:
             del venue.awaiting[seq]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.order import Outgoing, OutgoingKind
+from msgspec.structs import replace
+
+from engine.order import Order, Outgoing, OutgoingKind, Terms
 from protocol.venue import Query, SendCancel, SendNew, SendReplace, VenueCommand, Void
 
 NEW: Final = OutgoingKind.NEW
@@ -19,11 +21,12 @@ def command_of(outgoing: Outgoing) -> VenueCommand:
     kind = outgoing.kind
     if kind is NEW:
         instrument = order.route.instrument
-        return SendNew(
+        new = SendNew(
             outgoing.seq, order.order_id, order.account, instrument.name, order.side, order.order_type,
             order.time_in_force, (order.quantity - order.cum) * instrument.quantity_step_e9,
             order.limit_price * instrument.price_step_e9, order.trace_id,
         )  # fmt: skip
+        return new if order.terms is None else _termed(new, order, order.terms)
     if kind is CANCEL:
         return SendCancel(outgoing.seq, order.order_id, order.trace_id)
     if kind is REPLACE:
@@ -31,6 +34,11 @@ def command_of(outgoing: Outgoing) -> VenueCommand:
     if kind is QUERY:
         return Query(outgoing.seq, order.order_id, order.trace_id)
     return Void(outgoing.seq)
+
+
+def _termed(new: SendNew, order: Order, terms: Terms) -> SendNew:
+    stop_price_e9 = terms.stop_price * order.route.instrument.price_step_e9
+    return replace(new, stop_price_e9=stop_price_e9, expire_at_ns=terms.expire_at_ns, post_only=terms.post_only)
 
 
 def _replace(outgoing: Outgoing) -> SendReplace:

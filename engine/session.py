@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.orders import Replay
-from engine.state import Permit
+from engine.permit import Permit
 from protocol.codes import RetryReason
 from protocol.session import Item, Outcome
 

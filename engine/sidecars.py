@@ -17,12 +17,12 @@ from engine.changes import Changes
 from engine.orders import CHECKS_ALL, Defer, Replay
 from engine.outcomes import failed, first_outcome, pending
 from engine.parts import Parts
+from engine.permit import Permit
 from engine.session import Session
-from engine.state import Permit
 from market.table import reference
 from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
-from protocol.orders import CancelOrder, NewBasket, NewOrder, ReplaceOrder, command_decoder
+from protocol.orders import CancelOrder, NewBasket, NewOrder, ReplaceOrder, TermedOrder, command_decoder
 from protocol.records import (
     CancelRequested,
     Failed,
@@ -171,7 +171,7 @@ class Sidecars:
             except msgspec.DecodeError as e:
                 self._end(session, ByeReason.MALFORMED, str(e))
                 return
-            if type(command) is NewOrder:
+            if type(command) is NewOrder or type(command) is TermedOrder:
                 self._new(session, item, command, now_ns, defer)
             elif type(command) is CancelOrder:
                 self._cancel(session, item, command, now_ns)

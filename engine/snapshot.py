@@ -57,6 +57,7 @@ from protocol.codes import Scope, TradingState
 from protocol.errors import ConfigError
 from protocol.params import encode_params, params_decoder
 from protocol.records import FlattenPlan
+from protocol.venue import Capabilities
 from risk.gate.exposure import Bound, Route
 from risk.gate.rate import RateLog
 
@@ -242,6 +243,7 @@ class _Loader:
             Kind.PLAN: lambda plan: msgspec.convert(plan, FlattenPlan),
             Kind.TERMS: lambda row: None if row is None else self._maker(TERMS).make(row),
             Kind.REPLACEMENT: lambda row: None if row is None else self._maker(REPLACEMENT).make(row),
+            Kind.CAPABILITIES: lambda row: None if row is None else msgspec.convert(row, Capabilities),
             Kind.KEY: tuple, Kind.KEYS: lambda keys: [tuple(key) for key in keys],
         }  # fmt: skip
         self._makers = {layout.name: layout.maker(written.get(layout.name, layout.names), load) for layout in LAYOUTS}
@@ -265,6 +267,7 @@ class _Loader:
         state.instruments = self._refilled(INSTRUMENT, state.instruments, instruments)
         for instrument in state.instruments.values():
             instrument.index = -1
+            instrument.take_capabilities(None)  # its venue comes later
         state.accounts = self._refilled(ACCOUNT, state.accounts, accounts)
         state.strategies = self._refilled(STRATEGY, state.strategies, strategies)
         for scope, key, row in halts:
@@ -315,6 +318,8 @@ class _Loader:
         venue.trade_ids = dict.fromkeys(trade_ids)
         self._state.venues.pop(venue.name, None)  # so that they stand in the order they had
         self._state.venues[venue.name] = venue
+        if venue.capabilities is not None:
+            self._state.take_capabilities(venue, venue.capabilities)
 
     def _take_awaiting(self, body: Any) -> None:
         name, rows = body

@@ -16,18 +16,19 @@ from engine.day import TradingDay
 from engine.dedup import DedupTable, KeyHash
 from engine.flatten_plan import Flatten, Flattened
 from engine.order import Order, Terms
+from engine.permit import ANY, Permit
 from engine.venue_state import VenueState
 from protocol.codes import Mode, OrderStatus, Scope, TradingState
 from protocol.params import ChannelParams, InstrumentParams, Params, PrincipalParams
 from protocol.session import Facts
 from protocol.shards import ShardMap
+from protocol.venue import Capabilities
 from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Ledger, Route, StrategyState
 from risk.gate.limits import LimitTable
 
 CLOSED_MAX: Final = 4096
 TRADE_IDS_MAX: Final = 50_000
 FLATTENED_MAX: Final = 64
-ANY: Final = "*"
 ENGINE: Final = "engine"  # an operator's name may not be this: engine.control
 CLOCK_JUMPED: Final = "clock jumped"
 
@@ -43,32 +44,6 @@ class Halt(NamedTuple):
     def is_clocks(self) -> bool:
         """Whether a clock jump alone is why."""
         return self.operator == ENGINE and self.reason.startswith(CLOCK_JUMPED)
-
-
-class Permit:
-    """What one principal may do through one source; ``routes`` remembers what was found permitted.
-
-    (account, strategy) → instrument → route: two small hot dicts, where one of all triples would be cold.
-    """
-
-    __slots__ = ("accounts", "routes", "strategies")
-
-    def __init__(self, principal: PrincipalParams) -> None:
-        self.accounts = frozenset(principal.accounts)
-        self.strategies = frozenset(principal.strategies)
-        self.routes: dict[tuple[str, str], dict[str, Route]] = {}
-
-    def remember(self, route: Route) -> None:
-        """Keep a route that was found permitted, under names that every look-up of it shares."""
-        self.routes.setdefault((route.account.name, route.strategy.name), {})[route.instrument.name] = route
-
-    def may_trade(self, account: str, strategy: str) -> bool:
-        """Whether both are granted."""
-        return self.may_use(account) and (ANY in self.strategies or strategy in self.strategies)
-
-    def may_use(self, account: str) -> bool:
-        """Whether the account is granted: all that a cancel needs."""
-        return ANY in self.accounts or account in self.accounts
 
 
 class State:
@@ -193,10 +168,17 @@ class State:
     def _set_instrument(self, row: InstrumentParams) -> None:
         known = self.instruments.get(row.instrument)
         if known is None:
-            self.instruments[row.instrument] = InstrumentState(row)
-            self.venues.setdefault(row.venue, VenueState(row.venue))
+            made = self.instruments[row.instrument] = InstrumentState(row)
+            made.take_capabilities(self.venues.setdefault(row.venue, VenueState(row.venue)).capabilities)
         else:
             known.update(row)
+
+    def take_capabilities(self, venue: VenueState, capabilities: Capabilities) -> None:
+        """Take what a venue's gateway said that it takes."""
+        venue.capabilities = capabilities
+        for instrument in self.instruments.values():
+            if instrument.venue == venue.name:
+                instrument.take_capabilities(capabilities)
 
     def permit(self, source: str, principal: str) -> Permit | None:
         """Return what the principal may do through the source; None if the source may not speak for it."""

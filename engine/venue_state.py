@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from engine.order import Order, Outgoing, OutgoingKind
+from protocol.venue import Capabilities
 
 
 class VenueState:
@@ -12,6 +13,7 @@ class VenueState:
 
     __slots__ = (
         "awaiting",
+        "capabilities",
         "changed_ns",
         "doubted",
         "fresh",
@@ -40,6 +42,7 @@ class VenueState:
         self.manual_trades: dict[str, None] = {}  # booked by hand: known however many others follow
         self.doubted: dict[str, None] = {}  # ids that the venue once did not list: never sent again
         self.fresh: deque[Outgoing] = deque()
+        self.capabilities: Capabilities | None = None
 
     def add(self, seq: int, kind: OutgoingKind, order: Order, at_ns: int) -> None:
         """Take the next number for a command."""
@@ -57,4 +60,5 @@ class VenueState:
         return (
             self.name, self.ready, self.changed_ns, self.gateway_instance, self.last_seq, self.received_seq,
             self.report_seq, awaiting, list(self.not_found), list(self.trade_ids), *by_hand,
+            *(() if self.capabilities is None else (self.capabilities,)),
         )  # fmt: skip

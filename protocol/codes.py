@@ -37,6 +37,8 @@ class OrderType(IntEnum):
 
     MARKET = 1
     LIMIT = 2
+    STOP = 3
+    STOP_LIMIT = 4
 
 
 class TimeInForce(IntEnum):
@@ -45,6 +47,8 @@ class TimeInForce(IntEnum):
     DAY = 0
     GTC = 1
     IOC = 3
+    FOK = 4
+    GTD = 6
 
 
 class OrderStatus(IntEnum):
@@ -85,6 +89,7 @@ class ExecType(IntEnum):
     PENDING_REPLACE = 14
     TRADE = 15
     ORDER_STATUS = 18
+    TRIGGERED = 21
     CANCEL_REJECT = 100  # FIX message type 9 in answer to a cancel
     NOT_FOUND = 101  # answer to a query: the venue never saw the order
     REPLACE_REJECT = 102  # FIX message type 9 in answer to a cancel/replace
@@ -155,6 +160,7 @@ class Code(IntEnum):
     ORDER_IN_DOUBT = 113
     CANCEL_PENDING = 114
     REPLACE_PENDING = 115
+    TIME_EXPIRE_PAST = 116
     # 200 state
     STATE_HALTED = 201
     STATE_REDUCING = 202
@@ -169,6 +175,8 @@ class Code(IntEnum):
     PRICE_TICK = 402
     PRICE_COLLAR = 403
     REF_STALE = 404
+    PRICE_STOP_SIDE = 405
+    POST_ONLY = 406
     # 500 size and value
     QTY_LOT = 501
     QTY_MIN = 502

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, Side, TimeInForce
 from protocol.errors import FieldError
-from protocol.orders import CancelOrder, Command, NewBasket, NewOrder, ReplaceOrder
+from protocol.orders import CancelOrder, Command, NewBasket, NewOrder, ReplaceOrder, TermedOrder
 from protocol.session import Outcome
 from protocol.texts import outcome_text
 from protocol.units import format_e9, parse_e9
@@ -44,19 +44,26 @@ Decimal = Annotated[
 
 
 class NewOrderRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """A new order. ``price`` is needed for LIMIT and not allowed for MARKET."""
+    """A new order.
+
+    ``price`` is needed for LIMIT and STOP_LIMIT, ``stop_price`` for STOP and STOP_LIMIT, ``expire_at_ns`` for GTD; none
+    is allowed where it has no meaning. ``post_only``, for LIMIT: rather refused by the venue than to take.
+    """
 
     account: Identifier
     strategy: Identifier
     instrument: Identifier
     side: Literal["BUY", "SELL"]
     quantity: Decimal
-    order_type: Literal["LIMIT", "MARKET"] = "LIMIT"
-    time_in_force: Literal["DAY", "GTC", "IOC"] = "DAY"
+    order_type: Literal["LIMIT", "MARKET", "STOP", "STOP_LIMIT"] = "LIMIT"
+    time_in_force: Literal["DAY", "GTC", "IOC", "FOK", "GTD"] = "DAY"
     price: Decimal | None = None
     client_order_id: Identifier | None = None
     reduce_only: bool = False
     created_at_ns: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
+    stop_price: Decimal | None = None
+    expire_at_ns: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
+    post_only: bool = False
 
 
 class ReplaceRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,8 +127,10 @@ _EXPECTED: Final = {
     "quantity": 'a decimal string such as "0.01"',
     "price": 'a decimal string such as "61800.5"',
     "side": '"BUY" or "SELL"',
-    "order_type": '"LIMIT" or "MARKET"',
-    "time_in_force": '"DAY", "GTC" or "IOC"',
+    "order_type": '"LIMIT", "MARKET", "STOP" or "STOP_LIMIT"',
+    "time_in_force": '"DAY", "GTC", "IOC", "FOK" or "GTD"',
+    "expire_at_ns": "a whole number of nanoseconds since 1970 (UTC)",
+    "post_only": "true or false",
     "stop_price": 'a decimal string such as "61800.5"',
     "reduce_only": "true or false",
     "created_at_ns": "a whole number of nanoseconds since 1970 (UTC)",
@@ -165,15 +174,17 @@ def to_new_order(request: NewOrderRequest, client_order_id: str) -> NewOrder:
     quantity_e9 = parse_e9(request.quantity, "quantity")
     if quantity_e9 <= 0:
         raise FieldError("quantity", request.quantity, "a decimal string above 0")
-    if request.order_type == "MARKET":
-        if request.price is not None:
-            raise FieldError("price", request.price, "no price for a MARKET order; leave it out or use LIMIT")
-        price_e9 = 0
-    else:
-        if request.price is None:
-            raise FieldError("price", "null", 'a decimal string such as "61800.5" for a LIMIT order')
-        price_e9 = parse_e9(request.price, "price")
-    return NewOrder(
+    kind = request.order_type
+    price_e9 = _price(request.price, "price", kind, is_needed=kind in {"LIMIT", "STOP_LIMIT"})
+    stop_price_e9 = _price(request.stop_price, "stop_price", kind, is_needed=kind in {"STOP", "STOP_LIMIT"})
+    is_dated = request.time_in_force == "GTD"
+    if is_dated != (request.expire_at_ns is not None):
+        raise FieldError(
+            "expire_at_ns", str(request.expire_at_ns or "absent"), "a time for GTD orders, and for no others"
+        )
+    if request.post_only and (kind != "LIMIT" or request.time_in_force in {"IOC", "FOK"}):
+        raise FieldError("post_only", "true", "false, but for LIMIT orders that may rest")
+    fields = (
         request.account,
         client_order_id,
         request.strategy,
@@ -185,6 +196,17 @@ def to_new_order(request: NewOrderRequest, client_order_id: str) -> NewOrder:
         price_e9,
         request.reduce_only,
     )
+    if not (stop_price_e9 or is_dated or request.post_only):
+        return NewOrder(*fields)  # the bytes of a plain order never change, so its payload hash does not
+    return TermedOrder(*fields, stop_price_e9, request.expire_at_ns or 0, request.post_only)
+
+
+def _price(text: str | None, name: str, kind: str, *, is_needed: bool) -> int:
+    if is_needed == (text is not None):
+        return 0 if text is None else parse_e9(text, name)
+    if is_needed:
+        raise FieldError(name, "null", f'a decimal string such as "61800.5" for a {kind} order')
+    raise FieldError(name, str(text), f"no {name} for a {kind} order; leave it out or use another order_type")
 
 
 def to_replace(request: ReplaceRequest, account: str, orig_client_order_id: str, client_order_id: str) -> ReplaceOrder:

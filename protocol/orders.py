@@ -59,6 +59,18 @@ class ReplaceOrder(Struct, array_like=True, tag=3, frozen=True, gc=False):
     stop_price_e9: PriceE9 = 0
 
 
+class TermedOrder(NewOrder, array_like=True, tag=4, frozen=True, gc=False):
+    """A new order with terms that few have; without any of them it is a NewOrder, whose bytes stay what they were.
+
+    ``stop_price_e9`` of STOP and STOP_LIMIT, ``expire_at_ns`` (UTC) of GTD. ``post_only``: refused by the venue where
+    it would take.
+    """
+
+    stop_price_e9: PriceE9 = 0
+    expire_at_ns: int = 0
+    post_only: bool = False
+
+
 class NewBasket(Struct, array_like=True, tag=10, frozen=True, gc=False):
     """Ask for several new orders, all or none. The n-th leg's id is ``<client_order_id>/<n>``, counted from 1."""
 
@@ -67,6 +79,6 @@ class NewBasket(Struct, array_like=True, tag=10, frozen=True, gc=False):
     legs: Annotated[list[NewOrder], Meta(min_length=2, max_length=LEGS_MAX)]
 
 
-Command = NewOrder | CancelOrder | ReplaceOrder | NewBasket
+Command = NewOrder | CancelOrder | ReplaceOrder | TermedOrder | NewBasket
 
 command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

@@ -27,6 +27,7 @@ from protocol.params import LimitChange
 from protocol.rolls import KeysRetired, SessionRolled
 from protocol.session import Facts, Instance, Item
 from protocol.statement import Reconciled
+from protocol.venue import Capabilities
 
 RECORD_BYTES_MAX: Final = 4 << 20
 FORMAT_VERSION: Final = 1
@@ -206,12 +207,16 @@ class Reported(Struct, array_like=True, tag=5, frozen=True, gc=False):
 
 
 class VenueChanged(Struct, array_like=True, tag=6, frozen=True):
-    """A gateway became READY (``ready``) or was lost. ``received_seq`` is the gateway's durable watermark."""
+    """A gateway became READY (``ready``) or was lost. ``received_seq`` is the gateway's durable watermark.
+
+    ``capabilities``: what its venue takes, as it said in its HELLO; None = as before.
+    """
 
     venue: str
     ready: bool
     gateway_instance: bytes
     received_seq: int
+    capabilities: Capabilities | None = None
 
 
 class EngineCancel(Struct, array_like=True, frozen=True, gc=False):

@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from protocol.codes import Code, OutcomeKind, ReferenceSource, Scope
+from protocol.codes import Code, OrderType, OutcomeKind, ReferenceSource, Scope, TimeInForce
 from protocol.session import Facts, Outcome
 from protocol.statement import Difference, DifferenceKind
 from protocol.units import format_e9
 
 NS_PER_MS: Final = 1_000_000
+KIND_FLAGS: Final = ("post-only", "replaced")
+
+
+def pack_kind(order_type: int, time_in_force: int, *, post_only: bool = False, replaced: bool = False) -> int:
+    """Return what was asked for as one number, for the evidence of TYPE_UNSUPPORTED."""
+    return order_type * 100 + time_in_force + 10_000 * post_only + 20_000 * replaced
+
+
+def unpack_kind(packed: int) -> tuple[str, str, list[str]]:
+    """Return the names of order type and time in force, and the flags that are set."""
+    types, times = {int(t): t.name for t in OrderType}, {int(t): t.name for t in TimeInForce}
+    flags = [flag for n, flag in enumerate(KIND_FLAGS) if packed // 10_000 >> n & 1]
+    return types.get(packed % 10_000 // 100, ""), times.get(packed % 100, "") if packed < 40_000 else "", flags
 
 
 def outcome_text(outcome: Outcome) -> str:
@@ -87,6 +100,13 @@ def _collar(facts: Facts) -> str:
     )
 
 
+def _unsupported(facts: Facts) -> str:
+    kind, time, flags = unpack_kind(int(facts.actual))
+    what = f"{kind} {time}".strip() or "this order"
+    more = "".join(f" {flag}" for flag in flags)
+    return f"the venue does not take {what}{more}{_scope(facts)}"
+
+
 _ACCEPTED: Final[dict[Code, str]] = {
     Code.TOMBSTONE: "no order of this id yet; one that comes later will be refused",
 }
@@ -101,8 +121,8 @@ _PLAIN: Final[dict[Code, str]] = {
     Code.ORDER_IN_DOUBT: "the venue has not said whether it has the order; wait for its answer, or cancel",
     Code.CANCEL_PENDING: "a cancel of the order is on its way",
     Code.REPLACE_PENDING: "another replace of the order is not answered yet",
+    Code.POST_ONLY: "the order would have taken from the book, and was to add to it only",
     Code.INSTR_NOT_TRADABLE: "the instrument is suspended",
-    Code.TYPE_UNSUPPORTED: "the venue does not take this order type with this time in force",
     Code.DAY_OVER: "its session is over; a DAY order works for one trading day",
     Code.VENUE_DOWN: "the venue is not connected; try again later",
     Code.REDUCE_ONLY_VIOLATION: "expected an order that only reduces the position, was one that could open or flip it",
@@ -123,6 +143,9 @@ _TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
     Code.PRICE_TICK: _amount("a multiple of tick"),
     Code.PRICE_COLLAR: _collar,
     Code.REF_STALE: lambda f: f"expected a price at most {int(f.expected) // NS_PER_MS} ms old, was none{_scope(f)}",
+    Code.TYPE_UNSUPPORTED: _unsupported,
+    Code.PRICE_STOP_SIDE: _amount("a limit no better than the stop price"),
+    Code.TIME_EXPIRE_PAST: lambda f: f"expected expire_at_ns after {f.expected}, was {f.actual}",
     Code.QTY_BELOW_FILLED: _amount("a quantity of at least what has filled:"),
     Code.QTY_LOT: _amount("a multiple of lot"),
     Code.QTY_MIN: _amount("at least"),

@@ -71,6 +71,9 @@ class SendNew(Struct, array_like=True, tag=1, frozen=True, gc=False):
     quantity_e9: int
     price_e9: int
     trace_id: TraceId
+    stop_price_e9: int = 0
+    expire_at_ns: int = 0
+    post_only: bool = False
 
 
 class SendCancel(Struct, array_like=True, tag=2, frozen=True, gc=False):

@@ -24,11 +24,17 @@ NO_LIMIT: Final = -(2**63)
 
 
 class Order:
-    """One order at the venue, in steps of its instrument. ``ahead`` is SANDBOX's f, the quantity before it."""
+    """One order at the venue, in steps of its instrument. ``ahead`` is SANDBOX's f, the quantity before it.
 
-    __slots__ = ("ahead", "key", "leaves", "number", "order_id", "price", "quantity", "side", "symbol")
+    ``stop_price``: what a trade has to reach before the order is looked at; 0 = it is no stop order, or triggered.
+    """
 
-    def __init__(self, order_id: str, number: int, symbol: str, side: Side, price: int, quantity: int) -> None:
+    __slots__ = ("ahead", "key", "leaves", "number", "order_id", "price", "quantity", "side", "stop_price", "symbol")
+
+    def __init__(
+        self, order_id: str, number: int, symbol: str, side: Side, price: int, quantity: int, stop_price: int = 0
+    ) -> None:
+        self.stop_price = stop_price
         self.order_id = order_id
         self.number = number
         self.symbol = symbol
@@ -142,6 +148,17 @@ class BookSide:
                     break
             at -= 1
         return walked
+
+    def reachable(self, quantity: int, limit_key: int) -> int:
+        """Return how much of ``quantity`` ``take`` would get; takes nothing."""
+        sizes, found, at = self.sizes, 0, len(self.keys) - 1
+        while at >= 0 and found < quantity:
+            key = self.keys[at]
+            if key < limit_key:
+                break
+            found += max(0, sizes[key] - self.taken.get(key, 0) - self.seeds.get(key, (0, 0))[0])
+            at -= 1
+        return min(found, quantity)
 
     def available(self, price: int) -> int:
         """Return A = max(0, D - C - S) at a price."""

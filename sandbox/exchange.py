@@ -11,31 +11,35 @@ Commands and ticks in, numbered ``protocol.venue.Report`` values out. What is de
 
 Memory: open orders, and the final states of the last ``closed_max`` orders. Older ones may be forgotten: the
 engine holds a final report durably before the gateway drops it, and asks only about orders without one.
-DAY orders work until the owner says that the session ends (``expire_day``).
+- A stop order waits outside the book for a trade at its stop price or beyond, is TRIGGERED, and then is the MARKET or
+  LIMIT order that it says. FOK fills whole or is CANCELED; a post-only order that would take is REJECTED.
+
+DAY orders work until the owner says that the session ends (``expire_day``), GTD orders until their instant
+(``expire_due``).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterable
+from heapq import heappop, heappush
 from typing import Final
 
 from msgspec.structs import replace
 
-from protocol.codes import Code, ExecType, Liquidity, OrderStatus, OrderType, Side, TimeInForce
-from protocol.params import InstrumentParams
-from protocol.statement import FILLS_STATED_MAX, StatedFill, StatedOrder, StatedPosition
-from protocol.ticks import Tick
-from protocol.venue import Details, Query, Report, SendCancel, SendNew, SendReplace, VenueCommand, Void
+from protocol.codes import Code, ExecType, Liquidity, OrderStatus, OrderType, TimeInForce
+from protocol.ticks import Tick, Trade
+from protocol.venue import Query, Report, SendCancel, SendNew, SendReplace, VenueCommand, Void
 from sandbox.book import Order
-from sandbox.listing import NEVER, Closed, Listing, OpenOrder
-from sandbox.matching import Fill
+from sandbox.listing import Closed, Listing, OpenOrder
+from sandbox.register import Register
 
 CLOSED_MAX: Final = 100_000
+DUE_SPARE: Final = 1_000
 
 LIMIT: Final = OrderType.LIMIT
 MARKET: Final = OrderType.MARKET
+STOP: Final = OrderType.STOP
 IOC: Final = TimeInForce.IOC
+FOK: Final = TimeInForce.FOK
 MAKER: Final = Liquidity.MAKER
 NO_LIQUIDITY: Final = Liquidity.NONE
 OK: Final = Code.OK
@@ -51,7 +55,7 @@ CANCELED: Final = OrderStatus.CANCELED
 REJECTED: Final = OrderStatus.REJECTED
 
 
-class Exchange:
+class Exchange(Register):
     """Many instruments, one numbering of orders, trades and reports.
 
     Attributes:
@@ -59,23 +63,6 @@ class Exchange:
         is_killed: While set, new orders are rejected with STATE_HALTED.
         now_ns: The venue's clock for an instrument that has had no tick; set by the owner, UTC nanoseconds.
     """
-
-    def __init__(
-        self, instruments: Iterable[InstrumentParams], *, closed_max: int = CLOSED_MAX, replenishes: bool = False
-    ) -> None:
-        self.listings = {p.instrument: Listing(p, replenishes=replenishes) for p in instruments}
-        self.open: dict[str, Order] = {}
-        self.commands: dict[str, SendNew] = {}
-        self.closed: OrderedDict[str, Closed] = OrderedDict()
-        self.closed_max = closed_max
-        self.fills: deque[StatedFill] = deque(maxlen=FILLS_STATED_MAX)  # of this session
-        # Net of all trades by (account, instrument), steps; None: from a log that did not keep them.
-        self.positions: dict[tuple[str, str], int] | None = {}
-        self.order_count = 0
-        self.trade_count = 0
-        self.report_seq = 0
-        self.is_killed = False
-        self.now_ns = 0
 
     # Commands
 
@@ -98,6 +85,25 @@ class Exchange:
         fills = listing.matcher.on_tick(tick)
         if fills:
             self._report_fills(listing, fills, 0, listing.matcher.exch_ns, out)
+        if listing.matcher.stops and type(tick) is Trade:
+            for order in [o for o in listing.matcher.stops.values() if listing.matcher.has_reached(o)]:
+                self._trigger(listing, order, out)
+
+    def expire_due(self, out: list[Report]) -> None:
+        """Expire the GTD orders whose instant is over by the venue's clock, earliest first."""
+        due = self._due
+        while due and due[0][0] <= self.now_ns:
+            _, _, order_id = heappop(due)
+            order = self.open.get(order_id)
+            if order is not None:
+                listing = self.listings[order.symbol]
+                listing.matcher.cancel(order)
+                self._report_expired(listing, order, OK, out)
+
+    @property
+    def due_at_ns(self) -> int:
+        """When the next GTD order expires at the latest; 0 = there is none."""
+        return self._due[0][0] if self._due else 0
 
     def cancel_all(self, code: Code, out: list[Report]) -> None:
         """Cancel every open order on the venue's own account, oldest first."""
@@ -115,11 +121,7 @@ class Exchange:
         for order in self.day_orders():
             listing = self.listings[order.symbol]
             listing.matcher.cancel(order)
-            self._report_expired(listing, order, out)
-
-    def oldest_first(self) -> list[Order]:
-        """Return the open orders in the order they arrived."""
-        return sorted(self.open.values(), key=_number)
+            self._report_expired(listing, order, Code.DAY_OVER, out)
 
     def _new(self, command: SendNew, out: list[Report]) -> None:
         order_id = command.order_id
@@ -130,13 +132,16 @@ class Exchange:
         if listing is None:
             self._reject(command, Code.INSTR_UNKNOWN, out)
             return
-        code = Code.STATE_HALTED if self.is_killed else listing.refusal(command)
+        code = Code.STATE_HALTED if self.is_killed else listing.refusal(command, self.now_ns)
+        matcher = listing.matcher
+        if code is OK and command.post_only and matcher.reachable(self._order(listing, command, 0)):
+            code = Code.POST_ONLY
         if code is not OK:
             self._reject(command, code, out)
             return
-        matcher = listing.matcher
         exch_ns = matcher.exch_ns or self.now_ns
-        order = self._order(listing, command)
+        self.order_count += 1
+        order = self._order(listing, command, self.order_count)
         quantity_e9 = command.quantity_e9
         self.report_seq += 1
         out.append(
@@ -152,26 +157,61 @@ class Exchange:
                 exch_ns,
             )
         )
-        is_market = command.order_type is MARKET
-        rests = not is_market and command.time_in_force is not IOC
         # Open before it matches: reports close it again by its leaves.
-        self.open[order_id] = order
-        self.commands[order_id] = command
-        fills = matcher.submit(order, is_market=is_market, rests=rests)
-        if fills:
-            self._report_fills(listing, fills, command.venue_seq, exch_ns, out)
-        if not rests and order.leaves:
-            self._report_canceled(listing, order, command.venue_seq, OK, out)
+        self._open(order, command)
+        if not order.stop_price:
+            self._match(listing, order, command, command.venue_seq, exch_ns, out)
+            return
+        matcher.stops[order_id] = order
+        if matcher.has_reached(order):
+            self._trigger(listing, order, out)
 
-    def _order(self, listing: Listing, command: SendNew) -> Order:
-        self.order_count += 1
+    def _open(self, order: Order, command: SendNew) -> None:
+        self.open[order.order_id] = order
+        self.commands[order.order_id] = command
+        if command.expire_at_ns:
+            due = self._due
+            if len(due) > 2 * len(self.open) + DUE_SPARE:  # of orders that ended before their instant
+                due[:] = sorted(entry for entry in due if entry[2] in self.open)
+            heappush(due, (command.expire_at_ns, order.number, order.order_id))
+
+    def _match(
+        self, listing: Listing, order: Order, command: SendNew, venue_seq: int, exch_ns: int, out: list[Report]
+    ) -> None:
+        """Let an order meet the book, then rest or end."""
+        is_market = command.order_type is MARKET or command.order_type is STOP
+        rests = not is_market and command.time_in_force is not IOC and command.time_in_force is not FOK
+        is_short = command.time_in_force is FOK and not is_market and listing.matcher.reachable(order) < order.leaves
+        fills = [] if is_short else listing.matcher.submit(order, is_market=is_market, rests=rests)
+        if fills:
+            self._report_fills(listing, fills, venue_seq, exch_ns, out)
+        if not rests and order.leaves:
+            self._report_canceled(listing, order, venue_seq, OK, out)
+
+    def _trigger(self, listing: Listing, order: Order, out: list[Report]) -> None:
+        """A trade has reached the stop price: from here on it is an order as any other."""
+        listing.matcher.cancel(order)
+        order.stop_price = 0
+        command = self.commands[order.order_id]
+        exch_ns = listing.matcher.exch_ns or self.now_ns
+        self.report_seq += 1
+        out.append(
+            Report(
+                self.report_seq, ExecType.TRIGGERED, order.order_id, f"S-{order.number}", 0, NEW,
+                order.leaves * listing.quantity_step_e9, 0, exch_ns, details=self._details(order.order_id),
+            )
+        )  # fmt: skip
+        self._match(listing, order, command, 0, exch_ns, out)
+
+    def _order(self, listing: Listing, command: SendNew, number: int) -> Order:
         return Order(
             command.order_id,
-            self.order_count,
+            number,
             command.instrument,
             command.side,
             command.price_e9 // listing.price_step_e9,
             command.quantity_e9 // listing.quantity_step_e9,
+            command.stop_price_e9 // listing.price_step_e9,
         )
 
     def _cancel(self, command: SendCancel, out: list[Report]) -> None:
@@ -192,7 +232,9 @@ class Exchange:
         code = listing.replace_refusal(order, command)
         quantity = command.quantity_e9 // listing.quantity_step_e9
         price = command.price_e9 // listing.price_step_e9
-        keeps_place = price == order.price and quantity <= order.quantity
+        stop_price = command.stop_price_e9 // listing.price_step_e9
+        was_waiting = order.stop_price > 0
+        keeps_place = was_waiting or (price == order.price and quantity <= order.quantity)
         if code is OK and self.is_killed and not keeps_place:
             code = Code.STATE_HALTED
         if code is not OK:
@@ -205,7 +247,9 @@ class Exchange:
             return
         if not keeps_place:
             listing.matcher.cancel(order)
-        self._set_terms(order, command.quantity_e9, command.price_e9)
+        self._set_terms(order, command.quantity_e9, command.price_e9, command.stop_price_e9)
+        if was_waiting:
+            order.stop_price = stop_price
         exch_ns = listing.matcher.exch_ns or self.now_ns
         self.report_seq += 1
         out.append(
@@ -219,8 +263,10 @@ class Exchange:
             fills = listing.matcher.submit(order, is_market=False, rests=True)
             if fills:
                 self._report_fills(listing, fills, command.venue_seq, exch_ns, out)
+        elif was_waiting and listing.matcher.has_reached(order):
+            self._trigger(listing, order, out)
 
-    def _set_terms(self, order: Order, quantity_e9: int, price_e9: int) -> None:
+    def _set_terms(self, order: Order, quantity_e9: int, price_e9: int, stop_price_e9: int) -> None:
         """Give an order other terms; the caller sees to its place in the book."""
         listing = self.listings[order.symbol]
         quantity = quantity_e9 // listing.quantity_step_e9
@@ -228,11 +274,9 @@ class Exchange:
         order.quantity = quantity
         order.set_price(price_e9 // listing.price_step_e9)
         command = self.commands[order.order_id]
-        self.commands[order.order_id] = replace(command, quantity_e9=quantity_e9, price_e9=price_e9)
-
-    def _details(self, order_id: str) -> Details:
-        command = self.commands[order_id]
-        return Details(command.quantity_e9, command.price_e9)
+        self.commands[order.order_id] = replace(
+            command, quantity_e9=quantity_e9, price_e9=price_e9, stop_price_e9=stop_price_e9
+        )
 
     def _refuse_replace(self, command: SendReplace, code: Code, out: list[Report]) -> None:
         self._answer(ExecType.REPLACE_REJECT, command.order_id, command.venue_seq, code, out)
@@ -249,150 +293,30 @@ class Exchange:
             )
         )  # fmt: skip
 
-    # Reports
-
-    def _status(self, order_id: str, venue_seq: int, out: list[Report]) -> None:
-        self._answer(ExecType.ORDER_STATUS, order_id, venue_seq, OK, out)
-
-    def _answer(self, exec_type: ExecType, order_id: str, venue_seq: int, code: Code, out: list[Report]) -> None:
-        """Say what an order is, and the terms on which it works; one that was never seen is nothing."""
-        order = self.open.get(order_id)
-        if order is None:
-            closed = self.closed.get(order_id, NEVER)
-            number, status, leaves, cum = closed.number, closed.status, 0, closed.cum_quantity_e9
-        else:
-            step = self.listings[order.symbol].quantity_step_e9
-            number, leaves, cum = order.number, order.leaves * step, (order.quantity - order.leaves) * step
-            status = PARTIALLY_FILLED if cum else NEW
-        self.report_seq += 1
-        out.append(
-            Report(
-                self.report_seq, exec_type, order_id, _venue_order_id(number), venue_seq, status, leaves, cum,
-                self.now_ns, code=code, details=None if order is None else self._details(order_id),
-            )
-        )  # fmt: skip
-
-    def _report_fills(
-        self, listing: Listing, fills: list[Fill], venue_seq: int, exch_ns: int, out: list[Report]
-    ) -> None:
-        quantity_step, price_step, fees = listing.quantity_step_e9, listing.price_step_e9, listing.fees
-        for fill in fills:
-            order = fill.order
-            leaves = fill.leaves
-            cum_e9 = (order.quantity - leaves) * quantity_step
-            self.report_seq += 1
-            self.trade_count += 1
-            status = PARTIALLY_FILLED if leaves else FILLED
-            self._book(order, f"S-T{self.trade_count}", fill.quantity, fill.price * price_step)
-            out.append(
-                Report(
-                    self.report_seq, EXEC_TRADE, order.order_id, f"S-{order.number}", venue_seq, status,
-                    leaves * quantity_step, cum_e9, exch_ns, f"S-T{self.trade_count}", fill.quantity * quantity_step,
-                    fill.price * price_step, fill.liquidity,
-                    fees.fee_e9(fill.price, fill.quantity, fill.liquidity), fees.currency,
-                )
-            )  # fmt: skip
-            if leaves == 0:
-                self._close(order, FILLED, cum_e9)
-
-    def _book(self, order: Order, trade_id: str, quantity: int, price_e9: int) -> None:
-        """Keep a fill for statements, and what it did to the position."""
-        account, instrument = self.commands[order.order_id].account, order.symbol
-        step = self.listings[instrument].quantity_step_e9
-        self.fills.append(
-            StatedFill(trade_id, order.order_id, account, instrument, order.side, quantity * step, price_e9)
-        )
-        if self.positions is not None:
-            key = account, instrument
-            self.positions[key] = self.positions.get(key, 0) + (quantity if order.side is Side.BUY else -quantity)
-
-    def _report_canceled(self, listing: Listing, order: Order, venue_seq: int, code: Code, out: list[Report]) -> None:
-        cum_e9 = (order.quantity - order.leaves) * listing.quantity_step_e9
-        self.report_seq += 1
-        out.append(
-            Report(
-                self.report_seq, EXEC_CANCELED, order.order_id, f"S-{order.number}", venue_seq, CANCELED, 0, cum_e9,
-                listing.matcher.exch_ns or self.now_ns, code=code,
-            )
-        )  # fmt: skip
-        self._close(order, CANCELED, cum_e9)
-
-    def _report_expired(self, listing: Listing, order: Order, out: list[Report]) -> None:
-        cum_e9 = (order.quantity - order.leaves) * listing.quantity_step_e9
-        self.report_seq += 1
-        out.append(
-            Report(
-                self.report_seq, EXEC_EXPIRED, order.order_id, f"S-{order.number}", 0, OrderStatus.EXPIRED, 0, cum_e9,
-                listing.matcher.exch_ns or self.now_ns, code=Code.DAY_OVER,
-            )
-        )  # fmt: skip
-        self._close(order, OrderStatus.EXPIRED, cum_e9)
-
-    def _reject(self, command: SendNew, code: Code, out: list[Report]) -> None:
-        listing = self.listings.get(command.instrument)
-        exch_ns = (listing.matcher.exch_ns if listing else 0) or self.now_ns
-        self.report_seq += 1
-        out.append(
-            Report(
-                self.report_seq, EXEC_REJECTED, command.order_id, "", command.venue_seq, REJECTED, 0, 0, exch_ns,
-                code=code,
-            )
-        )  # fmt: skip
-        self._remember(command.order_id, Closed(0, REJECTED, 0))
-
-    def _close(self, order: Order, status: OrderStatus, cum_quantity_e9: int) -> None:
-        del self.open[order.order_id]
-        del self.commands[order.order_id]
-        self._remember(order.order_id, Closed(order.number, status, cum_quantity_e9))
-
-    def _remember(self, order_id: str, closed: Closed) -> None:
-        self.closed[order_id] = closed
-        if len(self.closed) > self.closed_max:
-            # The oldest. A plain dict would walk over the holes that its first entries left, longer each time.
-            self.closed.popitem(last=False)
-
-    # Statements
-
-    def stated_orders(self) -> list[StatedOrder]:
-        """Return what works, oldest first."""
-        stated = []
-        for o in self.oldest_first():
-            step = self.listings[o.symbol].quantity_step_e9
-            account = self.commands[o.order_id].account
-            stated.append(StatedOrder(o.order_id, account, o.symbol, o.leaves * step, (o.quantity - o.leaves) * step))
-        return stated
-
-    def stated_positions(self) -> list[StatedPosition] | None:
-        """Return the net of all trades, None if a part of them is not known."""
-        if self.positions is None:
-            return None
-        return [
-            StatedPosition(account, instrument, quantity * self.listings[instrument].quantity_step_e9)
-            for (account, instrument), quantity in self.positions.items()
-            if quantity
-        ]
-
     # Recovery
 
     def open_orders(self) -> list[OpenOrder]:
         """Return the open orders, oldest first, for a checkpoint."""
         return [
-            OpenOrder(o.number, o.leaves * self.listings[o.symbol].quantity_step_e9, self.commands[o.order_id])
+            OpenOrder(
+                o.number,
+                o.leaves * self.listings[o.symbol].quantity_step_e9,
+                self.commands[o.order_id],
+                self.commands[o.order_id].stop_price_e9 > 0 and not o.stop_price,
+            )
             for o in self.oldest_first()
         ]
 
     def restore_open(self, kept: OpenOrder) -> None:
-        """Let an order from a checkpoint rest again, its place in the queue unknown."""
+        """Let an order from a checkpoint rest, or wait for its stop price, again; its place in the queue is unknown."""
         listing = self.listings[kept.command.instrument]
-        order = Order(
-            kept.command.order_id, kept.number, kept.command.instrument, kept.command.side,
-            kept.command.price_e9 // listing.price_step_e9, kept.command.quantity_e9 // listing.quantity_step_e9,
-        )  # fmt: skip
+        order = self._order(listing, kept.command, kept.number)
         order.leaves = kept.leaves_quantity_e9 // listing.quantity_step_e9
+        if kept.is_triggered:
+            order.stop_price = 0
         self.order_count = max(self.order_count, kept.number)
-        self.open[order.order_id] = order
-        self.commands[order.order_id] = kept.command
-        listing.matcher.rest_unknown(order)
+        self._open(order, kept.command)
+        listing.matcher.wait(order)
 
     def restore_report(self, report: Report, commands: dict[str, SendNew]) -> None:
         """Repeat what a logged report says happened; ``commands`` holds the new orders of the same log frame."""
@@ -405,6 +329,12 @@ class Exchange:
             self._remember(order_id, Closed(0, REJECTED, 0))
         elif exec_type is ExecType.REPLACED:
             self._restore_replaced(report)
+        elif exec_type is ExecType.TRIGGERED:
+            order = self.open[order_id]
+            matcher = self.listings[order.symbol].matcher
+            matcher.cancel(order)
+            order.stop_price = 0
+            matcher.wait(order)
         elif exec_type is EXEC_TRADE or exec_type is EXEC_CANCELED or exec_type is EXEC_EXPIRED:
             if report.trade_id:
                 self.trade_count = int(report.trade_id.removeprefix("S-T"))
@@ -418,9 +348,12 @@ class Exchange:
         details = report.details
         assert details is not None
         matcher = self.listings[order.symbol].matcher
+        was_waiting = order.stop_price > 0
         matcher.cancel(order)
-        self._set_terms(order, details.quantity_e9, details.price_e9)
-        matcher.rest_unknown(order)
+        self._set_terms(order, details.quantity_e9, details.price_e9, details.stop_price_e9)
+        if was_waiting:
+            order.stop_price = details.stop_price_e9 // self.listings[order.symbol].price_step_e9
+        matcher.wait(order)
 
     def _restore_change(self, report: Report) -> None:
         order = self.open[report.order_id]
@@ -429,10 +362,6 @@ class Exchange:
         if order.leaves == 0:
             listing.matcher.cancel(order)
             self._close(order, report.status, report.cum_quantity_e9)
-
-
-def _number(order: Order) -> int:
-    return order.number
 
 
 def _venue_order_id(number: int) -> str:

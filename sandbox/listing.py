@@ -13,9 +13,8 @@ from sandbox.book import Order
 from sandbox.matching import Matcher
 from sandbox.models.fee import FeeModel
 
-LIMIT: Final = OrderType.LIMIT
 MARKET: Final = OrderType.MARKET
-IOC: Final = TimeInForce.IOC
+IMMEDIATE: Final = (TimeInForce.IOC, TimeInForce.FOK)
 OK: Final = Code.OK
 
 
@@ -31,11 +30,12 @@ NEVER: Final = Closed(0, OrderStatus.NONE, 0)
 
 
 class OpenOrder(Struct, array_like=True, frozen=True, gc=False):
-    """An open order as a checkpoint keeps it; quantities in 1e-9."""
+    """An open order as a checkpoint keeps it; quantities in 1e-9. ``is_triggered``: a stop order that no more waits."""
 
     number: int
     leaves_quantity_e9: int
     command: SendNew
+    is_triggered: bool = False
 
 
 class Listing:
@@ -59,7 +59,7 @@ class Listing:
         quantity_e9 = command.quantity_e9
         if params.status is not InstrumentStatus.OPEN:
             return Code.INSTR_NOT_TRADABLE
-        if command.price_e9 % self.tick_e9 or command.price_e9 <= 0:
+        if command.price_e9 % self.tick_e9 or command.stop_price_e9 % self.tick_e9:
             return Code.PRICE_TICK
         if quantity_e9 < filled_e9:
             return Code.QTY_BELOW_FILLED
@@ -69,13 +69,15 @@ class Listing:
             return Code.QTY_MIN
         return Code.QTY_MAX if quantity_e9 > params.quantity_max_e9 else OK
 
-    def refusal(self, command: SendNew) -> Code:
+    def refusal(self, command: SendNew, now_ns: int) -> Code:
         """Return why the venue refuses the order before it looks at the book, or OK."""
         params = self.params
         if params.status is not InstrumentStatus.OPEN:
             return Code.INSTR_NOT_TRADABLE
-        if command.order_type is LIMIT and command.price_e9 % self.tick_e9:
+        if command.price_e9 % self.tick_e9 or command.stop_price_e9 % self.tick_e9:
             return Code.PRICE_TICK
+        if 0 < command.expire_at_ns <= now_ns:
+            return Code.TIME_EXPIRE_PAST
         quantity_e9 = command.quantity_e9
         if quantity_e9 % self.lot_e9:
             return Code.QTY_LOT
@@ -83,6 +85,7 @@ class Listing:
             return Code.QTY_MIN
         if quantity_e9 > params.quantity_max_e9:
             return Code.QTY_MAX
-        if not self.matcher.is_live and (command.order_type is MARKET or command.time_in_force is IOC):
+        is_immediate = command.order_type is MARKET or command.time_in_force in IMMEDIATE
+        if is_immediate and not self.matcher.is_live and not command.stop_price_e9:
             return Code.VENUE_BOOK_STALE
         return OK

@@ -47,7 +47,7 @@ class Fill(Struct, frozen=True, gc=False):
 class Matcher:
     """One instrument. ``replenishes`` (benchmarks on a static book only): what is taken is there again at once."""
 
-    __slots__ = ("_book_ns", "asks", "bids", "exch_ns", "feed_epoch", "feed_seq", "is_live")
+    __slots__ = ("_book_ns", "asks", "bids", "exch_ns", "feed_epoch", "feed_seq", "is_live", "last_price", "stops")
 
     def __init__(self, *, replenishes: bool = False) -> None:
         self.bids = BookSide(1, replenishes=replenishes)
@@ -58,6 +58,8 @@ class Matcher:
         # The venue's clock: never goes back, whatever the feed says.
         self.exch_ns = 0
         self._book_ns = 0
+        self.last_price = 0  # of the last trade, in steps; 0 = none yet
+        self.stops: dict[str, Order] = {}  # stop orders that wait for a trade, oldest first
 
     # Ticks
 
@@ -113,12 +115,31 @@ class Matcher:
             own.rest(order, 0 if fills else self._ahead(own, order.key))
         return fills
 
-    def rest_unknown(self, order: Order) -> None:
-        """Let an order from before a restart rest again; its place in the queue is unknown until a snapshot."""
+    def wait(self, order: Order) -> None:
+        """Let an order from before a restart wait for its stop price, or rest again.
+
+        Its place in the queue is unknown until a snapshot.
+        """
+        if order.stop_price:
+            self.stops[order.order_id] = order
+            return
         (self.bids if order.side is BUY else self.asks).rest(order, UNKNOWN)
 
+    def reachable(self, order: Order) -> int:
+        """Return how much of an arriving LIMIT order would fill at once."""
+        opposite = self.asks if order.side is BUY else self.bids
+        return opposite.reachable(order.leaves, -order.key)
+
+    def has_reached(self, order: Order) -> bool:
+        """Whether the last trade triggers a stop order."""
+        last = self.last_price
+        return last > 0 and (last >= order.stop_price if order.side is BUY else last <= order.stop_price)
+
     def cancel(self, order: Order) -> None:
-        """Take a resting order out."""
+        """Take a resting order, or a stop order that waits, out."""
+        if order.stop_price:
+            del self.stops[order.order_id]
+            return
         (self.bids if order.side is BUY else self.asks).remove(order)
 
     def _ahead(self, own: BookSide, key: int) -> int:
@@ -129,6 +150,7 @@ class Matcher:
     # Passive fills
 
     def _on_trade(self, trade: Trade) -> list[Fill]:
+        self.last_price = trade.price_steps
         side = self.asks if trade.aggressor is BUY else self.bids
         key = side.sign * trade.price_steps
         if trade.exch_ns >= self._book_ns:

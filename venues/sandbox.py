@@ -33,16 +33,18 @@ from venues.core.venue import VenueStatement
 from venues.feed import FeedFollower, FeedLink
 
 CAPABILITIES: Final = Capabilities(
-    order_types=(OrderType.MARKET, OrderType.LIMIT),
-    times_in_force=(TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC),
+    order_types=tuple(OrderType),
+    times_in_force=tuple(TimeInForce),
     idempotent_ids=True,
     query=True,
     replace=True,
     statement=True,
+    post_only=True,
 )
 TICKS_MAX: Final = 64
 ASKING_WAIT_MS: Final = 50
 IDLE_WAIT_MS: Final = 1_000
+NS_PER_MS: Final = 1_000_000
 
 
 class FeedMarkKind(IntEnum):
@@ -143,7 +145,7 @@ class SandboxVenue:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Limit, market and IOC; the same id twice is one order."""
+        """Every order type and time in force; the same id twice is one order."""
         return CAPABILITIES
 
     @property
@@ -160,6 +162,8 @@ class SandboxVenue:
         self.exchange.now_ns = now_ns
         if self._calendar is not None and now_ns >= self._session_end_ns:
             self._end_session(self._calendar, now_ns)
+        if self.exchange.due_at_ns:
+            self.exchange.expire_due(self._reports)
         if self._link:
             self._link.pump(self._ticks_max, now_ns)
         reports = self._reports
@@ -189,7 +193,9 @@ class SandboxVenue:
 
     def wait_max_ms(self) -> int:
         """Look often while a snapshot is to be asked for: a feed that comes up is no event on a socket of ours."""
-        return ASKING_WAIT_MS if self._link and self.follower.waiting_count else IDLE_WAIT_MS
+        most = ASKING_WAIT_MS if self._link and self.follower.waiting_count else IDLE_WAIT_MS
+        due_at_ns = self.exchange.due_at_ns
+        return most if not due_at_ns else min(most, max(1, (due_at_ns - self.exchange.now_ns) // NS_PER_MS))
 
     def execute(self, commands: Sequence[VenueCommand], now_ns: int) -> list[Report]:
         """Act on each command after the last tick of its instrument, and note which one that was."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from protocol.codes import Code, OrderType, Side, TimeInForce, TradingState
+from protocol.codes import Code, OrderType, Side, TradingState
 from risk.gate.view import View
 
 OK: Final = Code.OK
@@ -20,7 +20,7 @@ ACTIVE: Final = TradingState.ACTIVE
 REDUCING: Final = TradingState.REDUCING
 HALTED_AUTO: Final = TradingState.HALTED_AUTO
 HALTED: Final = TradingState.HALTED
-GTC: Final = TimeInForce.GTC
+LIMIT: Final = OrderType.LIMIT
 INT64_MAX: Final = 2**63 - 1
 
 
@@ -63,8 +63,12 @@ def check_reducing(v: View) -> Code:
 
 
 def check_type(v: View) -> Code:
-    """TYPE_UNSUPPORTED: a MARKET order can't rest, so it can't be good till cancelled."""
-    return Code.TYPE_UNSUPPORTED if v.order_type is MARKET and v.time_in_force is GTC else OK
+    """TYPE_UNSUPPORTED: a type with a time in force that the venue does not take, as its gateway said."""
+    return (
+        Code.TYPE_UNSUPPORTED
+        if (is_type_refused(v) if v.order_type is not LIMIT else v.time_in_force not in v.route.instrument.limit_times)
+        else OK
+    )
 
 
 def check_price_positive(v: View) -> Code:
@@ -161,6 +165,11 @@ def check_rate_strategy(v: View) -> Code:
         if v.route.strategy.rate is not None and not v.route.strategy.rate.allows(v.now_ns, v.is_exit)
         else OK
     )
+
+
+def is_type_refused(v: View) -> bool:
+    """Whether a plain order that is no LIMIT order can't be what it says."""
+    return v.order_type is not MARKET or v.time_in_force not in v.route.instrument.market_times
 
 
 def is_exit_where_reducing(v: View) -> bool:

@@ -7,6 +7,7 @@ from typing import Final
 
 from protocol.codes import Code, Scope
 from protocol.session import Facts
+from protocol.texts import pack_kind
 from protocol.units import wide
 from risk.gate.view import View
 
@@ -76,6 +77,10 @@ def _state(v: View) -> Facts:
     return Facts(0, int(v.state))
 
 
+def _kind(v: View) -> Facts:
+    return _instrument(0, pack_kind(v.order_type, v.time_in_force), v)
+
+
 _EVIDENCE: Final[dict[Code, Callable[[View], Facts]]] = {
     Code.MESSAGE_EXPIRED: lambda v: Facts(v.order_age_max_ns, _age_ns(v)),
     Code.TIME_MESSAGE_STALE: lambda v: Facts(
@@ -86,6 +91,9 @@ _EVIDENCE: Final[dict[Code, Callable[[View], Facts]]] = {
     Code.STATE_REDUCING: _state,
     Code.INSTR_NOT_TRADABLE: lambda v: _instrument(0, 0, v),
     Code.INSTR_EXPIRED: lambda v: _instrument(v.route.instrument.expiry_ns, v.now_ns, v),
+    Code.TYPE_UNSUPPORTED: _kind,
+    Code.TIME_EXPIRE_PAST: lambda v: _instrument(v.now_ns, v.expire_at_ns, v),
+    Code.PRICE_STOP_SIDE: lambda v: _instrument(v.stop_price_e9, v.price_e9, v),
     Code.PRICE_NOT_POSITIVE: lambda v: _instrument(0, v.price_e9, v),
     Code.PRICE_TICK: lambda v: _instrument(v.route.instrument.tick * v.route.instrument.price_step_e9, v.price_e9, v),
     Code.REF_STALE: lambda v: _instrument(v.route.instrument.tick_age_max_ns, 0, v),

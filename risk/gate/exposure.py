@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from protocol.codes import Scope, Side, TradingState
+from protocol.codes import OrderType, Scope, Side, TimeInForce, TradingState
 from protocol.params import ContractKind, InstrumentParams, InstrumentStatus
+from protocol.venue import Capabilities
 from risk.gate.rate import RateLog
 
 BUY: Final = Side.BUY
 E18: Final = 10**18
 UNLIMITED: Final = 1 << 200
+PLAIN_TIMES: Final[tuple[TimeInForce, ...]] = (TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK)
 BP: Final = 10_000
 
 
@@ -83,6 +85,7 @@ class InstrumentState:
 
     __slots__ = (
         "bounds",
+        "capabilities",
         "collar_buy_bp",
         "collar_divisor",
         "collar_sell_bp",
@@ -90,7 +93,9 @@ class InstrumentState:
         "expiry_ns",
         "index",
         "kind",
+        "limit_times",
         "lot",
+        "market_times",
         "multiplier_e9",
         "name",
         "price_step_e9",
@@ -113,7 +118,23 @@ class InstrumentState:
         self.state = TradingState.ACTIVE
         self.index = -1  # of the last-value table; found by the loop
         self.bounds: tuple[Bound, ...] = ()  # of limits.LimitTable
+        self.take_capabilities(None)
         self.update(params)
+
+    def take_capabilities(self, capabilities: Capabilities | None) -> None:
+        """Take what the venue takes; None = nobody said, so everything that an order can be.
+
+        GTD is in neither tuple: it needs a time, which plain orders do not have.
+        """
+        self.capabilities = capabilities
+        times, types = PLAIN_TIMES, None
+        if capabilities is not None:
+            types = capabilities.order_types
+            times = tuple(t for t in PLAIN_TIMES if t in capabilities.times_in_force)
+        self.limit_times = times if types is None or OrderType.LIMIT in types else ()
+        # A MARKET order can't rest, so it can't be good till cancelled.
+        market = tuple(t for t in times if t is not TimeInForce.GTC)
+        self.market_times = market if types is None or OrderType.MARKET in types else ()
 
     def update(self, params: InstrumentParams) -> None:
         """Take new dated parameters; the steps are for ever."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from protocol.codes import Code
 from risk.gate.checks import (
-    ACTIVE, BUY, GTC, HALTED, HALTED_AUTO, INT64_MAX, MARKET, OK, is_exit_of_all, is_exit_where_reducing,
+    ACTIVE, BUY, HALTED, HALTED_AUTO, INT64_MAX, LIMIT, MARKET, OK, is_exit_of_all, is_exit_where_reducing,
+    is_type_refused,
 )
 from risk.gate.view import View
 
@@ -50,7 +51,7 @@ def first_refusal(v: View) -> Code:
         return Code.STATE_HALTED
     if v__state is not ACTIVE and (not is_exit_where_reducing(v)):
         return Code.STATE_REDUCING
-    if v__order_type is MARKET and v__time_in_force is GTC:
+    if is_type_refused(v) if v__order_type is not LIMIT else v__time_in_force not in v__route__instrument.limit_times:
         return Code.TYPE_UNSUPPORTED
     if v__price_e9 <= 0 and v__order_type is not MARKET:
         return Code.PRICE_NOT_POSITIVE

@@ -20,7 +20,6 @@ from risk.gate.checks import (
     check_lot,
     check_order_value,
     check_position,
-    check_price_positive,
     check_quantity_limit,
     check_quantity_max,
     check_quantity_min,
@@ -28,12 +27,11 @@ from risk.gate.checks import (
     check_rate_strategy,
     check_reduce_only,
     check_reducing,
-    check_reference,
     check_stale,
-    check_tick,
     check_tradable,
     check_value_range,
 )
+from risk.gate.termed import check_stop_side, check_termed_price, check_termed_reference, check_termed_tick
 from risk.gate.view import View
 
 OK: Final = Code.OK
@@ -82,9 +80,10 @@ DELTA_CHECKS: Final[tuple[tuple[Check, int], ...]] = (
     (check_expiry, ALWAYS),
     (check_halted, BOLDER),
     (check_reducing, LARGER),
-    (check_price_positive, ALWAYS),
-    (check_tick, ALWAYS),
-    (check_reference, BOLDER),
+    (check_termed_price, ALWAYS),
+    (check_termed_tick, ALWAYS),
+    (check_stop_side, ALWAYS),
+    (check_termed_reference, BOLDER),
     (check_collar, BOLDER),
     (check_reduce_only, LARGER),
     (check_position, LARGER),

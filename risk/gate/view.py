@@ -11,6 +11,8 @@ from risk.gate.exposure import ExposureBook, Route
 
 BUY: Final = Side.BUY
 MARKET: Final = OrderType.MARKET
+STOP: Final = OrderType.STOP
+STOP_LIMIT: Final = OrderType.STOP_LIMIT
 
 
 class View:
@@ -18,17 +20,21 @@ class View:
 
     ``quantity`` counts quantity steps and ``price`` price steps; ``off_quantity`` and ``off_price`` say that the
     amount was no whole number of them. ``worst`` is the collar bound; a MARKET order has it as effective ``price``.
-    ``reach`` is the worst-case position on the order's side with the order, as a positive number.
+    ``reach`` is the worst-case position on the order's side with the order, as a positive number. What stands in
+    ``look_terms`` is set for termed orders only, and read by their checks only.
     """
 
     __slots__ = (
         "created_at_ns",
+        "expire_at_ns",
         "is_exit",
         "now_ns",
         "off_price",
         "off_quantity",
+        "off_stop",
         "order_age_max_ns",
         "order_type",
+        "post_only",
         "price",
         "price_e9",
         "quantity",
@@ -40,6 +46,8 @@ class View:
         "side",
         "skew_max_ns",
         "state",
+        "stop_price",
+        "stop_price_e9",
         "time_in_force",
         "value_e9",
         "worst",
@@ -66,6 +74,11 @@ class View:
     order_age_max_ns: int
     skew_max_ns: int
     state: TradingState
+    stop_price: int
+    stop_price_e9: int
+    off_stop: int
+    expire_at_ns: int
+    post_only: bool
 
     def look(
         self,
@@ -112,3 +125,22 @@ class View:
         if route.account.state or route.strategy.state or instrument.state:  # rare: three truth tests, not one max()
             state = max(state, route.account.state, route.strategy.state, instrument.state)
         self.state = state
+
+    def look_terms(self, stop_price_e9: int, expire_at_ns: int, post_only: bool) -> None:
+        """Take what a termed order has besides; after ``look``.
+
+        A stop order is judged by the price at which it is triggered: the collar stands around the stop price. A STOP
+        can trade anywhere inside it, a STOP_LIMIT at its limit at worst.
+        """
+        instrument = self.route.instrument
+        if self.order_type is not STOP and self.order_type is not STOP_LIMIT:
+            stop_price_e9 = 0
+        self.expire_at_ns = expire_at_ns
+        self.post_only = post_only
+        self.stop_price_e9 = stop_price_e9
+        self.stop_price, self.off_stop = divmod(stop_price_e9, instrument.price_step_e9)
+        if stop_price_e9:
+            self.worst = instrument.collar(self.side, stop_price_e9)
+        if self.order_type is STOP:
+            self.price = self.worst
+            self.value_e9 = instrument.value_e9(self.quantity, self.price)

@@ -22,7 +22,7 @@ from protocol.codes import (
     Side,
     TimeInForce,
 )
-from protocol.orders import CancelOrder, Command, NewBasket, NewOrder, ReplaceOrder
+from protocol.orders import CancelOrder, Command, NewBasket, NewOrder, ReplaceOrder, TermedOrder
 from protocol.params import (
     AccountParams,
     ChannelParams,
@@ -152,6 +152,24 @@ class Desk:
             reduce_only,
         )  # fmt: skip
 
+    def termed(
+        self,
+        client_order_id: str,
+        side: Side = Side.BUY,
+        quantity: int = 1,
+        price: int = 100,
+        *,
+        order_type: OrderType = OrderType.LIMIT,
+        time_in_force: TimeInForce = TimeInForce.GTC,
+        stop_price: int = 0,
+        expire_at_ns: int = 0,
+        post_only: bool = False,
+    ) -> TermedOrder:
+        return TermedOrder(
+            "a1", client_order_id, "s1", "XY", side, order_type, time_in_force, quantity * E9, price * E9, False,
+            stop_price * E9, expire_at_ns, post_only,
+        )  # fmt: skip
+
     def decide(
         self,
         order: NewOrder,
@@ -210,8 +228,9 @@ class Desk:
         principal: str = "all",
         defer: RetryReason | None = None,
         created_at_ns: int | None = None,
+        stop_price: int = 0,
     ) -> ReplaceDecision | Replay | Defer:
-        command = ReplaceOrder(account, name, orig, quantity * E9, price * E9)
+        command = ReplaceOrder(account, name, orig, quantity * E9, price * E9, stop_price * E9)
         item = self.item(command, created_at_ns, principal)
         permit = self.state.permit("src", principal)
         return self.core.replaces.decide_replace(command, item, permit, self.now, reference, defer)
@@ -226,13 +245,15 @@ class Desk:
         reference: Reference | None = REFERENCE,
         account: str = "a1",
         principal: str = "all",
+        stop_price: int = 0,
     ) -> ReplaceDecision | Replay | Defer:
         """Decide and apply a replace of ``orig`` under the id ``name``."""
         decided = self.decide_replace(
-            orig, name, quantity, price, reference=reference, account=account, principal=principal
-        )
+            orig, name, quantity, price, reference=reference, account=account, principal=principal,
+            stop_price=stop_price,
+        )  # fmt: skip
         if isinstance(decided, ReplaceDecision):
-            command = ReplaceOrder(account, name, orig, quantity * E9, price * E9)
+            command = ReplaceOrder(account, name, orig, quantity * E9, price * E9, stop_price * E9)
             item = self.item(command, principal=principal)
             self.apply(ReplaceRequested("src", item, reference, decided, self.seq + 1))
         return decided
@@ -279,6 +300,9 @@ class Desk:
             exec_type, order.order_id, venue_seq=venue_seq, status=status, cum=order.cum if cum is None else cum,
             details=Details(quantity * E9, price * E9),
         )  # fmt: skip
+
+    def details(self, quantity: int, price: int, stop_price: int = 0) -> Details:
+        return Details(quantity * E9, price * E9, stop_price * E9)
 
     def decided_again(self) -> list[bool | None]:
         """What a verifier does: decide each record anew before it is applied, from the journal alone."""

@@ -21,7 +21,7 @@ from protocol.edge import (
     to_response,
 )
 from protocol.errors import FieldError
-from protocol.orders import CancelOrder, NewOrder
+from protocol.orders import CancelOrder, NewOrder, TermedOrder
 from protocol.schema import json_schema
 from protocol.session import Outcome
 from protocol.units import E9, INT64_MAX, format_e9, parse_e9
@@ -41,6 +41,9 @@ NAMES = st.from_regex(r"[A-Za-z0-9._:/@+\-]{1,64}", fullmatch=True)
 
 def body(**fields: object) -> bytes:
     return json.dumps({**ORDER, **fields}).encode()
+
+
+UNDATED = [t for t in TimeInForce if t is not TimeInForce.GTD]
 
 
 @given(value=IN_RANGE)
@@ -84,7 +87,7 @@ def test_what_is_no_plain_decimal_is_refused(text: str) -> None:
 
 @given(
     account=NAMES, strategy=NAMES, instrument=NAMES, client_order_id=NAMES, side=st.sampled_from(list(Side)),
-    tif=st.sampled_from(list(TimeInForce)), quantity=st.integers(1, INT64_MAX), price=IN_RANGE | st.none(),
+    tif=st.sampled_from(UNDATED), quantity=st.integers(1, INT64_MAX), price=IN_RANGE | st.none(),
     reduce_only=st.booleans(),
 )  # fmt: skip
 def test_an_order_written_down_is_the_same_order(  # noqa: PLR0917
@@ -113,8 +116,11 @@ def test_an_order_written_down_is_the_same_order(  # noqa: PLR0917
         (body(quantity="ten"), "quantity", "ten", 'a decimal string such as "0.01"'),
         (body(price=61800.5), "price", "61800.5", 'a decimal string such as "61800.5"'),
         (body(side="HOLD"), "side", "HOLD", '"BUY" or "SELL"'),
-        (body(order_type="STOP"), "order_type", "STOP", '"LIMIT" or "MARKET"'),
-        (body(time_in_force="FOK"), "time_in_force", "FOK", '"DAY", "GTC" or "IOC"'),
+        (body(order_type="PEG"), "order_type", "PEG", '"LIMIT", "MARKET", "STOP" or "STOP_LIMIT"'),
+        (body(time_in_force="OPG"), "time_in_force", "OPG", '"DAY", "GTC", "IOC", "FOK" or "GTD"'),
+        (body(expire_at_ns="soon"), "expire_at_ns", "soon", "a whole number of nanoseconds"),
+        (body(post_only=1), "post_only", "1", "true or false"),
+        (body(stop_price=5), "stop_price", "5", "a decimal string"),
         (body(reduce_only=1), "reduce_only", "1", "true or false"),
         (body(account="demo\n"), "account", "demo\\n", "`str` matching regex"),
         (body(leverage="9"), "leverage", "9", "no such field; known: account"),
@@ -272,3 +278,34 @@ def test_the_schema_knows_the_answers() -> None:
     )
 
     assert _matches(defs["OrderResponse"], msgspec.json.decode(answer), defs)
+
+
+def test_terms_that_few_orders_have_make_another_command() -> None:
+    """Stop price, instant, post-only; an order without any of them is a NewOrder with the bytes it always had."""
+    stop = to_new_order(decode_new_order(body(order_type="STOP_LIMIT", stop_price="61700")), "c")
+    dated = to_new_order(decode_new_order(body(time_in_force="GTD", expire_at_ns=5)), "c")
+    quiet = to_new_order(decode_new_order(body(post_only=True)), "c")
+    whole = to_new_order(decode_new_order(body(time_in_force="FOK")), "c")
+
+    assert [type(c) for c in (stop, dated, quiet, whole)] == [TermedOrder, TermedOrder, TermedOrder, NewOrder]
+    assert isinstance(stop, TermedOrder)
+    assert (stop.stop_price_e9, stop.price_e9) == (61_700 * 10**9, 61_800_500_000_000)
+    assert isinstance(dated, TermedOrder)
+    assert dated.expire_at_ns == 5
+    assert isinstance(quiet, TermedOrder)
+    assert quiet.post_only
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"order_type": "STOP"}, "price"), ({"order_type": "STOP_LIMIT"}, "stop_price"),
+        ({"stop_price": "5"}, "stop_price"), ({"time_in_force": "GTD"}, "expire_at_ns"),
+        ({"expire_at_ns": 5}, "expire_at_ns"), ({"post_only": True, "time_in_force": "IOC"}, "post_only"),
+    ],
+)  # fmt: skip
+def test_terms_stand_where_they_mean_something(changes: dict[str, object], field: str) -> None:
+    """A price without its type, a type without its price, an instant without GTD: the field is named."""
+    with pytest.raises(FieldError) as caught:
+        to_new_order(decode_new_order(body(**changes)), "c")
+    assert caught.value.field == field

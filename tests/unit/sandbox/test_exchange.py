@@ -227,3 +227,134 @@ def test_a_restart_brings_an_order_back_on_its_last_terms() -> None:
         assert status.details is not None
         assert (status.details.quantity_e9, status.details.price_e9) == (3 * E9, 99 * E9)
         assert status.leaves_quantity_e9 == 3 * E9
+
+
+# Stop orders, FOK, GTD, post-only
+
+STOP, STOP_LIMIT = OrderType.STOP, OrderType.STOP_LIMIT
+
+
+def trade(venue: Exchange, price: int, quantity: int = 1, side: Side = Side.BUY) -> list[Report]:
+    """Let somebody trade at a price in steps."""
+    out: list[Report] = []
+    venue.on_tick("XY", Trade(1, 2, 6, 6, price, quantity, side, 0), out)
+    return out
+
+
+@pytest.mark.parametrize(("side", "misses", "meets"), [(Side.BUY, 1019, 1020), (Side.SELL, 981, 980)])
+def test_a_stop_waits_for_a_trade_at_its_price(side: Side, misses: int, meets: int) -> None:
+    """One step before nothing happens; at it TRIGGERED, then a market order: its fills, and the rest cancelled."""
+    venue = exchange()
+    stop_e9 = 102 * E9 if side is Side.BUY else 98 * E9
+    (ack,) = do(venue, new("P-1", side=side, order_type=STOP, price_e9=0, stop_price_e9=stop_e9, quantity_e9=20 * E9))
+
+    missed, met = trade(venue, misses), trade(venue, meets)
+
+    assert (ack.exec_type, missed) == (ExecType.NEW, [])
+    assert [r.exec_type for r in met] == [ExecType.TRIGGERED, ExecType.TRADE, ExecType.CANCELED]
+    assert venue.open == {}
+
+
+def test_a_stop_limit_rests_where_it_does_not_fill() -> None:
+    """Triggered, it takes up to its limit and rests with what is left."""
+    venue = exchange()
+    do(venue, new("P-1", order_type=STOP_LIMIT, price_e9=101 * E9, stop_price_e9=100 * E9, quantity_e9=10 * E9))
+
+    met = trade(venue, 1000)
+
+    assert [r.exec_type for r in met] == [ExecType.TRIGGERED, ExecType.TRADE]
+    assert met[-1].leaves_quantity_e9 == 2 * E9
+    (status,) = do(venue, Query(3, "P-1", TRACE))
+    assert status.details is not None
+    assert (status.details.price_e9, status.details.stop_price_e9) == (101 * E9, 100 * E9)
+
+
+def test_a_stop_that_the_market_has_passed_is_triggered_at_once() -> None:
+    """By the last trade, as it comes and as it is replaced; and it can be cancelled while it waits."""
+    venue = exchange()
+    trade(venue, 1020)
+    reports = do(venue, new("P-1", order_type=STOP, price_e9=0, stop_price_e9=102 * E9))
+    assert [r.exec_type for r in reports] == [ExecType.NEW, ExecType.TRIGGERED, ExecType.TRADE]
+
+    do(venue, new("P-2", order_type=STOP, price_e9=0, stop_price_e9=103 * E9))
+    moved = do(venue, SendReplace(4, "P-2", E9, 0, 102 * E9, TRACE))
+    assert [r.exec_type for r in moved] == [ExecType.REPLACED, ExecType.TRIGGERED, ExecType.TRADE]
+
+    do(venue, new("P-3", order_type=STOP, price_e9=0, stop_price_e9=103 * E9))
+    (cancelled,) = do(venue, SendCancel(5, "P-3", TRACE))
+    assert (cancelled.exec_type, trade(venue, 1030)) == (ExecType.CANCELED, [])
+
+
+def test_stops_are_triggered_in_the_order_they_came() -> None:
+    """Two at one trade: the older one takes first."""
+    venue = exchange()
+    for name in ("P-1", "P-2"):
+        do(venue, new(name, order_type=STOP, price_e9=0, stop_price_e9=102 * E9, quantity_e9=6 * E9))
+
+    fills = [(r.order_id, r.last_quantity_e9) for r in trade(venue, 1020) if r.exec_type is ExecType.TRADE]
+
+    assert fills == [("P-1", 6 * E9), ("P-2", 2 * E9)]
+
+
+def test_fill_or_kill_is_all_or_nothing() -> None:
+    """8 are offered: 9 are cancelled untouched, 8 fill."""
+    venue = exchange()
+
+    ack, killed = do(venue, new("P-1", price_e9=101 * E9, quantity_e9=9 * E9, time_in_force=TimeInForce.FOK))
+    _, filled = do(venue, new("P-2", price_e9=101 * E9, quantity_e9=8 * E9, time_in_force=TimeInForce.FOK))
+
+    assert (ack.exec_type, killed.exec_type, killed.cum_quantity_e9) == (ExecType.NEW, ExecType.CANCELED, 0)
+    assert (filled.exec_type, filled.status) == (ExecType.TRADE, OrderStatus.FILLED)
+
+
+def test_a_post_only_order_never_takes() -> None:
+    """At the offer it is refused with its code; below, it rests."""
+    venue = exchange()
+
+    (taker,) = do(venue, new("P-1", price_e9=101 * E9, post_only=True))
+    (maker,) = do(venue, new("P-2", price_e9=100 * E9, post_only=True))
+
+    assert (taker.exec_type, taker.code) == (ExecType.REJECTED, Code.POST_ONLY)
+    assert maker.exec_type is ExecType.NEW
+
+
+def test_good_till_date_ends_at_its_instant() -> None:
+    """Not before; the earliest first; one that ended otherwise is not expired; one that is over is refused."""
+    venue = exchange()
+    for name, at in (("P-1", 300), ("P-2", 200), ("P-3", 200)):
+        do(venue, new(name, time_in_force=TimeInForce.GTD, expire_at_ns=at))
+    do(venue, SendCancel(9, "P-3", TRACE))
+    out: list[Report] = []
+    for now in (199, 200, 300):
+        venue.now_ns = now
+        venue.expire_due(out)
+        out.append(msgspec.structs.replace(out[0], order_id=str(now)) if out else do(venue, Query(1, "x", TRACE))[0])
+
+    assert [r.order_id for r in out] == ["x", "P-2", "200", "P-1", "300"]
+    assert out[1].status is OrderStatus.EXPIRED
+    (late,) = do(venue, new("P-4", time_in_force=TimeInForce.GTD, expire_at_ns=300))
+    assert (late.exec_type, late.code) == (ExecType.REJECTED, Code.TIME_EXPIRE_PAST)
+
+
+def test_a_restart_keeps_what_waits_and_what_was_triggered() -> None:
+    """From a checkpoint and from the reports alike: the one waits on, the other rests, both still expire."""
+    waits = new("P-1", order_type=STOP, price_e9=0, stop_price_e9=103 * E9)
+    went = new(
+        "P-2", order_type=STOP_LIMIT, price_e9=100 * E9, stop_price_e9=100 * E9, time_in_force=TimeInForce.GTD,
+        expire_at_ns=500,
+    )  # fmt: skip
+    venue = exchange()
+    reports = [*do(venue, waits, went), *trade(venue, 1000)]
+    restored, replayed = exchange(), exchange()
+    for kept in venue.open_orders():
+        restored.restore_open(kept)
+    for report in reports:
+        replayed.restore_report(report, {"P-1": waits, "P-2": went})
+
+    for again in (restored, replayed):
+        assert [r.exec_type for r in trade(again, 1030)] == [ExecType.TRIGGERED, ExecType.TRADE]
+        assert list(again.open) == ["P-2"]
+        again.now_ns = 500
+        out: list[Report] = []
+        again.expire_due(out)
+        assert [(r.order_id, r.status) for r in out] == [("P-2", OrderStatus.EXPIRED)]
