@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,6 +26,7 @@ from engine.core import Core
 from engine.meters import Meters
 from engine.parts import Parts
 from engine.sidecars import Sidecars
+from engine.venue_state import VenueState
 from journal.disk import Disk
 from journal.format import JournalSettings
 from journal.reader import RecordReader, read_batches
@@ -135,7 +137,7 @@ def _add(report: Report, of: str, orders: int, durations_ns: list[int]) -> None:
     )  # fmt: skip
 
 
-class _Engine:
+class InProcess:
     """The engine's sessions over a core and a journal that does not sync."""
 
     def __init__(self, folder: Path, commands: int) -> None:
@@ -157,6 +159,7 @@ class _Engine:
         self.out = Collector()
         self.sidecars = Sidecars(parts, self.out)
         self.sidecars.find_table_slots()
+        self.now_ns = 0  # of the turn
 
     def _begin(self) -> None:
         now_ns, content = wall_ns(), encode_params(workload.params())
@@ -176,10 +179,12 @@ class _Engine:
         assert isinstance(claimed, Claimed), claimed
         return workload.ItemEncoder(claimed.unit, claimed.unit_epoch)
 
-    def turn(self, frames: list[Frame]) -> None:
-        """Do what a turn of the loop does, without its waiting and its venue."""
-        now_ns = wall_ns()
+    def turn(self, frames: list[Frame], venue: Callable[[VenueState], None] | None = None) -> None:
+        """Do what a turn of the loop does, without its waiting; ``venue`` answers in the same batch."""
+        now_ns = self.now_ns = self.core.state.last_ns = wall_ns()
         self.sidecars.receive(frames, now_ns, None)
+        if venue is not None:
+            venue(self.core.state.venues[workload.VENUE])
         self.writer.commit(now_ns)
         self.core.state.venues[workload.VENUE].fresh.clear()
         self.sidecars.answer(0)
@@ -193,7 +198,7 @@ def _work(folder: Path, commands: list[Command]) -> Worked:
     folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix="core-", dir=folder))
     try:
-        engine = _Engine(place, len(commands))
+        engine = InProcess(place, len(commands))
         identities = [f"session-unit-{n:04d}".encode() for n in range(SESSIONS)]
         encoders = [engine.open(identity) for identity in identities]
         created_at_ns = wall_ns()
@@ -212,7 +217,7 @@ def _work(folder: Path, commands: list[Command]) -> Worked:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _timed(engine: _Engine, batches: list[list[Frame]]) -> list[int]:
+def _timed(engine: InProcess, batches: list[list[Frame]]) -> list[int]:
     """Return how long each batch took, in ns."""
     gc.collect()
     gc.freeze()

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from benchmarks.bench_recovery import QUICK_ORDERS, SMALL_ORDERS, recovery
 from benchmarks.conditions import Conditions, conditions
 from benchmarks.errors import BenchError
 from benchmarks.options import Options
@@ -81,6 +82,7 @@ def benchmarks() -> dict[str, Benchmark]:
         "http": Benchmark(http_end_to_end, "HTTP client to answer through the sidecar and the engine", HTTP_RATE_PER_S),
         "ticks": Benchmark(ticks, "whether ticks slow orders, and a table writer killed mid-write once a second"),
         "kill": Benchmark(kill, "operator's kill: 1,000 open orders' cancels durable and handed to the gateway"),
+        "recovery": Benchmark(recovery, "an engine's start from snapshot and tail, after ten million orders"),
         "idle": Benchmark(idle, "memory of an engine that does nothing"),
     }
 
@@ -126,6 +128,7 @@ def _parser(known: dict[str, Benchmark]) -> argparse.ArgumentParser:
     add("--rate", type=_positive, help="orders a second of an open loop (5,000; http: 2,000)")
     add("--poisson", action="store_true", help="random arrivals instead of even ones")
     add("--connections", type=_positive, default=50, help="of the HTTP client (%(default)s)")
+    add("--orders", type=_positive, help="of the day that is recovered (10,000,000; all: 300,000)")
     add("--ticks-rate", type=_positive, default=25_000, help="messages a second of the recording (%(default)s)")
     add("--recording", type=Path, default=_recording(), help="the recorded session (%(default)s)")
     add("--folder", type=Path, default=Path(".wojak/bench"), help="on the disk to measure (%(default)s)")
@@ -146,6 +149,7 @@ def _options(arguments: argparse.Namespace, benchmark: Benchmark) -> Options:
         recording=arguments.recording,
         ticks_per_s=arguments.ticks_rate,
         connections=arguments.connections,
+        orders_of_day=arguments.orders or (QUICK_ORDERS if quick else SMALL_ORDERS if small else 0),
     )
 
 

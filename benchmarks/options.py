@@ -19,6 +19,7 @@ class Options(Struct, frozen=True, kw_only=True):
         folder: Where journals are written; its disk is what is measured.
         recording: The recorded session, for ``ticks``.
         ticks_per_s: How fast it is replayed, for ``ticks``.
+        orders_of_day: Commands in the journal that is recovered, for ``recovery``; 0 = its own number.
         connections: Of the HTTP client; orders of one account share one.
     """
 
@@ -31,6 +32,7 @@ class Options(Struct, frozen=True, kw_only=True):
     recording: Path = Path("../shared/data/btcusdt_20240808.gz")
     ticks_per_s: int = 25_000
     connections: int = 50
+    orders_of_day: int = 0
 
     def orders(self, per_s: int) -> int:
         """Return how many orders a run has."""

@@ -28,6 +28,7 @@ NS_PER_S = 1_000_000_000
 
 app.command("cli.journal_ls:list_segments", name="ls")
 app.command("cli.journal_export:export", name="export")
+app.command("cli.journal_follow:follow", name="follow")
 app.command("cli.tail:repair_tail", name="repair-tail")
 app.command("cli.journal_prune:prune", name="prune")
 
@@ -60,11 +61,11 @@ def cat(
             for event in events_of(seq, batch.header.now_ns, record_decoder.decode(data)):
                 if account and getattr(event, "account", "") != account:
                     continue
-                fields = _fields(event)
+                fields = event_fields(event)
                 if json:
                     say(msgspec.json.encode({"event": type(event).__name__, **fields}).decode())
                 else:
-                    say(_line(type(event).__name__, fields))
+                    say(event_line(type(event).__name__, fields))
     return 0
 
 
@@ -125,7 +126,7 @@ def decide_again(folder: Path, dedup_keys_max: int) -> tuple[Counter[str], list[
     return compared, differing, total, state_hash(core.state)
 
 
-def _fields(event: msgspec.Struct) -> dict[str, object]:
+def event_fields(event: msgspec.Struct) -> dict[str, object]:
     """Return a Struct's fields as people read them: names for numbers, decimals for amounts in 1e-9."""
     fields: dict[str, object] = {}
     for name in event.__struct_fields__:
@@ -135,14 +136,15 @@ def _fields(event: msgspec.Struct) -> dict[str, object]:
         elif isinstance(value, IntEnum):
             value = value.name
         elif isinstance(value, msgspec.Struct):
-            value = _fields(value)
+            value = event_fields(value)
         elif isinstance(value, int) and name.endswith("_e9"):
             value = format_e9(value)
         fields[name.removesuffix("_e9")] = value
     return fields
 
 
-def _line(kind: str, fields: dict[str, object]) -> str:
+def event_line(kind: str, fields: dict[str, object]) -> str:
+    """Return one line for a person."""
     at_ns = int(str(fields.pop("at_ns")))
     at = dt.datetime.fromtimestamp(at_ns // NS_PER_S, dt.UTC)
     when = f"{at:%Y-%m-%d %H:%M:%S}.{at_ns % NS_PER_S:09d}"

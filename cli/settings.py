@@ -265,7 +265,7 @@ class FollowerSection(Struct, frozen=True, forbid_unknown_fields=True):
         snapshots_kept: The newest so many; older ones are removed.
     """
 
-    snapshot_records: Annotated[int, Meta(ge=100, le=1_000_000_000)] = 500_000
+    snapshot_records: Annotated[int, Meta(ge=100, le=1_000_000_000)] = 250_000
     snapshot_ms: Milliseconds = 300_000
     snapshots_kept: Annotated[int, Meta(ge=1, le=100)] = 2
 

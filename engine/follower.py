@@ -14,6 +14,7 @@ While a snapshot is written nothing is applied, requests are answered between it
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
@@ -79,7 +80,7 @@ class FollowerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     history_endpoint: str
     holder: str = "follower"
     release: str = "0.1.0"
-    snapshot_records: Positive = 500_000
+    snapshot_records: Positive = 250_000
     snapshot_ms: Positive = 300_000
     snapshots_kept: Positive = 2
     pace_ms: Positive = 10
@@ -142,6 +143,10 @@ class Follower:
     def run(self) -> None:
         """Follow until asked to stop."""
         self._log.info("following", seq=self.replica.seq, lag=self.replica.lag_seq)
+        # As the engine: what is kept makes no cycles, and looking through it for some would take more than following.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
         try:
             while not self._stop.is_set:
                 self.turn(self._settings.look_ms)
@@ -166,6 +171,7 @@ class Follower:
             if not self.replica.lag_seq:
                 self._pause.wait(self._settings.pace_ms)
         elif not asked:
+            gc.collect(0)
             self._waiter.wait(wait_ms)
 
     def close(self) -> None:

@@ -218,8 +218,9 @@ INSTRUMENT: Final = Layout(
 )  # fmt: skip
 BOUND: Final = Layout(Bound, Field("value", BIG), Field("scope", Scope), "key")
 RATE: Final = Layout(
-    RateLog, "count", "window_ns", "reserve_exit", Field("times", Kind.TIMES), Field("wider", Kind.RATE)
-)
+    RateLog, "count", "window_ns", "reserve_exit", Field("wider", Kind.RATE),
+    left_out={"times": "in blocks of their own: there may be millions"},
+)  # fmt: skip
 HALT: Final = Layout(Halt, Field("state", TradingState), "reason", "operator")
 FLATTEN: Final = Layout(
     Flatten, Field("plan", Kind.PLAN), Field("scope", Scope), "key", "operator", "started_ns", "children"

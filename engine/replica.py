@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from engine.layouts import LAYOUT_ID
-from engine.restore import restore
+from engine.restore import restore, without_collector
 from engine.snapshot import blocks_of, head_of
 from engine.state import state_hash
 from journal.disk import Disk
@@ -58,7 +58,8 @@ class Replica:
         self._folder = folder
         self._disk = disk or Disk()
         self._release = release
-        restored = restore(folder, dedup_keys_max, shard)
+        with without_collector():
+            restored = restore(folder, dedup_keys_max, shard)
         self.core = restored.core
         self.warnings = restored.warnings
         self.seq = self.snapshot_seq = restored.seq

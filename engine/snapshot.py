@@ -10,6 +10,7 @@ another size (``dedup_keys_max`` was changed) puts every key in again, in the or
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
@@ -58,12 +59,13 @@ from protocol.errors import ConfigError
 from protocol.params import encode_params, params_decoder
 from protocol.records import FlattenPlan
 from protocol.venue import Capabilities
-from risk.gate.exposure import Bound, Route
+from risk.gate.exposure import AccountState, Bound, Route, StrategyState
 from risk.gate.rate import RateLog
 
 T = TypeVar("T")
 ROWS: Final = 2048
-LAYOUT, STATE, SCOPES, LEDGERS, ROUTES, ORDERS, VENUES, AWAITING, TABLE, DEDUP = range(1, 11)
+TIMES_MAX: Final = 1 << 16
+LAYOUT, STATE, SCOPES, LEDGERS, ROUTES, ORDERS, VENUES, AWAITING, TABLE, DEDUP, TIMES = range(1, 12)
 OPEN, CLOSED, LOOSE = range(3)
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -115,6 +117,7 @@ def _blocks_of(state: State, save: dict[Of, Callable[[Any], object]]) -> Iterato
         [(i, FLATTENED.row(f, save)) for i, f in state.flattened.items()],
     )
     yield SCOPES, _encode(scopes)
+    yield from _times((*state.accounts.values(), *state.strategies.values()))
     yield from _rows(LEDGERS, ((*key, *LEDGER.row(ledger, save)) for key, ledger in state.book.ledgers.items()))
     yield from _rows(ROUTES, ((*key, *LEDGER.row(route.own, save)) for key, route in state.routes.items()))
     routes = {id(route): n for n, route in enumerate(state.routes.values())}
@@ -141,6 +144,17 @@ def _rows(tag: int, rows: Iterable[Sequence[object]], of: object = None) -> Iter
     left = iter(rows)
     while block := list(islice(left, ROWS)):
         yield tag, _encode((of, block))
+
+
+def _times(scopes: Iterable[AccountState | StrategyState]) -> Iterator[tuple[int, bytes]]:
+    """Yield what the rate logs of these scopes counted: (number of the scope, wider logs before it, times)."""
+    for n, scope in enumerate(scopes):
+        log, depth = scope.rate, 0
+        while log is not None:
+            left = iter(log.times)
+            while part := array("q", islice(left, TIMES_MAX)):
+                yield TIMES, _encode((n, depth, part.tobytes()))
+            log, depth = log.wider, depth + 1
 
 
 def _loose(state: State) -> dict[str, Order]:
@@ -212,6 +226,7 @@ class _Loader:
             STATE: self._take_state, SCOPES: self._take_scopes, LEDGERS: self._take_ledgers,
             ROUTES: self._take_routes, ORDERS: self._take_orders, VENUES: self._take_venue,
             AWAITING: self._take_awaiting, TABLE: self._take_table, LAYOUT: self._take_layout,
+            TIMES: self._take_times,
         }  # fmt: skip
 
     def take(self, tag: int, body: bytes) -> None:
@@ -288,6 +303,18 @@ class _Loader:
             found[name] = maker.make(row) if known is None else maker.fill(known, row)
         return found
 
+    def _take_times(self, body: Any) -> None:
+        n, depth, times = body
+        scopes: list[AccountState | StrategyState] = [*self._state.accounts.values(), *self._state.strategies.values()]
+        log = scopes[n].rate
+        for _ in range(depth):
+            assert log is not None
+            log = log.wider
+        assert log is not None
+        part = array("q")
+        part.frombytes(times)
+        log.times.extend(part)
+
     def _take_ledgers(self, body: Any) -> None:
         make, book = self._maker(LEDGER).make, self._state.book
         for account, instrument, *row in body[1]:
@@ -346,10 +373,7 @@ class _Loader:
         if row is None:
             return None
         values: dict[str, Any] = self._maker(RATE).values(row)
-        made = RateLog(values["count"], values["window_ns"], values["reserve_exit"], values["wider"])
-        times: deque[int] = made.times  # bounded by its own constructor
-        times.extend(values["times"])
-        return made
+        return RateLog(values["count"], values["window_ns"], values["reserve_exit"], values["wider"])
 
 
 def _put_in_again(old: DedupTable, new: DedupTable, orders: list[Order]) -> None:

@@ -15,12 +15,12 @@ from typing import Final, NamedTuple
 from engine.core import Core
 from engine.days import due_roll
 from engine.limit_changes import carry_over
-from engine.restore import restore
+from engine.restore import recover_core
 from engine.settings import EngineSettings
 from journal.disk import Disk
 from journal.format import JournalSettings
 from journal.lock import FolderLock
-from journal.recovery import Recovered, recover
+from journal.recovery import Recovered
 from journal.repair import drop_note, noted_cut
 from journal.writer import JournalWriter
 from protocol.errors import ConfigError
@@ -92,9 +92,8 @@ def _start(settings: EngineSettings, disk: Disk, lock: FolderLock) -> StartedEng
         segment_bytes=settings.segment_bytes, batch_bytes_max=min(8 << 20, settings.segment_bytes // 2)
     )
     began_ns = time.monotonic_ns()
-    restored = restore(folder, settings.dedup_keys_max, settings.shard)
+    restored, recovered = recover_core(folder, settings.dedup_keys_max, sizes, shard=settings.shard, disk=disk)
     core = restored.core
-    recovered = recover(folder, core.apply, sizes, shard=settings.shard, disk=disk, start=restored.place)
     recovery_ns = time.monotonic_ns() - began_ns
     state = core.state
     if recovered.next_seq > 1 and state.mode is not settings.mode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from protocol.records import ControlAction, VenueChanged
 from tests.golden.write import story
 from tests.unit.engine.deep import plain, slots_of
 from tests.unit.engine.desk import E9, Desk, limit, params
+from tests.unit.journal.samples import PowerCutError, PowerDisk
 
 KEYS_MAX = 256
 
@@ -248,6 +250,28 @@ def test_an_unfinished_one_is_none(tmp_path: Path) -> None:
     (tmp_path / "snapshots" / "1.part").write_bytes(b"dead")
     prune_snapshots(tmp_path, 2)
     assert list((tmp_path / "snapshots").iterdir()) == []
+
+
+def test_a_power_cut_at_any_step_leaves_whole_snapshots_only(tmp_path: Path) -> None:
+    """In whichever disk operation the power goes: the one before is there, and the new one whole or not at all."""
+    desk, seen = story(), set()
+    for cut_at in range(1, 200):
+        folder = tmp_path / str(cut_at)
+        save(folder, desk, 5)
+        disk = PowerDisk(Random(cut_at), cut_at)
+        head = head_of(desk.state, seq=9, crc=7, segment=1, offset=64, epoch_max=1, release="t")
+        try:
+            for _ in write_snapshot(folder, head, blocks_of(desk.state), disk):
+                pass
+        except PowerCutError:
+            disk.cut_power()
+        seen.add(len(snapshots(folder)))
+        for path in snapshots(folder):
+            assert state_hash(load_snapshot(path, KEYS_MAX)[0].state) == desk.hash()
+        if disk.operations < cut_at:
+            break
+    assert disk.operations < cut_at, "more steps than were cut"
+    assert seen == {1, 2}
 
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:
