@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from journal.rows import BreachRow, OrderRow, PositionRow, TradeRow
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _encode = msgspec.json.encode
 _decode = msgspec.json.Decoder(dict[str, int]).decode
 
@@ -44,7 +44,7 @@ TABLES: Final = {
         Table(
             "orders",
             OrderRow,
-            ("account", "client_order_id"),
+            ("account", "client_order_id", "day"),  # an id may come again on a later trading date
             "accepted_seq",
             frozenset({"value_e9", "cost_e18", "cum_quantity_e9", "filled_e9"}),
             (),

@@ -127,7 +127,9 @@ class SqliteStore:
 
     def find_order(self, account: str, client_order_id: str) -> OrderRow | None:
         """See ``Reader.find_order``."""
-        found = self._select("orders", "account = ? AND client_order_id = ?", (account, client_order_id))
+        found = self._select(
+            "orders", "account = ? AND client_order_id = ? ORDER BY day DESC LIMIT 1", (account, client_order_id)
+        )
         return found[0][1] if found else None
 
     def find_order_id(self, order_id: str) -> OrderRow | None:

@@ -13,7 +13,7 @@ from cli.flow_log import Entry, Kind, client_order_id, read, unanswered
 from journal.reader import read_batches
 from protocol.codes import Code, ExecType, OutcomeKind
 from protocol.orders import NewOrder, command_decoder
-from protocol.records import Ordered, Reported, ReportEffect, record_decoder
+from protocol.records import FillEntered, Ordered, Reported, ReportEffect, record_decoder
 from protocol.venue import Report, SendNew, report_decoder
 from venues.core.log import Batch, Checkpoint, KillChanged, read_log
 from venues.core.state import new_commands
@@ -95,6 +95,8 @@ def journaled(folder: Path, account: str, ids: set[str]) -> Journaled:
                     if report.last_quantity_e9 and record.decision.effect is ReportEffect.APPLIED:
                         trades[report.trade_id] += 1
                         trade_reports[report.trade_id] = report.report_seq
+                case FillEntered():  # by hand: the venue's own report of it may come, and is then a duplicate
+                    trades[report_decoder.decode(record.report).trade_id] += 1
     return Journaled(records, last_seq, outcomes, accepted, trades, trade_reports, report_seq)
 
 

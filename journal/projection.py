@@ -29,9 +29,6 @@ _CANCEL_BREACHES: Final = frozenset({Code.AUTH_NOT_PERMITTED, Code.WRONG_SHARD})
 class Lookup(Protocol):
     """What a projection asks of what it projected before."""
 
-    def find_order(self, account: str, client_order_id: str) -> OrderRow | None:
-        """Return the order as last stored."""
-
     def find_order_id(self, order_id: str) -> OrderRow | None:
         """Return the order with the engine's own id as last stored."""
 
@@ -41,9 +38,6 @@ class Lookup(Protocol):
 
 class NothingStored:
     """The lookup of a projection that begins at the first record and is taken once, at the end."""
-
-    def find_order(self, account: str, client_order_id: str) -> OrderRow | None:
-        """Return None."""
 
     def find_order_id(self, order_id: str) -> OrderRow | None:
         """Return None."""
@@ -84,10 +78,11 @@ class Projection:
         self.seq = state.seq
         self.ledger = state.ledger
         self.trading_date = state.trading_date
-        self._open: dict[tuple[str, str], OrderRow] = {}
         self._open_ids: dict[str, OrderRow] = {}
         self._positions: dict[tuple[str, str], PositionRow] = {}
-        self._changed_orders: dict[tuple[str, str], OrderRow] = {}
+        # An id may be another order's on a later trading date, once its key has left.
+        self._changed_orders: dict[tuple[str, str, int], OrderRow] = {}
+        self._changed_ids: dict[str, OrderRow] = {}
         self._changed_positions: dict[tuple[str, str], PositionRow] = {}
         self._trades: list[TradeRow] = []
         self._breaches: list[BreachRow] = []
@@ -95,7 +90,7 @@ class Projection:
     @property
     def open_orders(self) -> int:
         """How many open orders are in memory."""
-        return len(self._open)
+        return len(self._open_ids)
 
     def apply(self, seq: int, now_ns: int, record: Record) -> None:
         """Project one record; one that was applied before changes nothing.
@@ -122,7 +117,7 @@ class Projection:
             elif isinstance(event, AdjustEvent):
                 self._on_adjust(event)
         if isinstance(record, Controlled) and record.resolved is not None:
-            self._on_resolved(seq, now_ns, record.resolved)
+            self._on_resolved(seq, now_ns, record.key, record.resolved)
         elif isinstance(record, Queried | Reconciled):
             self._on_queried(seq, now_ns, record)
         self.seq = seq
@@ -137,6 +132,7 @@ class Projection:
             State(self.seq, self.ledger, self.trading_date),
         )
         self._changed_orders.clear()
+        self._changed_ids.clear()
         self._changed_positions.clear()
         self._trades, self._breaches = [], []
         return changes
@@ -169,7 +165,7 @@ class Projection:
             if event.exec_type is ExecType.CANCEL_REJECT and event.code in _CANCEL_BREACHES:
                 self._breaches.append(self._breach_of_cancel(event))
             return
-        row = self._order(event.seq, event.account, event.client_order_id)
+        row = self._order(event.seq, event.order_id, event.client_order_id)
         row.seq, row.updated_at_ns = event.seq, event.at_ns
         self._set_status(row, event.status, event.leaves_quantity_e9, event.cum_quantity_e9)
         if event.quantity_e9:
@@ -185,13 +181,13 @@ class Projection:
         if event.exec_type is ExecType.REPLACE_REJECT:
             self._breaches.append(self._breach_of_replace(event))
             return
-        row = self._order(event.seq, event.account, event.order_client_order_id)
+        row = self._order(event.seq, event.order_id, event.order_client_order_id)
         row.seq, row.updated_at_ns = event.seq, event.at_ns
         self._set_status(row, event.status, event.leaves_quantity_e9, event.cum_quantity_e9)
         self._keep_order(row)
 
     def _on_trade(self, event: TradeEvent) -> None:
-        row = self._order(event.seq, event.account, event.client_order_id)
+        row = self._order(event.seq, event.order_id, event.client_order_id)
         row.seq, row.updated_at_ns = event.seq, event.at_ns
         self._set_status(row, event.status, event.leaves_quantity_e9, event.cum_quantity_e9)
         if event.quantity_e9:
@@ -221,9 +217,9 @@ class Projection:
             position.set(event.quantity_e9, event.price_e9)
             self._keep_position(position, event.seq, event.at_ns)
 
-    def _on_resolved(self, seq: int, now_ns: int, resolved: ReportDecision) -> None:
+    def _on_resolved(self, seq: int, now_ns: int, order_id: str, resolved: ReportDecision) -> None:
         """Book fills that an operator stated: quantity and value, without a trade."""
-        row = self._order(seq, resolved.account, resolved.client_order_id)
+        row = self._order(seq, order_id, resolved.client_order_id)
         added_e9, value_e9 = row.cum_quantity_e9 - row.filled_e9, resolved.value_e9 - row.value_e9
         if added_e9 <= 0:
             return
@@ -248,21 +244,20 @@ class Projection:
 
     # Rows
 
-    def _order(self, seq: int, account: str, client_order_id: str) -> OrderRow:
-        key = (account, client_order_id)
-        row = self._open.get(key) or self._changed_orders.get(key) or self._lookup.find_order(*key)
+    def _order(self, seq: int, order_id: str, client_order_id: str) -> OrderRow:
+        row = self._open_ids.get(order_id) or self._changed_ids.get(order_id) or self._lookup.find_order_id(order_id)
         if row is None:
-            raise ProjectionError(seq, f"changes order {client_order_id!r} of account {account!r}, never accepted")
+            raise ProjectionError(seq, f"changes order {client_order_id!r} with id {order_id!r}, never accepted")
         return row
 
     def _keep_order(self, row: OrderRow) -> None:
-        key = (row.account, row.client_order_id)
-        self._changed_orders[key] = row
-        if row.is_open:
-            self._open[key] = self._open_ids[row.order_id] = row
-        else:
-            self._open.pop(key, None)
-            self._open_ids.pop(row.order_id, None)
+        self._changed_orders[row.account, row.client_order_id, row.day] = row
+        if row.order_id:
+            self._changed_ids[row.order_id] = row
+            if row.is_open:
+                self._open_ids[row.order_id] = row
+            else:
+                self._open_ids.pop(row.order_id, None)
 
     def _set_status(self, row: OrderRow, status: OrderStatus, leaves_e9: int, cum_e9: int) -> None:
         row.status = status

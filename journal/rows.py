@@ -36,7 +36,7 @@ def avg_price_e9(cost_e18: int, quantity_e9: int) -> int:
 
 
 class OrderRow(Struct):
-    """One order; key (account, client_order_id).
+    """One order; key (account, client_order_id, day): an id that left the window may come again on a later date.
 
     ``value_e9`` is what the engine booked (multiplier included); ``cost_e18`` is quantity x price over all fills,
     from which the average price follows. ``accepted_seq`` is the record that decided the order.

@@ -5,14 +5,16 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from msgspec import structs
 
 from books.errors import QueryError
 from books.store import FILTERS, Progress, Store, StoreMark
 from journal.projection import Changes, NothingStored, Projection, State
 from journal.rows import OrderRow
-from protocol.codes import Code, OutcomeKind
+from protocol.codes import Code, OrderStatus, OutcomeKind
 from protocol.errors import FencedError
-from protocol.records import Record
+from protocol.records import EngineCancel, Record, SendDecided
+from protocol.rolls import SessionRolled
 from tests.unit.journal.samples import E9, ordered
 from tests.unit.journal.stories import STARTED, Story
 
@@ -94,6 +96,25 @@ class StoreContract:
 
         assert store.find_order("demo", "a") == row
         assert store.counts().orders == 1
+
+    def test_an_id_that_comes_again_on_a_later_date_is_another_row(self, store: Store) -> None:
+        """The older order keeps its row, also for what is said of it later; by the id the newest is found."""
+        second = ordered("a")
+        second = structs.replace(second, decision=structs.replace(second.decision, order_id="P-demo-a-again"))
+        late = SendDecided(
+            "sandbox", 3, "P-demo-a", Code.UNSENT_STALE, EngineCancel("demo", "a", "P-demo-a", 0, 3, Code.UNSENT_STALE)
+        )
+        rolled = SessionRolled(STARTED.trading_date, STARTED.trading_date + 1, "op", "why")
+        changes, mark = changes_of([STARTED, ordered("a"), rolled, second, late])
+        store.apply(StoreMark(), changes, mark)
+
+        old, new = store.find_order_id("P-demo-a"), store.find_order_id("P-demo-a-again")
+        assert old is not None
+        assert new is not None
+        assert (old.status, new.status) == (OrderStatus.CANCELED, OrderStatus.PENDING_NEW)
+        assert (old.day, new.day) == (STARTED.trading_date, STARTED.trading_date + 1)
+        assert store.find_order("demo", "a") == new
+        assert store.counts().orders == 2
 
     def test_pages_walk_through_everything_once(self, store: Store) -> None:
         """The cursor is the record that made the row: nothing is repeated, nothing left out."""

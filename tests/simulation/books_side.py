@@ -69,11 +69,8 @@ class BooksSide:
             trades = {r[0] for r in db.execute("SELECT trade_id FROM trades")}
             positions = {r[:2]: r[2] for r in db.execute("SELECT account, instrument, quantity_e9 FROM positions")}
         db.close()
-        newest = {(o.order.account, o.order.client_order_id): i for i, o in ledgers.orders.items()}  # ids come again
         ours = {
-            i: (int(o.status), int(o.status not in TERMINAL), o.leaves_e9, o.cum_e9)
-            for i, o in ledgers.orders.items()
-            if newest[o.order.account, o.order.client_order_id] == i
+            i: (int(o.status), int(o.status not in TERMINAL), o.leaves_e9, o.cum_e9) for i, o in ledgers.orders.items()
         }
         accepted = {i: row for i, row in orders.items() if i in ours}
         assert accepted == ours, (

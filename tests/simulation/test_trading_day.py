@@ -282,6 +282,35 @@ def test_a_day_order_that_was_never_sent_ends_with_its_day(stage: DayStage) -> N
     assert stage.state.orders == {}
 
 
+def test_rule_04_a_key_outlives_every_message_that_may_bring_it_again(stage: DayStage) -> None:
+    """By the clock no key leaves; by rolls it does, and by then its message is too old to be taken as new."""
+    stage.submit(order("1", Side.BUY, 1, 101))
+    stage.settle_all()
+    stage.until(stage.is_at_rest)
+    made_ns = stage.clock.wall
+    client = stage.clients[0]
+
+    def deliver_again() -> Code:
+        stage.submit(order("1", Side.BUY, 1, 101))
+        client.waiting[-1].created_at_ns = made_ns
+        stage.settle_all()
+        code = stage.answers_to("1")[-1][1]
+        assert isinstance(code, Code)
+        return code
+
+    stage.go_to("2026-05-28T23:59:00")
+    assert deliver_again() is Code.OK
+    stage.go_to("2026-05-29T00:00:01")
+    stage.until(stage.is_done)
+    assert deliver_again() is Code.OK
+    stage.go_to("2026-05-30T00:00:01")
+    stage.until(stage.is_done)
+    assert stage.state.dedup.keys == 0
+    assert deliver_again() is Code.MESSAGE_EXPIRED
+    assert len(stage.venue_side().sent) == 1
+    stage.answers.contents.pop(("a1", "1"))  # two outcomes of one id, a window apart: what the checker forbids
+
+
 def test_keys_leave_in_steps_and_orders_go_on_between(stage: DayStage) -> None:
     """After the second roll the first day's ids are free; each step is a record, and a crash among them loses none."""
     for n in range(5):
