@@ -227,10 +227,13 @@ class Watch:
         for cancel in cancels:
             if cancel.venue_seq:
                 self._number(cancel.venue_seq, cancel.order_id)
-                if cancel.voids_seq:  # of a replace that had not gone out
-                    self.ledgers.unask(cancel.order_id, OrderStatus.PENDING_CANCEL, seq)
-                if self.ledgers.orders[cancel.order_id].status is not OrderStatus.UNKNOWN:
-                    self.ledgers.set_status(cancel.order_id, OrderStatus.PENDING_CANCEL, seq)
+                status = self.ledgers.orders[cancel.order_id].status
+                if status is not OrderStatus.UNKNOWN:
+                    status = OrderStatus.PENDING_CANCEL
+                if cancel.voids_seq:  # the cancel goes, and the replace that waited does not
+                    self.ledgers.unask(cancel.order_id, status, seq)
+                else:
+                    self.ledgers.set_status(cancel.order_id, status, seq)
             else:
                 self._take_unsent(seq, cancel)
 

@@ -84,6 +84,26 @@ def test_a_gateway_that_dies_with_the_replace_is_asked_which_terms_work(stage: S
     stage.verify()
 
 
+def test_a_kill_behind_a_replace_that_was_never_sent_takes_the_order_alone(stage: Stage) -> None:
+    """The venue's window is full: the replace is void, what it reserved is free at once, and the cancel goes."""
+    assert stage.engine is not None
+    first = the_order(stage)
+    for n in range(stage.settings.venue_window):
+        stage.submit(order(f"full-{n}", quantity=1))
+    stage.submit(replace("2", "1", 5, 98))
+    while first.terms is None:
+        stage.clock.advance(MS)
+        stage.clients[0].turn()
+        stage.engine.turn()
+    stage.ask(SetState("kill", Scope.GLOBAL, "", "stop"))
+    stage.engine.turn()
+    stage.compare()
+    assert (first.status, first.leaves) == (S.PENDING_CANCEL, 2)
+    stage.until(stage.is_at_rest)
+    assert first.status is S.CANCELED
+    stage.verify()
+
+
 def test_a_cancel_behind_a_replace_takes_what_works_then(stage: Stage) -> None:
     """Both in one turn, by the new id: nothing is left at the venue."""
     stage.submit(replace("2", "1", 5, 98))
