@@ -116,7 +116,7 @@ def decide_again(folder: Path, dedup_keys_max: int) -> tuple[Counter[str], list[
         for seq, position, data in batch.records:
             record = record_decoder.decode(data)
             same = core.decide_again(record, now_ns)
-            core.apply(seq, now_ns, position, record)
+            core.repeat(seq, now_ns, position, record)
             total += 1
             if same is None:
                 continue

@@ -75,6 +75,12 @@ class Core:
         if self.state.params is not None:
             self.orders.take_params()
 
+    def repeat(self, seq: int, now_ns: int, position: int, record: Record) -> None:
+        """Apply a record of the past. Nothing is sent of it, so nothing waits to be: else each order would stay."""
+        self.apply(seq, now_ns, position, record)
+        for venue in self.state.venues.values():
+            venue.fresh.clear()
+
     def apply(self, seq: int, now_ns: int, position: int, record: Record) -> None:
         """Write one record. Any exception here is fatal: state and journal would part."""
         del seq  # the number of a record is no input of the state

@@ -104,7 +104,7 @@ class Replica:
             self._compare(seq, now_ns, record)
         else:
             self.unchecked += 1
-        self.core.apply(seq, now_ns, position, record)
+        self.core.repeat(seq, now_ns, position, record)
 
     def _compare(self, seq: int, now_ns: int, record: Record) -> None:
         """Find the first record at which this core is not what the engine's was."""

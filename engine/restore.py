@@ -61,7 +61,7 @@ def recover_core(
     """
     with without_collector():
         restored = restore(folder, dedup_keys_max, shard)
-        apply = restored.core.apply
+        apply = restored.core.repeat
         return restored, recover(folder, apply, settings, shard=shard, disk=disk, start=restored.place)
 
 

@@ -396,3 +396,10 @@ def test_every_decision_of_a_whole_journal_is_the_same_again(stage: Stage) -> No
     assert follower.replica.parted is None
     assert follower.replica.decided == ORDERS
     assert follower.replica.core.state.last_ns == NOW
+
+
+def test_what_only_repeats_records_keeps_nothing_to_send(stage: Stage) -> None:
+    """A follower sends no commands: each order of the past would stay in its memory, waiting to be sent."""
+    stage.write()
+    venues = stage.caught_up().replica.core.state.venues
+    assert [(v.last_seq, len(v.fresh)) for v in venues.values()] == [(ORDERS, 0)]
