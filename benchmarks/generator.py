@@ -36,7 +36,7 @@ PR_SET_TIMERSLACK: Final = 29
 STALL_NS: Final = 30_000_000_000
 
 _encode = msgspec.msgpack.Encoder().encode
-_OutcomeCount = msgspec.msgpack.Decoder(tuple[int, list[msgspec.Raw], int])
+_OutcomeCount = msgspec.msgpack.Decoder(tuple[int, list[msgspec.Raw], int, int])
 
 Message = tuple[int, bytes]
 """(session, body), in order of sending."""
