@@ -23,6 +23,7 @@ from protocol.records import (
     Failed,
     FillEntered,
     Ordered,
+    ParamsSet,
     Queried,
     Record,
     ReplaceRequested,
@@ -78,6 +79,9 @@ class Watch:
         self.not_found: set[str] = set()
         self.doubted: set[str] = set()  # not listed by the venue: not found is no leave to send them again
         self.halts: dict[tuple[Scope, str], ControlAction] = {}
+        self.flattened = Counter[str]()  # how flattens ended
+        self.exits = 0  # that they made
+        self.limits = 0  # that operators set or lifted
         self.reported = 0
         self.published = 0
         self._order_id_key = b""
@@ -131,6 +135,8 @@ class Watch:
         match record:
             case Adjusted():
                 self.ledgers.adjust(record)
+            case ParamsSet():
+                self.limits += record.changed is not None
             case ReplaceRequested():
                 self._take_replace(seq, position, record)
             case ReplaceUnsent():
@@ -199,6 +205,7 @@ class Watch:
     def _require_trading(self, order: NewOrder, record: Ordered) -> None:
         """After a halt or a kill nothing of its scope is accepted before a resume; a flatten's own exits are."""
         if record.source == ENGINE_SOURCE:
+            self.exits += 1
             return
         scopes = ((Scope.GLOBAL, ""), (Scope.ACCOUNT, order.account), (Scope.STRATEGY, order.strategy))
         stopped = [s for s in scopes if self.halts.get(s) in STOPS]
@@ -219,6 +226,8 @@ class Watch:
     def _take_control(self, seq: int, record: Controlled) -> None:
         if record.action in {ControlAction.KILL, ControlAction.HALT, ControlAction.REDUCE_ONLY, ControlAction.RESUME}:
             self.halts[record.scope, record.key] = record.action
+        if record.action is ControlAction.FLATTEN_END:
+            self.flattened[record.reason] += 1
         if record.action is ControlAction.KILL:
             self.killed.update(cancel.order_id for cancel in record.cancels)
         self._take_cancels(seq, record.cancels)

@@ -53,6 +53,7 @@ def run_seed(seed: int) -> Result:
         "accepted": len(watch.accepted), "records": len(watch.records), "unknown": len(watch.unknown),
         "killed": len(watch.killed), "unsent": len(watch.unsent), "fills": len(watch.ledgers.trades),
         "snapshots": world.following.snapshots, "from_snapshot": world.from_snapshot,
+        "exits": watch.exits, "flattened": watch.flattened["flat"], "limits": watch.limits,
     }  # fmt: skip
     return Result(
         seed, "", world.commands, world.compared, world.books.peeks, dict(world.reached), dict(Counter(world.crashes)),

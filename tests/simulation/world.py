@@ -16,8 +16,9 @@ from random import Random
 import msgspec
 
 from protocol.codes import Code, OrderStatus, Scope, Side
-from protocol.control import ConfirmClock, ControlBody, ControlRequest, SetState, reply_decoder
-from protocol.records import ControlAction
+from protocol.control import ConfirmClock, ControlBody, ControlRequest, SetLimit, SetState, StartFlatten, reply_decoder
+from protocol.params import LimitName
+from protocol.records import ControlAction, FlattenPlan
 from protocol.ticks import Trade
 from tests.simulation.client import Client
 from tests.simulation.disk import PowerCutError
@@ -45,7 +46,9 @@ class World(Machines):
         """Let an operator do something."""
         draw = self.random
         stopped = [where for where, action in self.watch.halts.items() if action is not ControlAction.RESUME]
-        if draw.random() < 0.5:
+        if draw.random() < 0.1:
+            self.flatten_or_limit()
+        elif draw.random() < 0.5:
             self.ask(ConfirmClock("checked"))
             for scope, key in stopped or SCOPES:
                 self.ask(SetState("resume", scope, key, "because"))
@@ -54,6 +57,16 @@ class World(Machines):
             self.ask(SetState(action, *draw.choice(SCOPES), "because"))
         elif self.gateway is not None:
             self.kill_at_venue(is_killed=not self.gateway.gateway.state.is_killed)
+
+    def flatten_or_limit(self) -> None:
+        """Bring a scope to nothing within seconds, or change a limit of the account, or lift the change."""
+        draw = self.random
+        if draw.random() < 0.6:
+            plan = FlattenPlan(f"f{draw.getrandbits(32):08x}", draw.randint(1, 4) * E9, draw.choice((-1, 300)))
+            self.ask(StartFlatten(plan, *draw.choice(SCOPES), "because"))
+            return
+        value = draw.choice((None, 5 * E9, POSITION_MAX * E9))
+        self.ask(SetLimit(LimitName.POSITION_MAX, Scope.ACCOUNT, "a1", value, "because"))
 
     def publish(self) -> None:
         """Let producers publish a few commands: to the broker, or to a client that is its own broker."""
