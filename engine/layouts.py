@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,7 +21,7 @@ from engine.order import Order, Outgoing, OutgoingKind, Replacement, Terms
 from engine.state import Halt, State
 from engine.venue_state import VenueState
 from protocol.codes import Mode, OrderStatus, OrderType, Scope, Side, TimeInForce, TradingState
-from protocol.params import ContractKind
+from protocol.params import ContractKind, InstrumentParams
 from risk.gate.exposure import AccountState, Bound, InstrumentState, Ledger, StrategyState
 from risk.gate.rate import RateLog
 
@@ -63,9 +63,22 @@ class Field(NamedTuple):
 
 
 class Layout(Generic[T]):
-    """The table of one class."""
+    """The table of one class.
 
-    def __init__(self, kind: type[T], *fields: Field | str, left_out: dict[str, str] | None = None) -> None:
+    ``made_with``: the fields that its constructor demands (a class compiled ahead of time can't be made without it);
+    ``new``: what makes a thing of the fields' values, where the constructor takes something else.
+    """
+
+    def __init__(
+        self,
+        kind: type[T],
+        *fields: Field | str,
+        left_out: dict[str, str] | None = None,
+        made_with: tuple[str, ...] = (),
+        new: Callable[[dict[str, Any]], T] | None = None,
+    ) -> None:
+        self.made_with = made_with
+        self.new = new
         self.kind = kind
         self.name = kind.__name__
         self.fields = tuple(Field(f) if isinstance(f, str) else f for f in fields)
@@ -101,6 +114,8 @@ class Maker(Generic[T]):
         if unknown or missing:
             raise ValueError(f"{layout.name} expected fields {list(known)}, unknown {unknown}, missing {missing}")
         self._kind = layout.kind
+        self._new = layout.new
+        self._made_with = layout.made_with
         self._how = [(n, _loader(known[n].of, load)) for n in names]
         self._defaults = [(f.name, f.default) for f in layout.fields if f.name not in names]
 
@@ -113,8 +128,15 @@ class Maker(Generic[T]):
         return thing
 
     def make(self, row: Sequence[object]) -> T:
-        """Return a new thing; its class's own constructor is not called."""
-        return self.fill(self._kind.__new__(self._kind), row)
+        """Return a new thing."""
+        values = self.values(row)
+        if self._new is not None:
+            thing = self._new(values)
+        else:
+            thing = self._kind(**{name: values.pop(name) for name in self._made_with})
+        for name, value in values.items():
+            setattr(thing, name, value)
+        return thing
 
     def values(self, row: Sequence[object]) -> dict[str, object]:
         """Return the fields by name, for a class that is made by its constructor."""
@@ -128,6 +150,13 @@ def _loader(of: Of, load: dict[Of, Callable[[object], object]]) -> Callable[[obj
     if of is Kind.PLAIN:
         return None
     return load[of] if isinstance(of, Kind) else of
+
+
+def _instrument(values: dict[str, Any]) -> InstrumentState:
+    """Return an instrument of the right steps; every other field is set behind this."""
+    name, venue, currency, kind = (values[n] for n in ("name", "venue", "currency", "kind"))
+    steps = values["price_step_e9"], values["quantity_step_e9"]
+    return InstrumentState(InstrumentParams(name, venue, currency, kind, *steps, *steps, 1, 1, 1, 0, 0))
 
 
 BIG: Final = Kind.BIG
@@ -172,15 +201,24 @@ ORDER: Final = Layout(
     Field("status", OrderStatus), "quantity", "limit_price", "reduce_only", "venue_seq", "accepted_ns",
     "created_at_ns", "trace_id", "slot", "cum", Field("value_e9", BIG), "cancel_seq",
     Field("source", default=""), Field("terms", Kind.TERMS, default=None),
+    made_with=(
+        "route", "side", "price", "leaves", "reserved_value_e9", "account", "client_order_id", "order_id", "order_type",
+        "time_in_force", "status", "quantity", "limit_price", "reduce_only", "venue_seq", "accepted_ns",
+        "created_at_ns", "trace_id", "slot",
+    ),
 )  # fmt: skip
 TERMS: Final = Layout(
     Terms,
     "stop_price", "expire_at_ns", "post_only", Field("keys", Kind.KEYS), Field("replacement", Kind.REPLACEMENT),
 )  # fmt: skip
 REPLACEMENT: Final = Layout(
-    Replacement, "seq", "client_order_id", Field("key", Kind.KEY), "quantity", "price", "stop_price"
-)
-OUTGOING: Final = Layout(Outgoing, "seq", Field("kind", OutgoingKind), Field("order", Kind.ORDER), "at_ns")
+    Replacement, "seq", "client_order_id", Field("key", Kind.KEY), "quantity", "price", "stop_price",
+    made_with=("seq", "client_order_id", "key", "quantity", "price", "stop_price"),
+)  # fmt: skip
+OUTGOING: Final = Layout(
+    Outgoing, "seq", Field("kind", OutgoingKind), Field("order", Kind.ORDER), "at_ns",
+    made_with=("seq", "kind", "order", "at_ns"),
+)  # fmt: skip
 VENUE: Final = Layout(
     VenueState,
     "name", "ready", "changed_ns", "gateway_instance", "last_seq", "received_seq", "report_seq",
@@ -198,10 +236,12 @@ ACCOUNT: Final = Layout(
     AccountState,
     "name", "currency", Field("state", TradingState), Field("bounds", Kind.BOUNDS), "open_count",
     Field("open_value_e9", BIG), Field("rate", Kind.RATE), Field("cash_e9", Kind.MONEY),
+    made_with=("name", "currency"),
 )  # fmt: skip
 STRATEGY: Final = Layout(
     StrategyState,
     "name", "ttl_ns", Field("bounds", Kind.BOUNDS), Field("state", TradingState), Field("rate", Kind.RATE),
+    made_with=("name", "ttl_ns"),
 )  # fmt: skip
 INSTRUMENT: Final = Layout(
     InstrumentState,
@@ -215,6 +255,7 @@ INSTRUMENT: Final = Layout(
         "limit_times": "from capabilities",
         "market_times": "from capabilities",
     },
+    new=_instrument,
 )  # fmt: skip
 BOUND: Final = Layout(Bound, Field("value", BIG), Field("scope", Scope), "key")
 RATE: Final = Layout(
@@ -223,8 +264,9 @@ RATE: Final = Layout(
 )  # fmt: skip
 HALT: Final = Layout(Halt, Field("state", TradingState), "reason", "operator")
 FLATTEN: Final = Layout(
-    Flatten, Field("plan", Kind.PLAN), Field("scope", Scope), "key", "operator", "started_ns", "children"
-)
+    Flatten, Field("plan", Kind.PLAN), Field("scope", Scope), "key", "operator", "started_ns", "children",
+    made_with=("plan", "scope", "key", "operator", "started_ns"),
+)  # fmt: skip
 FLATTENED: Final = Layout(Flattened, Field("scope", Scope), "key", "why", "children", "at_ns")
 
 LAYOUTS: Final[tuple[Layout[object], ...]] = (

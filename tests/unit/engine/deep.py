@@ -16,8 +16,9 @@ LEFT_OUT = {("State", "permits"), ("VenueState", "fresh"), ("InstrumentState", "
 
 
 def slots_of(kind: type) -> set[str]:
-    """Every slot of a class, its bases' too; of a plain class, what its ``__init__`` gives it."""
-    return {slot for base in kind.__mro__ for slot in getattr(base, "__slots__", ())}
+    """Every slot of a class, its bases' too; compiled ahead of time a class names them otherwise."""
+    found = {slot for base in kind.__mro__ for slot in vars(base).get("__slots__", ())}
+    return found or {slot for slot in getattr(kind, "__mypyc_attrs__", ()) if slot != "__dict__"}
 
 
 def plain(state: State) -> Any:  # noqa: C901 - one case a kind of value
