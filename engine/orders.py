@@ -6,7 +6,7 @@ The hot path. ``decide_new`` leaves what it looked up (key, slot, view) in the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from engine.dedup import NO_PAYLOAD, ORDER_ID_BYTES, payload_hash, value_of
@@ -102,6 +102,12 @@ class Orders:
         """Return the trading date of acceptance that an order's id holds."""
         start = len(self._prefix) + 2 * ORDER_ID_BYTES
         return int(order_id[start : start + DATE_DIGITS], 16)
+
+    def dates_of(self, order_ids: Iterable[str]) -> list[int]:
+        """Return the trading dates of acceptance of some orders, each once, newest first."""
+        start = len(self._prefix) + 2 * ORDER_ID_BYTES
+        end = start + DATE_DIGITS
+        return sorted({int(digits, 16) for digits in {order_id[start:end] for order_id in order_ids}}, reverse=True)
 
     def find_route(self, permit: Permit | None, order: NewOrder) -> Route | Code:
         """Return where the order goes, or why it goes nowhere.

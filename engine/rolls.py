@@ -67,7 +67,7 @@ class Rolls:
         # TODAY's own orders come behind all of these: a dict keeps the order of acceptance.
         day.expiring.clear()
         day.expiring.extend([o.order_id for o in state.orders.values() if o.time_in_force is DAY])
-        day.past_dates = sorted({self._orders.date_of(order_id) for order_id in state.orders}, reverse=True)
+        day.past_dates = self._orders.dates_of(state.orders)
 
     def decide_step(self, unsent_from: dict[str, int]) -> Step | None:
         """Return the next step of a roll, None when all is done. Each must be applied before the next is asked for.

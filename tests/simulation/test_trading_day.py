@@ -336,6 +336,7 @@ def test_keys_leave_in_steps_and_orders_go_on_between(stage: DayStage) -> None:
     stage.answers.contents.pop(("a1", "old-0"))  # two orders under one id, a window apart: what the checker forbids
 
 
+@pytest.mark.plants
 def test_day_orders_expire_in_steps(stage_alone: DayStage, monkeypatch: pytest.MonkeyPatch) -> None:
     """No turn looks at more than its share, and each order is looked at once, over a crash too."""
     stage = stage_alone
