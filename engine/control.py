@@ -16,11 +16,11 @@ import msgspec
 from engine.days import Days
 from engine.exits import Exits
 from engine.gateways import Gateways
-from engine.layouts import LAYOUT_ID
 from engine.limit_changes import decide_limit, limit_views
 from engine.metrics import DURABLE, SYNC
 from engine.parts import Parts
 from engine.sidecars import Sidecars
+from engine.snapshot import hash_layout
 from engine.state import state_hash
 from engine.truth import Truth
 from protocol.channels import CurveRouter, Router
@@ -230,9 +230,15 @@ class Control:
             case StartFlatten():
                 return self._start_flatten(body, operator, now_ns)
             case CheckState():
-                # First of its turn but for other controls, which set the time too: what a replica has here, this has.
-                checked = StateChecked(state_hash(self._state), LAYOUT_ID, f"{operator}: {body.reason}")
-                return self._append([checked], now_ns, f"state {checked.state_hash}")
+                return self._check(f"{operator}: {body.reason}", now_ns)
+
+    def _check(self, why: str, now_ns: int) -> ControlReply:
+        """Journal the state's hash: first of its turn but for other controls, which set the time as a replica does."""
+        layout = hash_layout(self._core)
+        if not layout:
+            return ControlReply(False, "dedup_keys_max changed at this start: comparable after the next one")
+        checked = StateChecked(state_hash(self._state), layout, why)
+        return self._append([checked], now_ns, f"state {checked.state_hash}")
 
     def _roll(self, body: RollSession, operator: str, now_ns: int) -> ControlReply:
         seq = self._writer.next_seq

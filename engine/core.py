@@ -60,6 +60,8 @@ class Core:
 
     def __init__(self, dedup_keys_max: int) -> None:
         self.state = State(dedup_keys_max)
+        # Whether the dedup table is laid out as the journal alone would: not after a snapshot of another size.
+        self.is_as_replayed = True
         self.orders = Orders(self.state)
         self.reports = Reports(self.state, self.orders)
         self.replaces = Replaces(self.state, self.orders)

@@ -211,7 +211,8 @@ class DedupTable:
         """Return a hash over all slots in use, in table order; part of the state hash."""
         digest = blake2b(digest_size=16)
         for start, part in self.chunks():
-            digest.update(start.to_bytes(8, "little") + part)
+            digest.update(start.to_bytes(8, "little"))
+            digest.update(part)
         return digest.digest()
 
     # As a whole: into a snapshot and back

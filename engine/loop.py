@@ -19,13 +19,13 @@ from engine.days import Days
 from engine.disconnects import Disconnects
 from engine.exits import STEP_MS, Exits
 from engine.gateways import Gateways
-from engine.layouts import LAYOUT_ID
 from engine.meters import Meters
 from engine.metrics import EngineReadings
 from engine.parts import Parts
 from engine.remote import RemoteDoor
 from engine.settings import EngineSettings
 from engine.sidecars import Sidecars
+from engine.snapshot import hash_layout
 from engine.start import StartedEngine
 from engine.state import state_hash
 from journal.reader import RecordReader
@@ -326,9 +326,10 @@ class EngineLoop:
 
     def _journal_hash(self, now_ns: int) -> None:
         """Say what the whole state hashes to, for replicas to compare; reads all of it, so only while there is time."""
-        if self._stop.count > 1 or time.monotonic_ns() >= self._drain_until_ns:
+        layout = hash_layout(self._core)
+        if not layout or self._stop.count > 1 or time.monotonic_ns() >= self._drain_until_ns:
             return
-        record = StateChecked(state_hash(self._core.state), LAYOUT_ID, "stop")
+        record = StateChecked(state_hash(self._core.state), layout, "stop")
         self._core.apply(self._writer.next_seq, now_ns, self._writer.append(record), record)
         self._finish(now_ns)
 

@@ -77,6 +77,14 @@ def journal_id(order_id_key: bytes) -> bytes:
     return blake2b(order_id_key, digest_size=16).digest()
 
 
+def hash_layout(core: Core) -> str:
+    """Return what two cores must agree in for their state hashes to be comparable; empty: comparable with none.
+
+    That is which fields are hashed and how large the table of ids is, for ids lie in it in the order they came.
+    """
+    return f"{LAYOUT_ID}/{core.state.dedup.slots}" if core.is_as_replayed else ""
+
+
 def head_of(
     state: State, *, seq: int, crc: int, segment: int, offset: int, epoch_max: int, release: str
 ) -> SnapshotHead:
@@ -194,8 +202,8 @@ def load_snapshot(path: Path, dedup_keys_max: int) -> tuple[Core, SnapshotHead]:
         try:
             for tag, body in reader.blocks():
                 loader.take(tag, body)
-            same_size = loader.finish()
-        except (ValueError, KeyError, IndexError, TypeError, msgspec.MsgspecError) as e:
+            same_size = core.is_as_replayed = loader.finish()
+        except (ValueError, LookupError, TypeError, AttributeError, msgspec.MsgspecError) as e:
             # The bytes are as written: the release that wrote them knew something that this one does not.
             why = f"of release {reader.head.release or 'unknown'} can't be read: {type(e).__name__}: {e}"
             raise SnapshotDamagedError(path, 0, why) from e

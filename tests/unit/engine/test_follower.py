@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.follower import REQUESTS_MAX, RETRY_AFTER_MS, Follower, FollowerSettings
-from engine.layouts import LAYOUT_ID
+from engine.snapshot import hash_layout
 from engine.state import state_hash
 from journal.disk import Disk
 from journal.format import segments
@@ -28,7 +30,7 @@ from runtime.event_stream import EventStream
 from runtime.logs import configure
 from runtime.metrics import Board
 from tests.unit.engine.desk import NOW, Desk
-from tests.unit.engine.journaled import SIZES, write_journal
+from tests.unit.engine.journaled import SIZES, snapshot, write_journal
 from tests.unit.journal.samples import open_journal
 
 KEYS_MAX = 2_000
@@ -360,10 +362,10 @@ def test_a_difference_that_no_decision_shows_is_found_by_the_engines_hash(tmp_pa
     """Cash of an account decides nothing today; the journaled hash of the whole state covers it."""
     stage = Stage(tmp_path, snapshot_records=100)
     first = state_hash(stage.desk.state)
-    stage.desk.apply(StateChecked(first, LAYOUT_ID, "test"))
+    stage.desk.apply(StateChecked(first, hash_layout(stage.desk.core), "test"))
     stage.write(20)
     stage.journal.rename(tmp_path / "first")
-    stage.desk.apply(StateChecked(state_hash(stage.desk.state), LAYOUT_ID, "test"))
+    stage.desk.apply(StateChecked(state_hash(stage.desk.state), hash_layout(stage.desk.core), "test"))
     write_journal(stage.journal, stage.desk.records)
     follower = stage.follow()
     while follower.replica.seq < 15:
@@ -386,6 +388,23 @@ def test_a_hash_of_other_fields_is_not_compared(tmp_path: Path) -> None:
     follower = stage.caught_up()
     assert follower.replica.parted is None
     assert follower.replica.hashes == 0
+    stage.close()
+
+
+def test_a_hash_of_a_table_of_another_size_is_not_compared(tmp_path: Path) -> None:
+    """An operator may change dedup_keys_max: hashes from before say nothing about a table of the new size."""
+    stage = Stage(tmp_path)
+    stage.write(6)  # whole batches: the same frames in both journals
+    snapshot(stage.journal, KEYS_MAX)
+    stage.journal.rename(tmp_path / "first")
+    stage.desk.apply(StateChecked(stage.desk.hash(), hash_layout(stage.desk.core), "stop"))
+    write_journal(stage.journal, stage.desk.records)
+    shutil.copytree(tmp_path / "first" / "snapshots", stage.journal / "snapshots")
+    stage.settings = msgspec.structs.replace(stage.settings, dedup_keys_max=3 * KEYS_MAX)
+    follower = stage.caught_up()
+    assert follower.replica.parted is None
+    assert follower.replica.hashes == 0
+    assert hash_layout(follower.replica.core) == ""
     stage.close()
 
 
