@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 from tests.processes.stack import Stack, wait_until
@@ -33,3 +35,27 @@ def test_a_flatten_under_flow_leaves_nothing(tmp_path: Path) -> None:
         assert stack.stop() == 0, stack.said()
         again = stack.wojak("journal", "verify")
         assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_what_a_hung_sidecar_left_open_is_cancelled(tmp_path: Path) -> None:
+    """It is stopped, not dead: nothing on its side says a word. Pings keep an idle one's orders; restarts too."""
+    setting = 'source = "http"\ncancel_on_disconnect_ms = 2000\nkeep_exits = false'
+    with Stack(tmp_path, flow=True, edit=lambda text: text.replace('source = "http"', setting, 1)) as stack:
+        stack.start()
+        wait_until(lambda: stack.status().open_orders > 20, WITHIN_S, "open orders")
+        pid = stack.kill("engine")
+        stack.wait_restarted("engine", pid)
+        stack.wait_ready("engine", "gateway", "http")
+        wait_until(lambda: stack.status().open_orders > 20, WITHIN_S, "open orders after a restart")
+        pid = stack.kill("http", signal.SIGSTOP)
+        try:
+            wait_until(lambda: stack.status().open_orders == 0, WITHIN_S, "the cancels")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        printed = stack.wojak("journal", "cat", "--last", "2000").stdout
+        assert "action=DISCONNECT" in printed
+        wait_until(lambda: stack.status().open_orders > 20, WITHIN_S, "open orders of a source that is back")
+        verified = stack.wojak("verify", within_s=120.0)
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert stack.stop() == 0, stack.said()
+        assert stack.wojak("journal", "verify").returncode == 0
