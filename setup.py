@@ -31,6 +31,7 @@ HOT: Final = (
     "engine/terms.py",
     "engine/replaces.py",
     "engine/baskets.py",
+    "engine/exit_replaces.py",
     "engine/changes.py",
     "engine/outcomes.py",
     "engine/session.py",

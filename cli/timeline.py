@@ -78,7 +78,7 @@ def _steps(event: Event) -> list[Step]:
         case OrderEvent():
             what = f"{event.side.name} {format_e9(event.quantity_e9)} {event.instrument} {event.order_type.name}"
             price = f" {format_e9(event.price_e9)}" if event.price_e9 else ""
-            decided = "accepted" if event.exec_type is ExecType.PENDING_NEW else f"rejected {event.code.name}"
+            decided = "accepted" if event.exec_type is not ExecType.REJECTED else f"rejected {event.code.name}"
             return [
                 Step("created", event.created_at_ns, event.seq, f"by {event.principal} through {event.source}"),
                 Step("received", event.at_ns, event.seq, f"{what}{price}"),

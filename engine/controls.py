@@ -136,7 +136,9 @@ class Controls:
             venue = order.route.instrument.venue
             cum_e9 = order.cum * order.route.instrument.quantity_step_e9
             names = (order.account, order.client_order_id, order.order_id)
-            if order.venue_seq >= unsent_from.get(venue, 1 << 62):
+            if order.status is OrderStatus.SUSPENDED:
+                cancels.append(EngineCancel(*names, 0, 0, unsent_code, cum_e9))
+            elif order.venue_seq >= unsent_from.get(venue, 1 << 62):
                 cancels.append(EngineCancel(*names, 0, order.venue_seq, unsent_code, cum_e9))
             else:
                 last_seq[venue] += 1
@@ -260,6 +262,8 @@ def _beyond_exits(newest_first: list[Order], *, own: bool) -> list[Order]:
     doomed: list[Order] = []
     left: dict[tuple[str, str, Side], int] = {}
     for order in newest_first:
+        if order.status is OrderStatus.SUSPENDED:
+            continue  # takes no more than what is left when it goes out
         ledger = order.route.own if own else order.route.ledger
         where = (order.account, order.route.instrument.name, order.side)
         pending = left.setdefault(where, ledger.buy if order.side is Side.BUY else ledger.sell)

@@ -12,6 +12,7 @@ from typing import Final
 from engine.baskets import Baskets
 from engine.controls import Controls
 from engine.dedup import KeyHash
+from engine.exit_replaces import ExitReplaces
 from engine.flatten import Flattens
 from engine.limit_changes import decide_limit
 from engine.orders import Orders
@@ -21,7 +22,7 @@ from engine.reports import Reports
 from engine.rolls import Rolls
 from engine.state import ENGINE, State
 from protocol.codes import OutcomeKind
-from protocol.orders import CancelOrder, NewBasket, NewOrder, ReplaceOrder, command_decoder
+from protocol.orders import CancelOrder, ExitReplace, NewBasket, NewOrder, ReplaceOrder, command_decoder, order_of
 from protocol.params import params_decoder
 from protocol.records import (
     Adjusted,
@@ -32,6 +33,9 @@ from protocol.records import (
     Clocked,
     Controlled,
     DayOrdersExpired,
+    ExitDecision,
+    ExitReleased,
+    ExitRequested,
     Failed,
     FillEntered,
     NewDecision,
@@ -39,15 +43,14 @@ from protocol.records import (
     ParamsSet,
     Queried,
     Record,
-    ReplaceDecision,
     ReplaceRequested,
-    ReplaceUnsent,
     Reported,
     SendDecided,
     Started,
     StateChecked,
     VenueChanged,
 )
+from protocol.replaces import ReplaceDecision, ReplaceUnsent
 from protocol.rolls import KeysRetired, SessionRolled
 from protocol.statement import Reconciled
 from protocol.venue import report_decoder
@@ -66,6 +69,7 @@ class Core:
         self.reports = Reports(self.state, self.orders)
         self.replaces = Replaces(self.state, self.orders)
         self.baskets = Baskets(self.state, self.orders)
+        self.exit_replaces = ExitReplaces(self.state, self.orders, self.reports)
         self.controls = Controls(self.state, self.orders, self.reports)
         self.reconciler = Reconciler(self.state)
         self.rolls = Rolls(self.state, self.orders, self.controls)
@@ -152,6 +156,12 @@ class Core:
                 basket = command_decoder.decode(record.item.command)
                 assert isinstance(basket, NewBasket)
                 self.baskets.apply_basket(record, basket, position, now_ns)
+            case ExitRequested():
+                exit_replace = command_decoder.decode(record.item.command)
+                assert isinstance(exit_replace, ExitReplace)
+                self.exit_replaces.apply_exit(record, exit_replace, position, now_ns)
+            case ExitReleased():
+                self.exit_replaces.apply_release(record, now_ns)
             case _:
                 raise AssertionError(f"record {type(record).__name__} has no apply")
 
@@ -203,10 +213,8 @@ class Core:
                 permit = state.permit(record.source, record.item.principal)
                 answered = self.orders.decide_cancel(cancel, permit)
                 return isinstance(answered, CancelDecision) and answered == record.decision
-            case ReplaceRequested():
-                return self._decide_replace_again(record, now_ns)
-            case BasketOrdered():
-                return self._decide_basket_again(record, now_ns)
+            case ReplaceRequested() | BasketOrdered() | ExitRequested() | ExitReleased():
+                return self._decide_change_again(record, now_ns)
             case Reported():
                 venue = state.venues[record.venue]
                 return self.reports.decide_report(venue, report_decoder.decode(record.report)) == record.decision
@@ -233,6 +241,19 @@ class Core:
             case _:
                 return None
 
+    def _decide_change_again(
+        self, record: ReplaceRequested | BasketOrdered | ExitRequested | ExitReleased, now_ns: int
+    ) -> bool:
+        match record:
+            case ReplaceRequested():
+                return self._decide_replace_again(record, now_ns)
+            case BasketOrdered():
+                return self._decide_basket_again(record, now_ns)
+            case ExitRequested():
+                return self._decide_exit_again(record, now_ns)
+            case ExitReleased():
+                return self.exit_replaces.decide_again(record, now_ns)
+
     def _decide_replace_again(self, record: ReplaceRequested, now_ns: int) -> bool:
         command = command_decoder.decode(record.item.command)
         assert isinstance(command, ReplaceOrder)
@@ -246,3 +267,11 @@ class Core:
         routes = self.baskets.find_routes(self.state.permit(record.source, record.item.principal), command)
         decided = self.baskets.decide_basket(command, record.item, routes, now_ns, record.references, None)
         return isinstance(decided, BasketDecision) and decided == record.decision
+
+    def _decide_exit_again(self, record: ExitRequested, now_ns: int) -> bool:
+        command = command_decoder.decode(record.item.command)
+        assert isinstance(command, ExitReplace)
+        permit = self.state.permit(record.source, record.item.principal)
+        route = self.orders.find_route(permit, order_of(command))
+        decided = self.exit_replaces.decide_exit(command, record.item, route, now_ns, record.reference)
+        return isinstance(decided, ExitDecision) and decided == record.decision

@@ -171,6 +171,7 @@ SCALARS: Final = Layout(
         "closed": "rows of Order",
         "day": "a row of TradingDay",
         "dedup": "in chunks",
+        "exits": "ids of orders, with the scopes",
         "flattened": "rows of Flattened",
         "flattens": "rows of Flatten",
         "halts": "rows of Halt",

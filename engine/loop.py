@@ -22,6 +22,7 @@ from engine.gateways import Gateways
 from engine.meters import Meters
 from engine.metrics import EngineReadings
 from engine.parts import Parts
+from engine.releases import Releases
 from engine.remote import RemoteDoor
 from engine.settings import EngineSettings
 from engine.sidecars import Sidecars
@@ -91,6 +92,7 @@ class EngineLoop:
         self.sidecars.find_table_slots()
         self.gateways = Gateways(parts, self._venue_router, self.sidecars.reference_of)
         self._exits = Exits(parts, self.gateways, self.sidecars.reference_of)
+        self._releases = Releases(parts, self.sidecars.reference_of)
         self._disconnects = Disconnects(parts, self.sidecars, self.gateways)
         self._days = Days(parts, self.gateways)
         self._control = Control(
@@ -145,6 +147,7 @@ class EngineLoop:
         if reports:
             self.gateways.receive(reports, now_ns, self._received_ns)
             failpoints.hit("engine.after_report")
+        self._releases.step(now_ns)  # before new commands: what a cancel has freed is its
         if submits:
             self.sidecars.receive(submits, now_ns, self._defer)
             failpoints.hit("engine.after_decide")
@@ -154,6 +157,7 @@ class EngineLoop:
             self._days.step(now_ns, self._received_ns)
         if self._core.state.flattens:
             self._exits.step(now_ns, self._received_ns)
+        self._releases.step(now_ns)
         self._finish(now_ns)
 
     def _wait(self) -> list[object]:
@@ -181,6 +185,7 @@ class EngineLoop:
         self._keep_house(now_ns)
         if self._core.state.flattens:
             self._exits.step(now_ns, self._received_ns)
+        self._releases.step(now_ns)
         self._finish(now_ns)
         gc.collect(0)
 

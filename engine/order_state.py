@@ -18,6 +18,7 @@ FILLED: Final = OrderStatus.FILLED
 CANCELED: Final = OrderStatus.CANCELED
 PENDING_CANCEL: Final = OrderStatus.PENDING_CANCEL
 REJECTED: Final = OrderStatus.REJECTED
+SUSPENDED: Final = OrderStatus.SUSPENDED
 PENDING_NEW: Final = OrderStatus.PENDING_NEW
 EXPIRED: Final = OrderStatus.EXPIRED
 PENDING_REPLACE: Final = OrderStatus.PENDING_REPLACE
@@ -44,11 +45,14 @@ class Happening(IntEnum):
     REPLACE_REJECTED = 13
     REPLACE_UNSENT = 14  # the send gate refused the new terms before they went out
     TRIGGERED = 15  # a stop order met its stop price
+    RELEASED = 16  # what it waited for is over
 
 
 H = Happening
 
 TRANSITIONS: Final[dict[tuple[OrderStatus, Happening], OrderStatus]] = {
+    (SUSPENDED, H.RELEASED): PENDING_NEW,
+    (SUSPENDED, H.UNSENT): CANCELED,  # cancelled, killed, too late, or nothing remains to exit
     (PENDING_NEW, H.ACK): NEW,
     (PENDING_NEW, H.PARTIAL_FILL): PARTIALLY_FILLED,  # report before its acknowledgement
     (PENDING_NEW, H.FILL): FILLED,  # likewise

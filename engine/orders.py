@@ -34,6 +34,8 @@ BUY: Final = Side.BUY
 EXIT: Final = OrderClass.EXIT
 INC: Final = OrderClass.INC
 PENDING_NEW: Final = OrderStatus.PENDING_NEW
+SUSPENDED: Final = OrderStatus.SUSPENDED
+CANCELED: Final = OrderStatus.CANCELED
 PENDING_NEW_BITS: Final = value_of(0, OrderStatus.PENDING_NEW)
 REJECTED_BITS: Final = value_of(0, OrderStatus.REJECTED)
 NEW: Final = OutgoingKind.NEW
@@ -275,6 +277,8 @@ class Orders:
         step = order.route.instrument.quantity_step_e9
         leaves_e9, cum_e9 = (order.quantity - order.cum) * step, order.cum * step
         first = "" if named == order.client_order_id else order.client_order_id
+        if order.status is SUSPENDED:  # at no venue: over at once
+            return CancelDecision(ACCEPTED, OK, order.order_id, 0, CANCELED, order_client_order_id=first)
         if order.cancel_seq:
             return CancelDecision(ACCEPTED, OK, order.order_id, 0, order.status, 0, leaves_e9, cum_e9, None, first)
         venue = self._state.venues[order.route.instrument.venue]
@@ -294,7 +298,11 @@ class Orders:
             if slot < 0:
                 state.dedup.insert(-1 - slot, low, high, NO_PAYLOAD, value_of(position, OrderStatus.TOMBSTONE))
             return
-        if decision.venue_seq:
+        if decision.status is CANCELED:
+            order = state.orders[decision.order_id]
+            state.set_status(order, CANCELED)
+            state.close(order)
+        elif decision.venue_seq:
             self.cancel_at_venue(state.orders[decision.order_id], decision.venue_seq, now_ns)
 
     def cancel_at_venue(self, order: Order, venue_seq: int, now_ns: int) -> None:

@@ -7,7 +7,17 @@ from typing import Final
 import msgspec
 
 from protocol.codes import Code, OrderStatus, OutcomeKind
-from protocol.records import BasketDecision, BasketOrdered, Failed, Ordered, Record, ReplaceDecision, ReplaceRequested
+from protocol.records import (
+    BasketDecision,
+    BasketOrdered,
+    ExitDecision,
+    ExitRequested,
+    Failed,
+    Ordered,
+    Record,
+    ReplaceRequested,
+)
+from protocol.replaces import ReplaceDecision
 from protocol.session import Facts, Item, Outcome
 
 ACCEPTED: Final = OutcomeKind.ACCEPTED
@@ -43,6 +53,15 @@ def basket_outcome(item: Item, record_seq: int, decided: BasketDecision) -> Outc
     )  # fmt: skip
 
 
+def exit_outcome(item: Item, record_seq: int, decided: ExitDecision) -> Outcome:
+    """Return the outcome of an ExitReplace: accepted, it waits."""
+    status = OrderStatus.SUSPENDED if decided.kind is ACCEPTED else OrderStatus.REJECTED
+    return Outcome(
+        item.seq, decided.kind, decided.code, decided.order_id, record_seq, status, decided.checks_passed,
+        facts=decided.facts,
+    )  # fmt: skip
+
+
 def first_outcome(item: Item, position: int, record: Record) -> Outcome:
     """Return the outcome that the record's own delivery got."""
     if isinstance(record, Ordered):
@@ -54,6 +73,8 @@ def first_outcome(item: Item, position: int, record: Record) -> Outcome:
         )  # fmt: skip
     if isinstance(record, BasketOrdered):
         return basket_outcome(item, record.seq, record.decision)
+    if isinstance(record, ExitRequested):
+        return exit_outcome(item, record.seq, record.decision)
     if isinstance(record, ReplaceRequested):
         return replace_outcome(item, record.seq, record.decision)
     assert isinstance(record, Failed), f"record at position {position} expected an order, was {type(record).__name__}"

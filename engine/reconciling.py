@@ -101,7 +101,7 @@ class Reconciler:
     def _should_work(self, venue: VenueState, order: Order, received_seq: int) -> bool:
         """Whether the venue has the order by all that is known here: received, not in doubt, not to be sent again."""
         return (
-            order.venue_seq <= received_seq
+            0 < order.venue_seq <= received_seq  # 0 = it waits here, at no venue
             and order.status is not OrderStatus.UNKNOWN
             and order.order_id not in venue.not_found
         )

@@ -17,7 +17,11 @@ from engine.permit import Permit
 from engine.state import State
 from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side, TimeInForce
 from protocol.orders import NewOrder, ReplaceOrder
-from protocol.records import Reference, ReplaceDecision, ReplaceRequested
+from protocol.records import (
+    Reference,
+    ReplaceRequested,
+)
+from protocol.replaces import ReplaceDecision
 from protocol.session import Facts, Item
 from protocol.texts import pack_kind
 from protocol.units import INT64_MAX
@@ -102,6 +106,8 @@ class Replaces:
         return ReplaceDecision(REJECTED, code, status=status, checks_passed=ENVELOPE_CHECKS)
 
     def _state_refusal(self, order: Order) -> Code:
+        if order.status is OrderStatus.SUSPENDED:
+            return Code.ORDER_SUSPENDED
         if order.status is OrderStatus.UNKNOWN:
             return Code.ORDER_IN_DOUBT
         if order.cancel_seq:

@@ -23,12 +23,12 @@ from protocol.records import (
     EngineCancel,
     Queried,
     Reference,
-    ReplaceUnsent,
     ReportDecision,
     ReportEffect,
     SendDecided,
     VenueChanged,
 )
+from protocol.replaces import ReplaceUnsent
 from protocol.venue import Report
 from risk.gate.fused import first_late_refusal
 from risk.gate.termed import first_late_termed_refusal

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from engine.changes import Changes
+from engine.changes import Change, Changes
 from engine.orders import CHECKS_ALL, Defer, Replay
 from engine.outcomes import failed, first_outcome, pending
 from engine.parts import Parts
@@ -22,7 +22,7 @@ from engine.session import Session
 from market.table import reference
 from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
-from protocol.orders import CancelOrder, NewBasket, NewOrder, ReplaceOrder, TermedOrder, command_decoder
+from protocol.orders import CancelOrder, ExitReplace, NewBasket, NewOrder, ReplaceOrder, TermedOrder, command_decoder
 from protocol.records import (
     CancelRequested,
     Failed,
@@ -175,7 +175,7 @@ class Sidecars:
                 self._new(session, item, command, now_ns, defer)
             elif type(command) is CancelOrder:
                 self._cancel(session, item, command, now_ns)
-            elif type(command) is ReplaceOrder or type(command) is NewBasket:
+            elif isinstance(command, ReplaceOrder | NewBasket | ExitReplace):
                 self._change(session, item, command, now_ns, defer)
 
     def _new(self, session: Session, item: Item, order: NewOrder, now_ns: int, defer: RetryReason | None) -> None:
@@ -260,7 +260,7 @@ class Sidecars:
         self,
         session: Session,
         item: Item,
-        command: ReplaceOrder | NewBasket,
+        command: Change,
         now_ns: int,
         defer: RetryReason | None,
     ) -> None:

@@ -67,6 +67,8 @@ ROWS: Final = 2048
 TIMES_MAX: Final = 1 << 16
 LAYOUT, STATE, SCOPES, LEDGERS, ROUTES, ORDERS, VENUES, AWAITING, TABLE, DEDUP, TIMES = range(1, 12)
 OPEN, CLOSED, LOOSE = range(3)
+EXITS_AT: Final = 2
+"""Place behind the halts in the block of scopes; a snapshot from before exits waited has none."""
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
 _OFFSET_BYTES: Final = 8
@@ -123,6 +125,7 @@ def _blocks_of(state: State, save: dict[Of, Callable[[Any], object]]) -> Iterato
         [(int(scope), key, HALT.row(halt, save)) for (scope, key), halt in state.halts.items()],
         [FLATTEN.row(f, save) for f in state.flattens.values()],
         [(i, FLATTENED.row(f, save)) for i, f in state.flattened.items()],
+        [(i, waits) for i, waits in state.exits.items()],
     )
     yield SCOPES, _encode(scopes)
     yield from _times((*state.accounts.values(), *state.strategies.values()))
@@ -300,6 +303,8 @@ class _Loader:
             state.flattens = {f.flatten_id: f for f in flattens}
             for flatten_id, row in since[1]:
                 state.flattened[flatten_id] = Flattened(**self._maker(FLATTENED).values(row))  # type: ignore[arg-type]
+        if len(since) > EXITS_AT:
+            state.exits = {order_id: tuple(waits) for order_id, waits in since[EXITS_AT]}
 
     def _refilled(self, layout: Layout[T], made: dict[str, T], rows: list[list[object]]) -> dict[str, T]:
         """Return the scopes of the rows in their order; the objects that the parameters made are kept."""

@@ -57,6 +57,7 @@ class State:
         "day",
         "dedup",
         "epoch",
+        "exits",
         "flattened",
         "flattens",
         "halts",
@@ -111,6 +112,7 @@ class State:
         self.orders: dict[str, Order] = {}
         self.closed: dict[str, Order] = {}
         self.renamed: dict[bytes, Order] = {}  # open orders by the ids that replaces gave them
+        self.exits: dict[str, tuple[str, ...]] = {}  # SUSPENDED orders: the ids of those that each waits for
         self.halts: dict[tuple[Scope, str], Halt] = {}
         self.flattens: dict[str, Flatten] = {}
         self.flattened: dict[str, Flattened] = {}
@@ -283,6 +285,8 @@ class State:
         """Move a terminal order out of the open set; a few stay findable for late fills."""
         if self.orders.pop(order.order_id, None) is None:
             return
+        if self.exits and self.exits.pop(order.order_id, None) is not None:
+            self.book.drop(order)
         order.slot = -1  # its key may leave the dedup table now
         if order.terms is not None:
             for _, _, id_key in order.terms.keys:
@@ -338,6 +342,7 @@ def state_hash(state: State) -> str:
     for name in sorted(state.venues):
         digest.update(encode(state.venues[name].row()))
     digest.update(encode([(int(s), k, *h) for (s, k), h in sorted(state.halts.items())]))
+    digest.update(_exits_row(state))
     if state.flattens or state.flattened:
         under_way = [
             (f.plan, int(f.scope), f.key, f.operator, f.started_ns, f.children)
@@ -350,6 +355,11 @@ def state_hash(state: State) -> str:
         digest.update(encode(state.day.row()))
     digest.update(state.dedup.content_hash())
     return digest.hexdigest()
+
+
+def _exits_row(state: State) -> bytes:
+    """Return nothing where no exit waits: the hash is then what it was before exits waited."""
+    return msgspec.msgpack.encode(sorted(state.exits.items())) if state.exits else b""
 
 
 def _order_row(order: Order) -> tuple[object, ...]:

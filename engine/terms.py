@@ -15,7 +15,12 @@ from engine.order_state import Happening, happening_of, next_status
 from engine.state import State
 from engine.venue_state import VenueState
 from protocol.codes import TERMINAL, Code, ExecType, OrderStatus
-from protocol.records import ReplaceAnswer, ReplaceUnsent, ReportDecision, ReportEffect
+from protocol.records import (
+    ReplaceAnswer,
+    ReportDecision,
+    ReportEffect,
+)
+from protocol.replaces import ReplaceUnsent
 from protocol.venue import Details, Report
 
 APPLIED: Final = ReportEffect.APPLIED

@@ -145,11 +145,13 @@ class Projection:
             if not event.takes_key:
                 return  # the id may be that of another order, which this refusal is no answer of
         is_open = event.status not in TERMINAL
+        waits = event.status is OrderStatus.SUSPENDED  # nothing of it can fill yet
+        leaves_e9 = event.quantity_e9 if is_open and not waits else 0
         row = OrderRow(
             event.seq, event.seq, self.ledger, self.trading_date, event.account, event.client_order_id,
             event.order_id, event.strategy, event.instrument, event.side, event.order_type, event.time_in_force,
             event.reduce_only, event.quantity_e9, event.price_e9, event.status, is_open,
-            event.quantity_e9 if is_open else 0, 0, 0, 0, 0, event.code, "", "", event.source, event.principal,
+            leaves_e9, 0, 0, 0, 0, event.code, "", "", event.source, event.principal,
             event.trace_id, _int64(event.created_at_ns), event.at_ns, event.at_ns,
         )  # fmt: skip
         self._keep_order(row)

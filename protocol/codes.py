@@ -60,6 +60,7 @@ class OrderStatus(IntEnum):
     CANCELED = 4
     PENDING_CANCEL = 6
     REJECTED = 8
+    SUSPENDED = 9  # accepted, at no venue yet: it waits for others to end (engine.exit_replaces)
     PENDING_NEW = 10
     EXPIRED = 12
     PENDING_REPLACE = 14
@@ -84,6 +85,7 @@ class ExecType(IntEnum):
     REPLACED = 5
     PENDING_CANCEL = 6
     REJECTED = 8
+    SUSPENDED = 9
     PENDING_NEW = 10
     EXPIRED = 12
     PENDING_REPLACE = 14
@@ -161,6 +163,8 @@ class Code(IntEnum):
     CANCEL_PENDING = 114
     REPLACE_PENDING = 115
     TIME_EXPIRE_PAST = 116
+    CANCELS_UNRELATED = 117
+    ORDER_SUSPENDED = 118
     # 200 state
     STATE_HALTED = 201
     STATE_REDUCING = 202
@@ -200,6 +204,7 @@ class Code(IntEnum):
     OPERATOR_RESOLVED = 906
     VENUE_BOOK_STALE = 907
     TOO_LATE = 908
+    NOTHING_LEFT = 910
     DAY_OVER = 930
 
 

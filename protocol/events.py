@@ -22,45 +22,38 @@ from protocol.codes import (
     Side,
     TimeInForce,
 )
-from protocol.orders import CancelOrder, NewBasket, NewOrder, ReplaceOrder, command_decoder
+from protocol.orders import CancelOrder, ExitReplace, NewBasket, NewOrder, ReplaceOrder, command_decoder, order_of
 from protocol.records import (
-    AcceptedCut,
     Adjusted,
     BasketOrdered,
     CancelRequested,
-    Clocked,
     ControlAction,
     Controlled,
     DayOrdersExpired,
     EngineCancel,
-    Failed,
+    ExitReleased,
+    ExitRequested,
     FillEntered,
     NewDecision,
     Ordered,
-    ParamsSet,
-    Queried,
     Record,
     Reference,
     ReplaceAnswer,
     ReplaceRequested,
-    ReplaceUnsent,
     ReportDecision,
     Reported,
     ReportEffect,
     SendDecided,
-    Started,
-    StateChecked,
-    VenueChanged,
 )
-from protocol.rolls import KeysRetired, SessionRolled
+from protocol.replaces import ReplaceUnsent
 from protocol.session import Facts
 from protocol.statement import Reconciled
-from protocol.texts import difference_text
+from protocol.system_text import reconciled_lines, system_text
 from protocol.venue import Report, report_decoder
 
 
 class OrderEvent(Struct, array_like=True, tag=1, frozen=True):
-    """A new order was accepted (PENDING_NEW) or refused (REJECTED, ``code`` and ``facts`` say why)."""
+    """A new order was accepted (PENDING_NEW; SUSPENDED: it waits) or refused (REJECTED, ``code`` and ``facts``)."""
 
     seq: int
     n: int
@@ -232,8 +225,8 @@ def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
             return [_cancel_requested(seq, now_ns, record)]
         case Reported() | FillEntered():
             return _reported(seq, now_ns, record)
-        case BasketOrdered():
-            return _basket(seq, now_ns, record)
+        case BasketOrdered() | ExitRequested() | ExitReleased():
+            return _several(seq, now_ns, record)
         case ReplaceRequested():
             return [_replace_requested(seq, now_ns, record)]
         case ReplaceUnsent():
@@ -259,8 +252,19 @@ def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
                 )
             ]  # fmt: skip
         case _:
-            lines = _reconciled_lines(record) if isinstance(record, Reconciled) else [_system_text(record)]
+            lines = reconciled_lines(record) if isinstance(record, Reconciled) else [system_text(record)]
             return [SystemEvent(seq, n, now_ns, type(record).__name__, line) for n, line in enumerate(lines)]
+
+
+def _several(seq: int, now_ns: int, record: BasketOrdered | ExitRequested | ExitReleased) -> list[Event]:
+    """Return what happened to several orders at once, and to one that had to wait for others."""
+    match record:
+        case BasketOrdered():
+            return _basket(seq, now_ns, record)
+        case ExitRequested():
+            return _exit_requested(seq, now_ns, record)
+        case ExitReleased():
+            return [_exit_released(seq, now_ns, record)]
 
 
 def _basket(seq: int, now_ns: int, record: BasketOrdered) -> list[Event]:
@@ -280,6 +284,32 @@ def _basket(seq: int, now_ns: int, record: BasketOrdered) -> list[Event]:
     )
     reference = record.references[at] if at < len(record.references) else None
     return [_order(seq, 0, now_ns, basket.legs[at], Ordered(record.source, record.item, reference, refused))]
+
+
+def _exit_requested(seq: int, now_ns: int, record: ExitRequested) -> list[Event]:
+    """Return the exit as an order that waits, then the cancels of what it waits for; or the refusal."""
+    command = command_decoder.decode(record.item.command)
+    assert isinstance(command, ExitReplace)
+    decision = record.decision
+    decided = NewDecision(
+        decision.kind, decision.code, decision.order_id, 0, decision.checks_passed, takes_key=decision.takes_key,
+        facts=decision.facts,
+    )  # fmt: skip
+    event = _order(seq, 0, now_ns, order_of(command), Ordered(record.source, record.item, record.reference, decided))
+    if decision.kind is not OutcomeKind.ACCEPTED:
+        return [event]
+    waits = msgspec.structs.replace(event, exec_type=ExecType.SUSPENDED, status=OrderStatus.SUSPENDED)
+    return [waits, *(_engine_cancel(seq, n, now_ns, c) for n, c in enumerate(decision.cancels, start=1))]
+
+
+def _exit_released(seq: int, now_ns: int, record: ExitReleased) -> StatusEvent:
+    if record.cancel is not None:
+        return _engine_cancel(seq, 0, now_ns, record.cancel)
+    return StatusEvent(
+        seq, 0, now_ns, ExecType.PENDING_NEW, record.account, record.client_order_id, record.order_id,
+        OrderStatus.PENDING_NEW, record.quantity_e9, 0, record.code, quantity_e9=record.quantity_e9,
+        price_e9=record.price_e9,
+    )  # fmt: skip
 
 
 def _ordered(seq: int, now_ns: int, record: Ordered) -> OrderEvent:
@@ -306,12 +336,13 @@ def _cancel_requested(seq: int, now_ns: int, record: CancelRequested) -> StatusE
     assert isinstance(command, CancelOrder)
     decision = record.decision
     taken = decision.kind is OutcomeKind.ACCEPTED
-    exec_type = ExecType.CANCELED if decision.voids_seq else ExecType.PENDING_CANCEL
+    is_over = bool(decision.voids_seq) or (taken and decision.status is OrderStatus.CANCELED)  # it was never sent
+    exec_type = ExecType.CANCELED if is_over else ExecType.PENDING_CANCEL
     client_order_id = decision.order_client_order_id or command.orig_client_order_id
     return StatusEvent(
         seq, 0, now_ns, exec_type if taken else ExecType.CANCEL_REJECT, command.account, client_order_id,
         decision.order_id, decision.status, decision.leaves_quantity_e9, decision.cum_quantity_e9,
-        decision.code, changes_order=taken and bool(decision.venue_seq or decision.voids_seq), facts=decision.facts,
+        decision.code, changes_order=taken and bool(decision.venue_seq or is_over), facts=decision.facts,
     )  # fmt: skip
 
 
@@ -388,54 +419,3 @@ def _engine_cancel(seq: int, n: int, now_ns: int, cancel: EngineCancel) -> Statu
         cancel.client_order_id, cancel.order_id, OrderStatus.CANCELED if unsent else OrderStatus.PENDING_CANCEL,
         0 if unsent else -1, cancel.cum_quantity_e9, cancel.code,
     )  # fmt: skip
-
-
-def _reconciled_lines(record: Reconciled) -> list[str]:
-    by = f" by {record.operator}: {record.reason}" if record.operator else ""
-    positions = f"{record.positions} positions" if record.positions >= 0 else "no positions"
-    whole = (
-        f"{record.venue} as of command {record.received_seq}, report {record.report_seq} ({record.cause}{by}): "
-        f"{record.orders} open orders, {record.fills} fills, {positions} stated, "
-        f"{len(record.differences) + record.more} differences"
-    )
-    return [whole, *map(difference_text, record.differences)]
-
-
-def _system_text(record: Record) -> str:
-    match record:
-        case Started():
-            text = f"epoch {record.epoch}, mode {record.mode.name}, trading date {record.trading_date}"
-            return text if record.accepted_cut is None else f"{text}; {_cut_text(record.accepted_cut)}"
-        case ParamsSet():
-            return _params_text(record)
-        case SessionRolled():
-            by = f"by {record.operator}: {record.reason}" if record.operator else "by the calendar"
-            return f"trading date {record.from_date} is over, {record.to_date} begins, {by}"
-        case KeysRetired():
-            return f"order ids of earlier sessions left, part {record.part + 1} of {record.parts}"
-        case VenueChanged():
-            return f"venue {record.venue} {'READY' if record.ready else 'LOST'}, received {record.received_seq}"
-        case Clocked():
-            return f"clock jumped {record.jump_ns} ns; reduce-only until confirmed"
-        case Failed():
-            return f"decide failed for account {record.account}: {record.text}"
-        case Queried():
-            return f"{len(record.queries)} orders UNKNOWN at {record.venue}, queried"
-        case StateChecked():
-            return f"state {record.state_hash} ({record.why})"
-        case _:
-            return ""
-
-
-def _params_text(record: ParamsSet) -> str:
-    changed = record.changed
-    if changed is None:
-        return f"parameters {record.content_hash.hex()}"
-    value = "lifted" if changed.value is None else f"set to {changed.value}"
-    where = f"{changed.scope.name.lower()} {changed.key}".rstrip()
-    return f"limit {changed.name.name} of {where} {value} by {changed.operator}: {changed.reason}"
-
-
-def _cut_text(cut: AcceptedCut) -> str:
-    seen = ", ".join(f"{name} had seen {seq if seq >= 0 else 'what nobody can say'}" for name, seq in cut.seen)
-    return f"{cut.operator} accepted that the journal was cut behind record {cut.last_seq} ({seen}): {cut.reason}"

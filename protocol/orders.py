@@ -79,6 +79,35 @@ class NewBasket(Struct, array_like=True, tag=10, frozen=True, gc=False):
     legs: Annotated[list[NewOrder], Meta(min_length=2, max_length=LEGS_MAX)]
 
 
-Command = NewOrder | CancelOrder | ReplaceOrder | TermedOrder | NewBasket
+class ExitReplace(Struct, array_like=True, tag=11, frozen=True, gc=False):
+    """Ask for an exit in the place of others: cancel ``cancels``, wait until they are over, send what then remains.
+
+    At most ``quantity_e9`` goes out, and never more than the position that is left. The named orders are of the same
+    account, instrument and side.
+    """
+
+    account: Name
+    client_order_id: ClientOrderId
+    strategy: Name
+    instrument: Name
+    side: Side
+    order_type: OrderType
+    time_in_force: TimeInForce
+    quantity_e9: PositiveE9
+    cancels: Annotated[list[ClientOrderId], Meta(min_length=1, max_length=LEGS_MAX)]
+    price_e9: PriceE9 = 0
+
+
+Command = NewOrder | CancelOrder | ReplaceOrder | TermedOrder | NewBasket | ExitReplace
+
+
+def order_of(exit_replace: ExitReplace) -> NewOrder:
+    """Return the order that an ExitReplace asks for, whole; what goes out may be less."""
+    e = exit_replace
+    return NewOrder(
+        e.account, e.client_order_id, e.strategy, e.instrument, e.side, e.order_type, e.time_in_force, e.quantity_e9,
+        e.price_e9, True,
+    )  # fmt: skip
+
 
 command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

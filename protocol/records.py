@@ -24,6 +24,7 @@ from protocol.codes import (
     TimeInForce,
 )
 from protocol.params import LimitChange
+from protocol.replaces import ReplaceDecision, ReplaceUnsent
 from protocol.rolls import KeysRetired, SessionRolled
 from protocol.session import Facts, Instance, Item
 from protocol.statement import Reconciled
@@ -343,32 +344,6 @@ class DayOrdersExpired(Struct, array_like=True, tag=41, frozen=True):
     cancels: list[EngineCancel]
 
 
-class ReplaceDecision(Struct, array_like=True, frozen=True, gc=False):
-    """What became of a ReplaceOrder. Terms are those asked for, "as it is" filled in.
-
-    ``order_client_order_id`` is the id under which the order came first. ``cancels``: the new total is what has
-    filled, so the rest is cancelled instead. ``venue_seq`` 0: nothing goes to the venue.
-    """
-
-    kind: OutcomeKind
-    code: Code
-    order_client_order_id: str = ""
-    order_id: str = ""
-    venue_seq: int = 0
-    status: OrderStatus = OrderStatus.NONE
-    quantity_e9: int = 0
-    price_e9: int = 0
-    stop_price_e9: int = 0
-    leaves_quantity_e9: int = 0
-    cum_quantity_e9: int = 0
-    cancels: bool = False
-    checks_passed: int = 0
-    position_after_e9: int = 0
-    position_limit_e9: int = -1
-    takes_key: bool = True
-    facts: Facts | None = None
-
-
 class ReplaceRequested(Struct, array_like=True, tag=20, frozen=True, gc=False):
     """A ReplaceOrder came and was decided."""
 
@@ -377,20 +352,6 @@ class ReplaceRequested(Struct, array_like=True, tag=20, frozen=True, gc=False):
     reference: Reference | None
     decision: ReplaceDecision
     seq: int = 0
-
-
-class ReplaceUnsent(Struct, array_like=True, tag=21, frozen=True, gc=False):
-    """A late replace failed the send gate (DESIGN 6.8): its number is VOID, the order as before."""
-
-    venue: str
-    venue_seq: int
-    account: str
-    client_order_id: str
-    order_id: str
-    code: Code
-    status: OrderStatus
-    leaves_quantity_e9: int
-    cum_quantity_e9: int
 
 
 class BasketDecision(Struct, array_like=True, frozen=True, gc=False):
@@ -415,6 +376,48 @@ class BasketOrdered(Struct, array_like=True, tag=60, frozen=True, gc=False):
     seq: int = 0
 
 
+class ExitDecision(Struct, array_like=True, frozen=True, gc=False):
+    """What became of an ExitReplace. ``waits``: ids of the orders that must be over before it goes out."""
+
+    kind: OutcomeKind
+    code: Code
+    order_id: str = ""
+    checks_passed: int = 0
+    takes_key: bool = True
+    facts: Facts | None = None
+    cancels: list[EngineCancel] = []
+    waits: list[str] = []
+
+
+class ExitRequested(Struct, array_like=True, tag=61, frozen=True, gc=False):
+    """An ExitReplace came and was decided."""
+
+    source: str
+    item: Item
+    reference: Reference | None
+    decision: ExitDecision
+    seq: int = 0
+
+
+class ExitReleased(Struct, array_like=True, tag=62, frozen=True, gc=False):
+    """What an exit waited for is over: it goes out (``cancel`` None), or ends unsent.
+
+    It has ``quantity_e9`` from here on; ``reserved_price_e9`` is the worst that it could trade at.
+    """
+
+    venue: str
+    venue_seq: int
+    account: str
+    client_order_id: str
+    order_id: str
+    reference: Reference | None
+    code: Code
+    quantity_e9: int = 0
+    price_e9: int = 0
+    reserved_price_e9: int = 0
+    cancel: EngineCancel | None = None
+
+
 Record = (
     Started
     | ParamsSet
@@ -437,6 +440,8 @@ Record = (
     | BasketOrdered
     | Reconciled
     | FillEntered
+    | ExitRequested
+    | ExitReleased
 )
 
 record_encoder: Final = msgspec.msgpack.Encoder()

@@ -8,11 +8,13 @@ import msgspec
 
 from protocol.baskets import BasketRequest
 from protocol.edge import ErrorResponse, NewOrderRequest, OrderResponse, ReplaceRequest
+from protocol.exits import ExitReplaceRequest
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the schema of single orders, baskets, replaces and every answer."""
+    """Return the schema of single orders, baskets, exits in the place of others, replaces and every answer."""
     _, components = msgspec.json.schema_components(
-        (NewOrderRequest, BasketRequest, ReplaceRequest, OrderResponse, ErrorResponse), ref_template="#/$defs/{name}"
+        (NewOrderRequest, BasketRequest, ExitReplaceRequest, ReplaceRequest, OrderResponse, ErrorResponse),
+        ref_template="#/$defs/{name}",
     )
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": components}

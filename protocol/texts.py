@@ -122,6 +122,8 @@ _PLAIN: Final[dict[Code, str]] = {
     Code.CANCEL_PENDING: "a cancel of the order is on its way",
     Code.REPLACE_PENDING: "another replace of the order is not answered yet",
     Code.POST_ONLY: "the order would have taken from the book, and was to add to it only",
+    Code.CANCELS_UNRELATED: "an exit replaces orders of its own account, instrument and side only",
+    Code.ORDER_SUSPENDED: "the order waits for others to end and has no terms at a venue yet; cancel it instead",
     Code.INSTR_NOT_TRADABLE: "the instrument is suspended",
     Code.DAY_OVER: "its session is over; a DAY order works for one trading day",
     Code.VENUE_DOWN: "the venue is not connected; try again later",

@@ -322,6 +322,30 @@ class ExposureBook:
         if rate is not None:
             rate.charge(now_ns)
 
+    def suspend(self, order: Reservation, now_ns: int) -> None:
+        """Take an order that waits: it is open and charged for, and reserves nothing."""
+        order.route.account.open_count += 1
+        self.charge(order, now_ns)
+
+    def drop(self, order: Reservation) -> None:
+        """Take a waiting order out: it ended, and nothing of it was ever reserved."""
+        order.route.account.open_count -= 1
+
+    def release(self, order: Reservation, leaves: int, price: int) -> None:
+        """Reserve for a waiting order, which goes out now."""
+        assert leaves > 0, f"an order that goes out reserves something, was {leaves}"
+        assert order.leaves == 0, f"a waiting order reserves nothing, was {order.leaves}"
+        route = order.route
+        if order.side is BUY:
+            route.ledger.buy += leaves
+            route.own.buy += leaves
+        else:
+            route.ledger.sell += leaves
+            route.own.sell += leaves
+        order.leaves, order.price = leaves, price
+        order.reserved_value_e9 = route.instrument.value_e9(leaves, price)
+        route.account.open_value_e9 += order.reserved_value_e9
+
     def fill(self, order: Reservation, quantity: int) -> None:
         """Book a fill; the leaves are set apart."""
         signed = quantity if order.side is BUY else -quantity

@@ -13,6 +13,7 @@ from protocol.baskets import BasketRequest, decode_basket, is_basket, leg_bodies
 from protocol.codes import Code, OutcomeKind
 from protocol.edge import NewOrderRequest, ReplaceRequest, decode_new_order, decode_replace, to_new_order
 from protocol.errors import FieldError
+from protocol.exits import decode_exit_replace, is_exit_replace, to_exit_replace
 from protocol.orders import CancelOrder, Command, NewBasket, NewOrder, ReplaceOrder
 from protocol.session import Outcome
 from sidecars.core.source import Delivery
@@ -54,10 +55,10 @@ def decode_basket_request(body: bytes) -> BasketRequest:
 
 
 def decode_command(body: bytes, find_id: Callable[[str | None], str]) -> tuple[Command, int | None]:
-    """Return the order or basket of a body, and when it was made if it says so.
+    """Return the order, basket or exit of a body, and when it was made if it says so.
 
     Args:
-        body: One JSON object; with ``legs`` it is a basket.
+        body: One JSON object; with ``legs`` it is a basket, with ``cancels`` an exit in their place.
         find_id: Returns the id to use, given the body's own.
 
     Raises:
@@ -66,6 +67,10 @@ def decode_command(body: bytes, find_id: Callable[[str | None], str]) -> tuple[C
     if is_basket(body):
         basket = decode_basket_request(body)
         return to_basket(basket, find_id(basket.client_order_id)), basket.created_at_ns
+    if is_exit_replace(body):
+        exit_request = decode_exit_replace(body)
+        _require_once(body)
+        return to_exit_replace(exit_request, find_id(exit_request.client_order_id)), exit_request.created_at_ns
     request = decode_request(body)
     return to_new_order(request, find_id(request.client_order_id)), request.created_at_ns
 

@@ -17,6 +17,7 @@ from litestar.openapi.spec import PathItem, Schema, SecurityScheme
 
 from protocol.baskets import BasketRequest
 from protocol.edge import ErrorResponse, NewOrderRequest, OrderResponse, ReplaceRequest
+from protocol.exits import ExitReplaceRequest
 from runtime.openapi_page import PlainPage
 from sidecars.core.metrics import Metrics
 from sidecars.sources.http_models import Health, ItemError, Readiness, encode_error
@@ -83,7 +84,9 @@ def make_app(readiness: Callable[[], Readiness], metrics: Metrics) -> Litestar:
 
 def _add_orders(app: Litestar) -> None:
     document = app.openapi_schema
-    models = (NewOrderRequest, BasketRequest, ReplaceRequest, OrderResponse, ErrorResponse, ItemError)
+    models = (
+        NewOrderRequest, BasketRequest, ExitReplaceRequest, ReplaceRequest, OrderResponse, ErrorResponse, ItemError,
+    )  # fmt: skip
     _, schemas = msgspec.json.schema_components(models, ref_template=REF)
     document.components.schemas.update(cast("dict[str, Schema]", schemas))
     assert document.paths is not None
@@ -105,16 +108,30 @@ BASKET: Final = {
 }
 
 
+EXIT: Final = {
+    "account": "demo",
+    "strategy": "manual",
+    "client_order_id": "x1",
+    "instrument": "BTCUSDT",
+    "side": "SELL",
+    "quantity": "0.01",
+    "order_type": "MARKET",
+    "cancels": ["o2"],
+}
+
+
 def order_paths() -> dict[str, Any]:
     """Return the OpenAPI paths of orders and cancels."""
     one = {"$ref": REF.format(name="NewOrderRequest")}
     basket = {"$ref": REF.format(name="BasketRequest")}
-    many = {"type": "array", "minItems": 1, "maxItems": 500, "items": {"oneOf": [one, basket]}}
+    exit_replace = {"$ref": REF.format(name="ExitReplaceRequest")}
+    many = {"type": "array", "minItems": 1, "maxItems": 500, "items": {"oneOf": [one, basket, exit_replace]}}
     post = {
         "operationId": "PostOrders",
-        "summary": "Send one order, a basket, or an array of them",
-        "description": "A body with legs is a basket: all of them are taken, or none. Repeat it until it is answered: "
-        "the same client_order_id never makes a second order.",
+        "summary": "Send one order, a basket, an exit in the place of others, or an array of them",
+        "description": "A body with legs is a basket: all of them are taken, or none. "
+        "A body with cancels is an exit: those are cancelled first, what then remains is sent. "
+        "Repeat it until it is answered: the same client_order_id never makes a second order.",
         "security": [{"bearer": []}, {"key": []}],
         "parameters": [
             _header("Idempotency-Key", "The client_order_id, for a body without one"),
@@ -124,10 +141,11 @@ def order_paths() -> dict[str, Any]:
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": {"oneOf": [one, basket, many]},
+                    "schema": {"oneOf": [one, basket, exit_replace, many]},
                     "examples": {
                         "one": {"value": NEW_ORDER},
                         "basket": {"value": BASKET},
+                        "exit": {"value": EXIT},
                         "many": {"value": [NEW_ORDER]},
                     },
                 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, OutcomeKind, Scope, TradingState
 from protocol.control import reply_decoder
 from protocol.frames import read_header
-from protocol.orders import CancelOrder, Command, NewOrder, command_decoder
+from protocol.orders import CancelOrder, Command, ExitReplace, NewOrder, command_decoder, order_of
 from protocol.records import (
     Adjusted,
     CancelRequested,
@@ -20,6 +20,8 @@ from protocol.records import (
     Controlled,
     DayOrdersExpired,
     EngineCancel,
+    ExitReleased,
+    ExitRequested,
     Failed,
     FillEntered,
     Ordered,
@@ -27,12 +29,12 @@ from protocol.records import (
     Queried,
     Record,
     ReplaceRequested,
-    ReplaceUnsent,
     Reported,
     SendDecided,
     Started,
     record_decoder,
 )
+from protocol.replaces import ReplaceUnsent
 from protocol.rolls import KeysRetired, SessionRolled
 from protocol.session import Outcome, Outcomes, engine_decoder
 from protocol.statement import Reconciled
@@ -117,6 +119,10 @@ class Watch:
                 self._take_ordered(seq, position, record)
             case Failed():
                 self._take_key(seq, position, command_decoder.decode(record.item.command))
+            case CancelRequested() if record.decision.status is OrderStatus.CANCELED:
+                if record.decision.kind is OutcomeKind.ACCEPTED:  # it was at no venue
+                    self.unsent.add(record.decision.order_id)
+                    self.ledgers.set_status(record.decision.order_id, OrderStatus.CANCELED, seq)
             case CancelRequested() if record.decision.venue_seq:
                 self._number(record.decision.venue_seq, record.decision.order_id)
                 self.ledgers.set_status(record.decision.order_id, record.decision.status, seq)
@@ -146,6 +152,10 @@ class Watch:
                 self._take_queries(seq, record.queries)
             case FillEntered():
                 self.ledgers.report(record, seq)
+            case ExitRequested():
+                self._take_exit(seq, position, record)
+            case ExitReleased():
+                self._take_release(seq, record)
             case SessionRolled():
                 self._trading_date = record.to_date
             case DayOrdersExpired():
@@ -193,6 +203,27 @@ class Watch:
             if not decision.cancels:
                 self.ledgers.ask(decision.order_id, decision.quantity_e9, decision.price_e9)
             self.ledgers.set_status(decision.order_id, decision.status, seq)
+
+    def _take_exit(self, seq: int, position: int, record: ExitRequested) -> None:
+        decision = record.decision
+        command = command_decoder.decode(record.item.command)
+        assert isinstance(command, ExitReplace)
+        if decision.takes_key:
+            self._take_key(seq, position, command)
+        if decision.kind is not OutcomeKind.ACCEPTED:
+            return
+        order = order_of(command)
+        assert decision.order_id == self.expected_id(order)
+        self._take_cancels(seq, decision.cancels)
+        self.ledgers.suspend(order, decision.order_id, decision.waits)
+        self.accepted[decision.order_id] = order
+
+    def _take_release(self, seq: int, record: ExitReleased) -> None:
+        if record.cancel is not None:
+            self._take_unsent(seq, record.cancel)
+            return
+        self.ledgers.release(record)
+        self._number(record.venue_seq, record.order_id)
 
     def _take_key(self, seq: int, position: int, command: Command) -> None:
         """Each key is decided once in its window; it may come again once the keys of its time have been retired."""
@@ -371,7 +402,7 @@ def require_journaled(watch: Watch, body: bytes, outcome: Outcome) -> None:
     seq = outcome.record_seq
     assert 0 < seq <= watch.medium.seq, f"answered from record {seq}, the journal ends at {watch.medium.seq}"
     record = watch.record(seq)
-    assert isinstance(record, Ordered | CancelRequested | ReplaceRequested | Failed), (
+    assert isinstance(record, Ordered | CancelRequested | ReplaceRequested | ExitRequested | Failed), (
         f"answered from record {seq}, a {record}"
     )
     assert bytes(record.item.command) == body, f"answered from record {seq}, which is of another command"

@@ -15,6 +15,7 @@ from protocol.orders import NewOrder
 from protocol.records import (
     Adjusted,
     EngineCancel,
+    ExitReleased,
     FillEntered,
     NewDecision,
     OrderClass,
@@ -45,6 +46,7 @@ class Folded:
         self.cum_e9 = 0
         self.status = OrderStatus.PENDING_NEW
         self.closed_at = 0
+        self.waits: list[str] = []  # of an exit in the place of others
 
     def count(self) -> None:
         """Leave what could still trade: of the larger total while other terms are unanswered."""
@@ -103,6 +105,29 @@ class Ledgers:
             assert not order.reduce_only, f"{order} promised to reduce only"
         assert decision.order_id not in self.orders, f"{decision.order_id} is two orders"
         self.orders[decision.order_id] = self.open[decision.order_id] = folded
+
+    def suspend(self, order: NewOrder, order_id: str, waits: list[str]) -> None:
+        """Take an exit that waits for others: open, with nothing that could trade."""
+        assert order_id not in self.orders, f"{order_id} is two orders"
+        folded = Folded(order, order_id, 0)
+        folded.leaves_e9, folded.status, folded.waits = 0, OrderStatus.SUSPENDED, waits
+        self.orders[order_id] = self.open[order_id] = folded
+
+    def release(self, record: ExitReleased) -> None:
+        """Take what goes out of it; say so if something it waits for is open, or if it is no exit now."""
+        folded = self.orders[record.order_id]
+        assert folded.status is OrderStatus.SUSPENDED, f"{record} lets out an order that is {folded.status.name}"
+        still = [i for i in folded.waits if i in self.open]
+        assert not still, f"{record} goes out before {still} are over"
+        pending = sum(
+            o.leaves_e9 for o in self.open.values() if (o.key, o.order.side) == (folded.key, folded.order.side)
+        )  # fmt: skip
+        position = self.positions[folded.key] * folded.sign
+        left = min(folded.quantity_e9, -position - pending)
+        assert record.quantity_e9 == left > 0, f"{record} of a position {position}, pending {pending}"
+        folded.quantity_e9 = folded.leaves_e9 = left
+        folded.price_e9 = _price_e9(folded.order, record.reference)
+        folded.status = OrderStatus.PENDING_NEW
 
     def set_status(self, order_id: str, status: OrderStatus, seq: int) -> None:
         """Take what was decided about an order."""

@@ -190,7 +190,8 @@ class World(Machines):
         if self.engine is None or self.gateway is None or not all(c.is_settled for c in everybody) or self.broker.kept:
             return False
         state = self.engine._core.state
-        waiting = {s for s in OrderStatus if s.name.startswith("PENDING") or s is OrderStatus.UNKNOWN}
+        doubtful = {OrderStatus.UNKNOWN, OrderStatus.SUSPENDED}
+        waiting = {s for s in OrderStatus if s.name.startswith("PENDING") or s in doubtful}
         return (
             all(v.ready for v in state.venues.values())
             and not any(o.status in waiting for o in state.orders.values())

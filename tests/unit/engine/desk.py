@@ -22,7 +22,16 @@ from protocol.codes import (
     Side,
     TimeInForce,
 )
-from protocol.orders import CancelOrder, Command, NewBasket, NewOrder, ReplaceOrder, TermedOrder
+from protocol.orders import (
+    CancelOrder,
+    Command,
+    ExitReplace,
+    NewBasket,
+    NewOrder,
+    ReplaceOrder,
+    TermedOrder,
+    order_of,
+)
 from protocol.params import (
     AccountParams,
     ChannelParams,
@@ -43,18 +52,21 @@ from protocol.records import (
     CancelRequested,
     ControlAction,
     Controlled,
+    ExitDecision,
+    ExitReleased,
+    ExitRequested,
     NewDecision,
     Ordered,
     ParamsSet,
     Record,
     Reference,
-    ReplaceDecision,
     ReplaceRequested,
     ReportDecision,
     Reported,
     Started,
     VenueChanged,
 )
+from protocol.replaces import ReplaceDecision
 from protocol.session import Item
 from protocol.venue import Details, Report
 from tests.unit.venues.stage import XY
@@ -283,6 +295,47 @@ class Desk:
         if isinstance(decided, BasketDecision):
             self.apply(BasketOrdered("src", item, given, decided, self.seq + 1))
         return decided
+
+    def exit_replace(
+        self,
+        client_order_id: str,
+        cancels: list[str],
+        quantity: int,
+        side: Side = Side.SELL,
+        price: int = 100,
+        *,
+        account: str = "a1",
+        strategy: str = "s1",
+        instrument: str = "XY",
+        order_type: OrderType = OrderType.LIMIT,
+    ) -> ExitReplace:
+        """Return an exit in the place of others."""
+        price_e9 = 0 if order_type is OrderType.MARKET else price * E9
+        return ExitReplace(
+            account, client_order_id, strategy, instrument, side, order_type, TimeInForce.DAY, quantity * E9, cancels,
+            price_e9,
+        )  # fmt: skip
+
+    def submit_exit(
+        self, command: ExitReplace, *, reference: Reference | None = REFERENCE, principal: str = "all"
+    ) -> ExitDecision | Replay | Defer:
+        """Decide and apply, as the loop does."""
+        item = self.item(command, principal=principal)
+        route = self.core.orders.find_route(self.state.permit("src", principal), order_of(command))
+        decided = self.core.exit_replaces.decide_exit(command, item, route, self.now, reference)
+        if isinstance(decided, ExitDecision):
+            self.apply(ExitRequested("src", item, reference, decided, self.seq + 1))
+        return decided
+
+    def release(self, reference: Reference | None = REFERENCE) -> list[ExitReleased]:
+        """Let out what is due, as the loop does."""
+        exits = self.core.exit_replaces
+        released = []
+        for order in exits.due():
+            record = exits.decide_release(order, self.now, reference)
+            self.apply(record)
+            released.append(record)
+        return released
 
     def answer(
         self,

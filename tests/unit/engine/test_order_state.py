@@ -12,11 +12,11 @@ from protocol.records import ReportEffect
 from tests.unit.engine.desk import Desk
 
 S = OrderStatus
-START = S.PENDING_NEW
+START = S.SUSPENDED
 
 
 def test_every_row_is_reachable() -> None:
-    """From PENDING_NEW along the table every row can be walked; a row that can't is a wish, not a rule."""
+    """From SUSPENDED along the table every row can be walked; a row that can't is a wish, not a rule."""
     seen, front, rows = {START}, [START], set()
     while front:
         status = front.pop()

@@ -14,12 +14,11 @@ from protocol.records import (
     Controlled,
     NewDecision,
     ReplaceAnswer,
-    ReplaceDecision,
-    ReplaceUnsent,
     ReportEffect,
     SendDecided,
     VenueChanged,
 )
+from protocol.replaces import ReplaceDecision, ReplaceUnsent
 from tests.unit.engine.desk import E9, REFERENCE, Desk, limit, params
 
 BUY, SELL = Side.BUY, Side.SELL

@@ -78,6 +78,9 @@ def busy() -> Desk:
     desk.replace("o9", "r9", 2, account="a2")
     desk.answer(ExecType.REPLACED, changed, 2, 101, venue_seq=desk.state.venues["sandbox"].last_seq)
     assert len(desk.state.renamed) == 2
+    desk.fill(desk.accept(desk.order("long", Side.BUY, 40, account="a2")), 40)
+    desk.submit_exit(desk.exit_replace("x1", ["o2", "o3"], 5, account="a2"))
+    assert [len(waits) for waits in desk.state.exits.values()] == [2]
     desk.control(ControlAction.REDUCE_ONLY, Scope.ACCOUNT, "a1")
     desk.cancel("never-seen")
     assert desk.state.venues["sandbox"].not_found
@@ -147,6 +150,10 @@ def test_a_loaded_core_goes_on_as_the_one_it_was_taken_of(tmp_path: Path) -> Non
         one.control(ControlAction.RESUME, Scope.ACCOUNT, "a1")
         order = one.accept(one.order("next", Side.SELL, 2, 102, account="a2", strategy="s2"))
         one.fill(order, 1)
+        for waits in one.state.exits.values():
+            for order_id in waits:
+                one.report(ExecType.CANCELED, order_id)
+        assert [r.quantity_e9 for r in one.release()] == [5 * E9]
         one.set_params(params(limit(LimitName.RATE_COUNT, 5, window_ns=E9)))
         one.submit(one.order("after"))
         one.control(ControlAction.KILL)

@@ -9,7 +9,12 @@ from engine.sending import command_of
 from protocol.codes import Code, ExecType, OrderStatus, OrderType, OutcomeKind, Side, TimeInForce
 from protocol.orders import NewOrder
 from protocol.params import LimitName
-from protocol.records import NewDecision, ReplaceDecision, SendDecided, VenueChanged
+from protocol.records import (
+    NewDecision,
+    SendDecided,
+    VenueChanged,
+)
+from protocol.replaces import ReplaceDecision
 from protocol.texts import refusal_text
 from protocol.venue import Capabilities, SendNew
 from tests.unit.engine.desk import E9, REFERENCE, Desk, limit

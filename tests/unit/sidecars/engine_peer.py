@@ -14,7 +14,7 @@ import msgspec
 
 from protocol.channels import Context, Router, Waiter
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
-from protocol.orders import CancelOrder, Command, NewBasket, NewOrder, ReplaceOrder, command_decoder
+from protocol.orders import CancelOrder, Command, ExitReplace, NewBasket, NewOrder, ReplaceOrder, command_decoder
 from protocol.session import (
     PROTOCOL_VERSION,
     Bye,
@@ -223,7 +223,7 @@ class EnginePeer:
         return outcome
 
 
-def _first(item_seq: int, command: NewOrder | NewBasket, seq: int) -> Outcome:
+def _first(item_seq: int, command: NewOrder | NewBasket | ExitReplace, seq: int) -> Outcome:
     if isinstance(command, NewBasket):
         return Outcome(item_seq, OutcomeKind.ACCEPTED, Code.OK, "", seq, OrderStatus.PENDING_NEW, 12)
     if command.strategy == "refuse":

@@ -7,7 +7,7 @@ import threading
 import httpx
 import pytest
 
-from protocol.orders import NewBasket, ReplaceOrder, command_decoder
+from protocol.orders import ReplaceOrder, command_decoder
 from protocol.session import Drain, Drained, Leave, Submit
 from sidecars.sources.http_keys import HttpKey
 from tests.unit.sidecars.conftest import ORDER, Stage, until
@@ -105,64 +105,6 @@ def test_a_replace_that_asks_nothing_clear_is_refused_here(running: Stage, body:
 
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
     assert running.journal.items == []
-
-
-BASKET = {
-    "account": "acc",
-    "strategy": "s",
-    "client_order_id": "b1",
-    "legs": [
-        {"instrument": "BTCUSDT", "side": "BUY", "quantity": "0.01", "price": "61800.5"},
-        {"instrument": "ETHUSDT", "side": "SELL", "quantity": "2", "order_type": "MARKET", "time_in_force": "IOC"},
-    ],
-}
-
-
-def test_a_basket_is_one_command_with_named_legs(running: Stage) -> None:
-    """201 with the ids of the legs; a repeat gets the first answer; in an array it stands beside orders."""
-    taken = running.post(BASKET)
-    again = running.post({k: v for k, v in BASKET.items() if k != "client_order_id"}, idempotency_key="b1")
-    many = running.post([{**BASKET, "client_order_id": "b2"}, {**ORDER, "client_order_id": "o1"}])
-
-    assert (taken.status_code, taken.json()["legs"]) == (201, ["b1/1", "b1/2"])
-    assert (again.status_code, again.json()["duplicate_of"]) == (201, "b1")
-    assert "order_state" not in again.json()
-    assert [one["http_status"] for one in many.json()] == [201, 201]
-    command = command_decoder.decode(running.journal.items[0].command)
-    assert isinstance(command, NewBasket)
-    assert [(leg.client_order_id, leg.quantity_e9, leg.price_e9) for leg in command.legs] == [
-        ("b1/1", 10_000_000, 61_800_500_000_000), ("b1/2", 2_000_000_000, 0),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"legs": BASKET["legs"][:1]}, "legs"),
-        ({"legs": [BASKET["legs"][0], {"instrument": "X", "side": "BUY", "quantity": 1}]}, "legs[2].quantity"),
-        ({"legs": [BASKET["legs"][0], {"instrument": "X", "side": "BUY", "quantity": "1"}]}, "legs[2].price"),
-        ({"legs": [BASKET["legs"][0]] * 9}, "legs"),
-        ({"client_order_id": "x" * 63}, "client_order_id"),
-        ({"side": "BUY"}, "side"),
-    ],
-)
-def test_a_faulty_basket_is_refused_here_with_the_leg(running: Stage, change: dict[str, object], field: str) -> None:
-    """400 names leg and field; the engine hears nothing of it."""
-    answer = running.post({**BASKET, **change})
-
-    assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
-    assert running.journal.items == []
-
-
-def test_a_leg_with_a_field_twice_is_refused(running: Stage) -> None:
-    """Readers differ on which counts."""
-    body = (
-        b'{"account":"acc","strategy":"s","client_order_id":"b","legs":[{"instrument":"A","side":"BUY","side":"SELL",'
-    )
-    body += b'"quantity":"1","price":"1"},{"instrument":"A","side":"BUY","quantity":"1","price":"1"}]}'
-    answer = httpx.post(f"{running.url}/v1/orders", content=body, headers={"content-type": "application/json"})
-
-    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "side")
 
 
 def test_the_idempotency_key_names_the_order_where_the_body_does_not(running: Stage) -> None:
