@@ -42,7 +42,7 @@ def test_up_says_what_runs_and_where(running: Stack) -> None:
     running.wait_for_line("curl -s")
     said = running.said()
     assert "mode PAPER (nothing here can reach a real venue)" in said
-    assert "engine ▸ feed ▸ sandbox ▸ books ▸ http ▸ api" in said
+    assert "engine ▸ feed ▸ sandbox ▸ follower ▸ books ▸ http ▸ api" in said
     assert running.http_url in said
     assert running.books_url in said
     assert "wojak order buy BTCUSDT" in said
@@ -109,7 +109,7 @@ def test_the_same_order_twice_is_one_order(running: Stack) -> None:
 # Minute 3: pull the plug.
 
 
-@pytest.mark.parametrize("process", ["engine", "http", "gateway", "books", "feed"])
+@pytest.mark.parametrize("process", ["engine", "http", "gateway", "follower", "books", "feed"])
 def test_a_killed_process_comes_back(running: Stack, process: str) -> None:
     """Chaos kill prints when it was gone, back and ready; the engine says what it recovered."""
     killed = running.wojak("chaos", "kill", process)
