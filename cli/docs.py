@@ -16,6 +16,7 @@ import msgspec
 from cyclopts import Parameter
 
 from cli.docs_metrics import metrics_page
+from cli.docs_states import states_page
 from cli.options import say
 from cli.settings import WojakConfig
 from journal.flat import COLUMNS
@@ -84,6 +85,7 @@ def pages() -> dict[str, str]:
         "docs/reference/errors.md": _errors(),
         "docs/reference/export.md": _export(),
         "docs/reference/metrics.md": metrics_page(WRITTEN),
+        "docs/reference/order-states.md": states_page(WRITTEN),
         FUSED: module_source(GATES, View),
     }
 
