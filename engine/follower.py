@@ -27,6 +27,7 @@ from engine.follower_metrics import FAMILIES, FollowerMeters
 from engine.replica import Replica
 from journal.history import History, NotKept
 from protocol.channels import Context, Router, Subscriber, Waiter
+from protocol.errors import JournalError
 from protocol.history import (
     HISTORY_BYTES_MAX,
     Frames,
@@ -139,6 +140,7 @@ class Follower:
         self._rest_until_ns = 0
         self._said = False
         self._snapshot_failed = ""
+        self._history_failed = ""
 
     def run(self) -> None:
         """Follow until asked to stop."""
@@ -261,7 +263,13 @@ class Follower:
             self._log.error("alarm", text=f"holder can't be written, nothing is served: {e}")
             return Later(asked.after_seq, RETRY_AFTER_MS), 0
         last_seq = self.replica.seq
-        found = self._history.read(asked.after_seq, last_seq, min(asked.bytes_max, bytes_max, HISTORY_BYTES_MAX))
+        try:
+            found = self._history.read(asked.after_seq, last_seq, min(asked.bytes_max, bytes_max, HISTORY_BYTES_MAX))
+        except JournalError as e:  # of an old segment: following goes on, and so do those who ask for others
+            if not self._history_failed:
+                self._log.error("alarm", text=f"history can't be read: {e}")
+            self._history_failed = f"history can't be read: {e}"
+            return Malformed(str(e)), 0
         self.meters.served += 1
         if isinstance(found, NotKept):
             return Gone(asked.after_seq, found.oldest_seq), 0
@@ -276,6 +284,8 @@ class Follower:
             reasons.append(f"engine and follower differ at record {replica.parted.seq}; no snapshots are made")
         if self._snapshot_failed:
             reasons.append(self._snapshot_failed)
+        if self._history_failed:
+            reasons.append(self._history_failed)
         lag = replica.lag_seq
         if lag > self._settings.lag_seq_max:
             reasons.append(f"{lag} records behind the engine")

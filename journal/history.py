@@ -136,6 +136,8 @@ def _frames(path: Path, view: memoryview, index: _Index, after_seq: int, last_se
             break
         if _last(header) > after_seq:
             if not frame_is_whole(view, header, at):
+                if frames:
+                    break  # what is whole before it is true; who asks on behind that learns of the damage
                 raise JournalDamagedError(path, at, header.first_seq, "is in a frame that does not match its checksum")
             frames.append(bytes(view[at : at + size]))
             bytes_max -= size

@@ -49,7 +49,7 @@ class Later(Struct, tag=3, array_like=True, frozen=True):
 
 
 class Malformed(Struct, tag=4, array_like=True, frozen=True):
-    """That was no request."""
+    """That was no request, or it can't be answered: ``text`` says why."""
 
     text: str
 

@@ -31,6 +31,7 @@ from runtime.logs import configure
 from runtime.metrics import Board
 from tests.unit.engine.desk import NOW, Desk
 from tests.unit.engine.journaled import SIZES, snapshot, write_journal
+from tests.unit.journal.damage import flip
 from tests.unit.journal.samples import open_journal
 
 KEYS_MAX = 2_000
@@ -250,6 +251,25 @@ def test_what_is_no_request_is_answered_with_why(stage: Stage, body: bytes) -> N
     (answer,) = stage.ask(stage.dealer(), body)
     assert isinstance(answer, Malformed)
     assert follower.meters.malformed == 1
+
+
+def test_a_damaged_old_segment_is_said_and_the_rest_is_served(stage: Stage) -> None:
+    """Who asks for what can't be read is told so; following and other answers go on, and it is not ready."""
+    stage.write()
+    stage.caught_up()
+    flip(segments(stage.journal)[0], 3)
+    dealer = stage.dealer()
+    (answer,) = stage.ask(dealer, encode_history(Since(0)))
+    assert isinstance(answer, Frames)
+    last = read_header(answer.frames[-1])
+    assert last is not None
+    (answer,) = stage.ask(dealer, encode_history(Since(last.first_seq + last.records - 1)))
+    assert isinstance(answer, Malformed)
+    assert "JOURNAL_DAMAGED" in answer.text
+    assert any("history can't be read" in reason for reason in stage.board.not_ready)
+    (answer,) = stage.ask(dealer, encode_history(Since(last_seq(stage.journal) - 1)))
+    assert isinstance(answer, Frames)
+    assert answer.frames
 
 
 # Snapshots
