@@ -17,17 +17,19 @@ class TradingDay:
     Attributes:
         began_ns: When the last roll was, UTC nanoseconds; 0 = never.
         position: Of its record in the journal: keys taken before it are of earlier trading dates.
+        earlier: Rolls before the last whose keys are still here, oldest first: began_ns and position in turn.
         retire_before: Keys first decided before this position leave when their order is over.
         part: The part of the dedup table that is retired next, of ``parts``; equal = nothing to do.
         expiring: Ids of DAY orders of earlier dates, still to be looked at.
         past_dates: Earlier trading dates under which orders were open at the last roll, newest first.
     """
 
-    __slots__ = ("began_ns", "expiring", "part", "parts", "past_dates", "position", "retire_before")
+    __slots__ = ("began_ns", "earlier", "expiring", "part", "parts", "past_dates", "position", "retire_before")
 
     def __init__(self) -> None:
         self.began_ns = 0
         self.position = 0
+        self.earlier: list[int] = []
         self.retire_before = 0
         self.part = 0
         self.parts = 0
@@ -43,5 +45,5 @@ class TradingDay:
         """Return everything, for the state's hash."""
         return (
             self.began_ns, self.position, self.retire_before, self.part, self.parts, list(self.expiring),
-            self.past_dates,
+            self.past_dates, self.earlier,
         )  # fmt: skip

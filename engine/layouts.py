@@ -193,7 +193,7 @@ SCALARS: Final = Layout(
 DAY: Final = Layout(
     TradingDay,
     "began_ns", "position", "retire_before", "part", "parts", Field("expiring", Kind.IDS),
-    Field("past_dates", Kind.TIMES),
+    Field("past_dates", Kind.TIMES), Field("earlier", Kind.TIMES),
 )  # fmt: skip
 ORDER: Final = Layout(
     Order,

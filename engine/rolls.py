@@ -1,8 +1,9 @@
 """SESSION_ROLL: the trading date moves on, DAY orders expire, old keys leave; ``decide_*`` reads, ``apply_*`` writes.
 
 What a key's retention is (DESIGN 6.4): a key leaves at the second roll after it was taken, trading day + 1; never
-while its order is open, and never sooner than an order may be late (``order_age_max`` + ``skew_max``), however quickly
-rolls follow each other. Ids of orders hold the trading date of acceptance, so a date never comes again.
+while its order is open, and never sooner after the first of the two than half a day, or than a message may be late
+(``order_age_max`` + ``skew_max``), however quickly rolls follow each other: who asks again by HTTP is as old as his
+request. Ids of orders hold the trading date of acceptance, so a date never comes again.
 
 The roll itself costs what the open orders are; the rest are steps of bounded work, one a turn, each journaled
 (docs/decisions/0012).
@@ -22,6 +23,9 @@ from protocol.rolls import KeysRetired, SessionRolled
 EXPIRED_MAX: Final = 512
 """DAY orders looked at in one step."""
 DAY: Final = TimeInForce.DAY
+KEPT_MIN_NS: Final = 12 * 3_600 * 1_000_000_000
+"""Between two ends of days; an early close leaves more, two rolls by mistake less."""
+EARLIER_MAX: Final = 2 * 64
 NEVER_SENT: Final = 1 << 62
 
 Step = DayOrdersExpired | KeysRetired
@@ -59,15 +63,26 @@ class Rolls:
         day, params = state.day, state.params
         assert params is not None
         state.trading_date = record.to_date
-        if day.began_ns and now_ns - day.began_ns >= params.order_age_max_ns + params.skew_max_ns:
-            day.retire_before = day.position
-            day.part, day.parts = 0, state.dedup.parts
+        if day.began_ns:
+            day.earlier += (day.began_ns, day.position)
+            self._choose_retired(now_ns - max(params.order_age_max_ns + params.skew_max_ns, KEPT_MIN_NS))
         day.began_ns = now_ns
         day.position = position
         # TODAY's own orders come behind all of these: a dict keeps the order of acceptance.
         day.expiring.clear()
         day.expiring.extend([o.order_id for o in state.orders.values() if o.time_in_force is DAY])
         day.past_dates = self._orders.dates_of(state.orders)
+
+    def _choose_retired(self, before_ns: int) -> None:
+        """Let go of the keys that were taken before the newest roll that is old enough."""
+        day = self._state.day
+        for at in range(len(day.earlier) - 2, -1, -2):
+            if day.earlier[at] < before_ns:
+                day.retire_before = day.earlier[at + 1]
+                day.part, day.parts = 0, self._state.dedup.parts
+                del day.earlier[: at + 2]
+                break
+        del day.earlier[EARLIER_MAX:]  # what is dropped is the newest: its keys leave with a later roll
 
     def decide_step(self, unsent_from: dict[str, int]) -> Step | None:
         """Return the next step of a roll, None when all is done. Each must be applied before the next is asked for.

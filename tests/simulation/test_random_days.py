@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from engine.rolls import KEPT_MIN_NS
 from protocol.control import Reconcile, RollSession
 from protocol.records import DayOrdersExpired, Reconciled
 from protocol.rolls import KeysRetired, SessionRolled
@@ -14,7 +15,6 @@ from tests.simulation.world import World
 
 SEEDS = range(12)
 COMMANDS = 300
-WINDOW_NS = 62 * E9
 
 
 class RollingWorld(World):
@@ -34,7 +34,7 @@ class RollingWorld(World):
     def roll_to_the_end(self) -> None:
         """Two more days, long enough for every key that may leave; then all must be at rest again."""
         for _ in range(2):
-            self.clock.advance(WINDOW_NS)
+            self.clock.advance(KEPT_MIN_NS + E9)
             self.ask(RollSession(0, "end of day"))
             for _ in range(200):
                 self.round()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from engine.core import Core
 from engine.orders import Replay
+from engine.rolls import EARLIER_MAX, KEPT_MIN_NS
 from engine.state import state_hash
 from protocol.codes import Code, ExecType, OrderStatus, OutcomeKind, Side, TimeInForce
 from protocol.records import CancelDecision, DayOrdersExpired, NewDecision
@@ -182,17 +183,36 @@ def test_a_late_fill_of_an_order_whose_key_left_touches_no_other_key() -> None:
         assert desk.state.dedup.entry(order.slot)[2] is OrderStatus.PENDING_NEW
 
 
-def test_rolls_in_a_row_forget_nothing_that_may_still_come() -> None:
-    """An operator who rolls twice does not shorten the window: order_age_max and skew stand between."""
-    desk = Days(given=params(order_age_max_ns=60 * E9))
+@pytest.mark.parametrize("order_age_max_ns", [60 * E9, 3 * DAY_NS])
+def test_rolls_in_a_row_forget_nothing_that_may_still_come(order_age_max_ns: int) -> None:
+    """An operator who rolls again and again does not shorten the window, and a long one ends too."""
+    desk = Days(given=params(order_age_max_ns=order_age_max_ns))
     closed(desk, "1")
-    for _ in range(4):
-        desk.roll(after_ns=10 * E9)
+    window_ns = max(order_age_max_ns + E9, KEPT_MIN_NS)
+    passed_ns = -DAY_NS  # since the first roll, which is a day from now
+    for after_ns in [DAY_NS, *[window_ns // 4] * 4]:
+        desk.roll(after_ns=after_ns)
+        passed_ns += after_ns
         desk.finish()
+        assert passed_ns <= window_ns
         assert isinstance(desk.submit(desk.order("1")), Replay)
-    desk.roll(after_ns=61 * E9)
+    desk.roll(after_ns=4)
     desk.finish()
     assert isinstance(desk.submit(desk.order("1")), NewDecision)
+    assert desk.hash() == desk.replayed_hash()
+
+
+def test_many_rolls_in_a_row_are_remembered_within_bounds() -> None:
+    """More than fit are as one: their keys leave with a later roll."""
+    desk = Days()
+    for n in range(200):
+        closed(desk, str(n))
+        desk.roll(after_ns=E9)
+    assert len(desk.state.day.earlier) <= EARLIER_MAX
+    desk.roll()
+    desk.roll()
+    desk.finish()
+    assert desk.state.dedup.keys == 0
     assert desk.hash() == desk.replayed_hash()
 
 
@@ -269,7 +289,7 @@ def test_no_living_order_is_ever_lost_by_rolls(happenings: list[tuple[str, int, 
         elif kind == "step":
             desk.step()
         elif kind == "roll":
-            desk.roll(after_ns=3 * E9 if flag else E9)
+            desk.roll(after_ns=KEPT_MIN_NS + 1 if flag else E9)
         for open_order in desk.state.orders.values():
             low, high, _ = desk.state.keys.key(open_order.account, open_order.client_order_id)
             assert desk.state.dedup.find(low, high) == open_order.slot
