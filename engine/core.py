@@ -31,6 +31,7 @@ from protocol.records import (
     CancelDecision,
     CancelRequested,
     Clocked,
+    ControlAction,
     Controlled,
     DayOrdersExpired,
     ExitDecision,
@@ -222,6 +223,8 @@ class Core:
                 venue = state.venues[record.venue]
                 return self.reports.decide_unknown(venue, venue.received_seq) == record
             case Controlled():
+                if record.action is ControlAction.EXIT_CANCEL:
+                    return self.exit_replaces.decide_cancels() == record
                 if record.flatten is not None:
                     return self.flattens.is_decided_again(record, now_ns)
                 return self.controls.is_decided_again(record)

@@ -7,7 +7,7 @@ While it waits it reserves nothing, and needs nothing: it is at no venue, so it 
 for keeps its own reservation until the venue says that it is over. What it may be is decided when it goes out, on the
 book of that moment: at most the position less everything that is pending on its side. So it is an exit then, whatever
 was filled, cancelled, refused or accepted in between, and together with all others it can't cross zero. Nothing is
-released on a timer: an order that is UNKNOWN, or whose cancel was refused, is waited for.
+released on a timer: an order that is UNKNOWN is waited for, and one whose cancel was refused is cancelled again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from engine.dedup import payload_hash, value_of
 from engine.order import Order, OutgoingKind
 from engine.orders import CHECKS_ALL, ENVELOPE_CHECKS, Defer, Orders, Replay, passed
 from engine.reports import Reports
-from engine.state import State
+from engine.state import ENGINE, State
 from protocol.codes import (
     Code,
     OrderStatus,
@@ -33,7 +33,15 @@ from protocol.codes import (
     TradingState,
 )
 from protocol.orders import ExitReplace, NewOrder, order_of
-from protocol.records import EngineCancel, ExitDecision, ExitReleased, ExitRequested, Reference
+from protocol.records import (
+    ControlAction,
+    Controlled,
+    EngineCancel,
+    ExitDecision,
+    ExitReleased,
+    ExitRequested,
+    Reference,
+)
 from protocol.session import Facts, Item
 from protocol.units import INT64_MAX
 from risk.gate.checks import CHECKS
@@ -49,6 +57,8 @@ BUY: Final = Side.BUY
 SUSPENDED: Final = OrderStatus.SUSPENDED
 EXITS_MAX: Final = 1024
 """Exits that wait at a time; each is looked at once a turn."""
+CANCELS_MAX: Final = 4096
+"""Cancels in one record; the rest stand in the next."""
 WAITS_MAX: Final = 64
 """Orders that one exit waits for: those it names, and those that an exit it takes the place of was waiting for."""
 
@@ -238,6 +248,23 @@ class ExitReplaces:
         """Return the exits that wait for nothing any more, oldest first."""
         orders = self._state.orders
         return [orders[i] for i, waits in self._state.exits.items() if not any(w in orders for w in waits)]
+
+    def decide_cancels(self) -> Controlled | None:
+        """Return the record that cancels again what is waited for and works on; None = there is no such order.
+
+        Its cancel was refused, or lost with a gateway. What is UNKNOWN is left to the venue's answer first.
+        """
+        state = self._state
+        doomed: dict[str, Order] = {}
+        for waits in state.exits.values():
+            for order_id in waits:
+                order = state.orders.get(order_id)
+                if order is not None and not order.cancel_seq and order.status is not OrderStatus.UNKNOWN:
+                    doomed[order_id] = order
+        if not doomed:
+            return None
+        cancels = self._cancels_of(list(doomed.values())[:CANCELS_MAX])
+        return Controlled(ControlAction.EXIT_CANCEL, Scope.GLOBAL, "", ENGINE, "an exit waits", True, cancels)
 
     def decide_release(self, order: Order, now_ns: int, reference: Reference | None) -> ExitReleased:
         """Say what goes out of an exit that is due, on the book as it is now, through the send gate (DESIGN 6.8)."""

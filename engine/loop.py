@@ -147,7 +147,7 @@ class EngineLoop:
         if reports:
             self.gateways.receive(reports, now_ns, self._received_ns)
             failpoints.hit("engine.after_report")
-        self._releases.step(now_ns)  # before new commands: what a cancel has freed is its
+        self._releases.step(now_ns, self._received_ns)  # before new commands: what a cancel has freed is its
         if submits:
             self.sidecars.receive(submits, now_ns, self._defer)
             failpoints.hit("engine.after_decide")
@@ -157,7 +157,7 @@ class EngineLoop:
             self._days.step(now_ns, self._received_ns)
         if self._core.state.flattens:
             self._exits.step(now_ns, self._received_ns)
-        self._releases.step(now_ns)
+        self._releases.step(now_ns, self._received_ns)
         self._finish(now_ns)
 
     def _wait(self) -> list[object]:
@@ -185,7 +185,7 @@ class EngineLoop:
         self._keep_house(now_ns)
         if self._core.state.flattens:
             self._exits.step(now_ns, self._received_ns)
-        self._releases.step(now_ns)
+        self._releases.step(now_ns, self._received_ns)
         self._finish(now_ns)
         gc.collect(0)
 

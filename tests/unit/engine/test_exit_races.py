@@ -103,6 +103,8 @@ def test_no_interleaving_flips_or_raises_the_position(position: int, steps: list
         race.take(kind, pick, quantity, more=more)
         race.check()
         race.d.release()
+        if more and (again := race.d.core.exit_replaces.decide_cancels()) is not None:
+            race.d.apply(again)
         race.check()
     while race.d.state.orders:
         race.say("fill" if len(race.d.state.orders) % 2 else "canceled", race.live()[0], position)

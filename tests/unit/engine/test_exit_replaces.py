@@ -100,16 +100,21 @@ def test_nothing_left_ends_it_without_a_send() -> None:
     verified(d)
 
 
-def test_a_refused_cancel_is_waited_for() -> None:
-    """The venue keeps the stop: nothing goes out until it is over in another way; a second cancel helps."""
+def test_a_refused_cancel_is_waited_for_and_sent_again() -> None:
+    """The venue keeps the stop: nothing goes out before it is over; its cancel is made anew, once until answered."""
     d, stop = desk()
     order = taken(d, d.submit_exit(d.exit_replace("x", ["stop"], 10)))
     d.report(ExecType.CANCEL_REJECT, stop.order_id, venue_seq=stop.cancel_seq)
     assert (stop.status, d.release(), order.status) == (S.NEW, [], S.SUSPENDED)
-    d.cancel("stop")
+    again = d.core.exit_replaces.decide_cancels()
+    assert again is not None
+    assert [(c.order_id, c.venue_seq) for c in again.cancels] == [(stop.order_id, 3)]
+    d.apply(again)
+    assert (stop.status, d.core.exit_replaces.decide_cancels()) == (S.PENDING_CANCEL, None)
     d.report(ExecType.CANCELED, stop.order_id)
     d.release()
     assert order.leaves == 10
+    assert d.core.decide_again(again, d.now) is False
     verified(d)
 
 

@@ -315,3 +315,16 @@ def test_the_gate_takes_exits_only_of_an_account_that_differs() -> None:
     assert getattr(refused, "code", None) is Code.STATE_REDUCING
     desk.accept(desk.order("out", Side.SELL))
     desk.accept(desk.order("other", account="a2"))
+
+
+def test_an_exit_that_waits_is_not_expected_at_the_venue() -> None:
+    """It is at no venue: that the venue does not list it is no difference, and it waits on."""
+    desk = Told(position=10)
+    stop = desk.accept(desk.order("stop", Side.SELL, 10, 105))
+    desk.submit_exit(desk.exit_replace("x", ["stop"], 10))
+    stated = desk.stated()
+    listed = [o for o in stated.orders if o.order_id == stop.order_id]
+    record = desk.reconcile(stated._replace(orders=listed))
+    assert not [d for d in record.differences if d.order_id != stop.order_id]
+    assert record.queries == []
+    assert len(desk.state.exits) == 1
