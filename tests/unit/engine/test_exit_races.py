@@ -25,13 +25,18 @@ step = st.tuples(
 
 
 class Race:
-    """One long account under reduce-only, on which exits, fills, cancels and refusals come in any order."""
+    """One long account, under reduce-only or not, whose plain orders promise to reduce."""
 
-    def __init__(self, position: int) -> None:
+    def __init__(self, position: int, *, reducing: bool) -> None:
         self.d = Desk(keys_max=512, position=position)
-        self.d.control(ControlAction.REDUCE_ONLY)
+        self.reducing = reducing
+        self.reduce()
         self.made: list[str] = []
         self.least = position
+
+    def reduce(self) -> None:
+        if self.reducing:
+            self.d.control(ControlAction.REDUCE_ONLY)
 
     def live(self) -> list[Order]:
         return [o for o in self.d.state.orders.values() if o.status is not S.SUSPENDED]
@@ -41,7 +46,7 @@ class Race:
         name = f"o{len(self.made)}"
         match kind:
             case "order" | "buy":
-                d.submit(d.order(name, SELL if kind == "order" else BUY, quantity, 101))
+                d.submit(d.order(name, SELL if kind == "order" else BUY, quantity, 101, reduce_only=True))
                 self.made.append(name)
             case "exit" if self.made:
                 named = list(dict.fromkeys((self.made[pick % len(self.made)], self.made[-1])))
@@ -52,7 +57,7 @@ class Race:
             case "control" if more and pick == 0:
                 d.control(ControlAction.KILL)
                 d.control(ControlAction.RESUME)
-                d.control(ControlAction.REDUCE_ONLY)
+                self.reduce()
             case "lost":
                 self.lose()
             case "fill" | "canceled" | "reject" if live:
@@ -93,10 +98,10 @@ class Race:
 
 
 @settings(max_examples=250, deadline=None)
-@given(position=st.integers(1, 20), steps=st.lists(step, min_size=5, max_size=40))
-def test_no_interleaving_flips_or_raises_the_position(position: int, steps: list[Any]) -> None:
+@given(position=st.integers(1, 20), steps=st.lists(step, min_size=5, max_size=40), reducing=st.booleans())
+def test_no_interleaving_flips_or_raises_the_position(position: int, steps: list[Any], *, reducing: bool) -> None:
     """Exits, fills, cancels, refusals, lost gateways, kills in any order: |position| only falls, never past 0."""
-    race = Race(position)
+    race = Race(position, reducing=reducing)
     race.d.accept(race.d.order("o0", SELL, max(1, position // 2), 105))
     race.made.append("o0")
     for kind, pick, quantity, more in steps:
