@@ -134,7 +134,8 @@ class EngineLoop:
         control, venues, sidecars = self._control_router, self._venue_router, self._sidecar_router
         controls = control.receive(CONTROLS_MAX) if control.socket in ready else []
         reports = venues.receive(GATEWAY_BATCH_MAX) if venues.socket in ready else []
-        submits = sidecars.receive(self._settings.batch_max) if sidecars.socket in ready else []
+        # A kill does not wait until a batch of orders is decided: those are decided after it, in the next turn.
+        submits = sidecars.receive(self._settings.batch_max) if sidecars.socket in ready and not controls else []
         if submits:
             failpoints.hit("engine.after_receive")
         now_ns = self._read_clock()

@@ -9,7 +9,7 @@ import pytest
 from msgspec import msgpack, structs
 
 from protocol.codes import Code, Scope
-from protocol.control import SetLimit, ShowLimits
+from protocol.control import SetLimit, SetState, ShowLimits, reply_decoder
 from protocol.params import LimitName
 from protocol.session import Ping
 from tests.simulation.stand_ins import E9, MS, params
@@ -136,4 +136,21 @@ def test_a_limit_set_at_run_time_outlives_the_engine(stage: Stage, *, power: boo
     assert change is not None
     assert (change.value, change.operator, change.reason) == (3 * E9, "op", "volatile")
     assert shown[LimitName.POSITION_MAX, ""].change is None
+    stage.verify()
+
+
+def test_a_kill_does_not_wait_for_orders_that_came_before_it(stage: Stage) -> None:
+    """Both are there when the engine looks: the kill is durable and answered first, the order decided after it."""
+    stage.submit(order("1"))
+    stage.clients[0].turn()
+    stage.replies.clear()
+    stage.ask(SetState("kill", Scope.GLOBAL, "", "now"))
+    assert stage.engine is not None
+    first = stage.engine._writer.next_seq
+    stage.clock.advance(MS)
+    stage.engine.turn()
+    assert stage.engine._writer.next_seq == first + 1
+    assert [reply_decoder.decode(b).seq for b in stage.operator.receive(10)] == [first]
+    stage.settle_all()
+    assert code_of(stage, "1") is Code.STATE_HALTED
     stage.verify()
