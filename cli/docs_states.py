@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
-import engine.order_state
 from engine.order_state import TRANSITIONS, WORKING, Happening
 from protocol.codes import TERMINAL, OrderStatus
 
+_SOURCE: Final = Path(__file__).resolve().parents[1] / "engine" / "order_state.py"  # its comments are the reasons
 _ROW: Final = re.compile(r"^    \((\w+), H\.(\w+)\): (\w+),  # (.+)$", re.MULTILINE)
 
 
@@ -57,7 +57,7 @@ def _diagram(states: list[OrderStatus]) -> Iterator[str]:
 
 def _reasons() -> Iterator[str]:
     reason = ""
-    for status, happening, after, text in _ROW.findall(inspect.getsource(engine.order_state)):
+    for status, happening, after, text in _ROW.findall(_SOURCE.read_text("utf-8")):
         reason = reason if text == "likewise" else text
         yield f"| {status} | {happening} | {after} | {reason} |"
 
