@@ -222,7 +222,8 @@ class Watch:
         if record.cancel is not None:
             self._take_unsent(seq, record.cancel)
             return
-        self.ledgers.release(record)
+        strategy = Scope.STRATEGY, self.accepted[record.order_id].strategy
+        self.ledgers.release(record, is_own=self.halts.get(strategy, ControlAction.RESUME) is not ControlAction.RESUME)
         self._number(record.venue_seq, record.order_id)
 
     def _take_key(self, seq: int, position: int, command: Command) -> None:

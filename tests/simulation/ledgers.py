@@ -113,8 +113,11 @@ class Ledgers:
         folded.leaves_e9, folded.status, folded.waits = 0, OrderStatus.SUSPENDED, waits
         self.orders[order_id] = self.open[order_id] = folded
 
-    def release(self, record: ExitReleased) -> None:
-        """Take what goes out of it; say so if something it waits for is open, or if it is no exit now."""
+    def release(self, record: ExitReleased, *, is_own: bool) -> None:
+        """Take what goes out of it; say so if something it waits for is open, or if it is no exit now.
+
+        ``is_own``: its strategy may only reduce, so the strategy's own part of the position bounds it too.
+        """
         folded = self.orders[record.order_id]
         assert folded.status is OrderStatus.SUSPENDED, f"{record} lets out an order that is {folded.status.name}"
         still = [i for i in folded.waits if i in self.open]
@@ -124,6 +127,14 @@ class Ledgers:
         )  # fmt: skip
         position = self.positions[folded.key] * folded.sign
         left = min(folded.quantity_e9, -position - pending)
+        if is_own:
+            own = (*folded.key, folded.order.strategy)
+            mine = sum(
+                o.leaves_e9
+                for o in self.open.values()
+                if (*o.key, o.order.strategy, o.order.side) == (*own, folded.order.side)
+            )
+            left = min(left, -self.own[own] * folded.sign - mine)
         assert record.quantity_e9 == left > 0, f"{record} of a position {position}, pending {pending}"
         folded.quantity_e9 = folded.leaves_e9 = left
         folded.price_e9 = _price_e9(folded.order, record.reference)
