@@ -10,7 +10,7 @@ import pytest
 
 from cli.flow import Mix
 from cli.flow_log import ENTRY_BYTES, Entry, Kind, SendLog, client_order_id, decode, encode, number_of, read, unanswered
-from cli.journal import _fields
+from cli.journal import event_fields
 from cli.lives import LOG_BYTES_MAX, Life, Spec
 from cli.timeline import Step, described
 from cli.view import Down, Price, Snapshot, decimal, lines, milliseconds, wrap
@@ -125,7 +125,7 @@ def test_amounts_are_shown_as_decimals() -> None:
         price_e9: int
         side: Side
 
-    assert _fields(Sample(61_800_500_000_000, Side.BUY)) == {"price": "61800.5", "side": "BUY"}
+    assert event_fields(Sample(61_800_500_000_000, Side.BUY)) == {"price": "61800.5", "side": "BUY"}
 
 
 def life(tmp_path: Path, *argv: str) -> Life:
