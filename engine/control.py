@@ -53,7 +53,7 @@ from protocol.control import (
     VenueStatus,
     request_decoder,
 )
-from protocol.errors import ConfigError
+from protocol.errors import NOT_DECODED, ConfigError
 from protocol.params import LimitChange
 from protocol.records import ControlAction, Controlled, ParamsSet, StateChecked
 from protocol.texts import refusal_text
@@ -114,7 +114,8 @@ class Control:
         for identity, body in frames:
             try:
                 request = request_decoder.decode(body)
-            except msgspec.DecodeError as e:
+            except NOT_DECODED as e:
+                self._meters.malformed_control += 1
                 text = f"request expected a ControlRequest: {e}"
                 self._replies.append((self._router, identity, ControlReply(False, text)))
                 continue
@@ -128,7 +129,8 @@ class Control:
         """Decide a request whose sender proved to hold a key: in its name, as far as its role goes."""
         try:
             request = request_decoder.decode(body)
-        except msgspec.DecodeError as e:
+        except NOT_DECODED as e:
+            self._meters.malformed_control += 1
             self._replies.append((door, identity, ControlReply(False, f"request expected a ControlRequest: {e}")))
             return
         may = key.role is Role.OPERATOR or (key.role is Role.READER and isinstance(request.body, ControlLook))

@@ -65,6 +65,22 @@ def unchanged(order: Order, effect: ReportEffect) -> ReportDecision:
     return described(order, effect, order.status, leaves, order.cum, 0)
 
 
+def is_credible(report: Report, order: Order, cum_e9: int) -> bool:
+    """Whether what a report says was traded can be: by an id, at a price, an amount that fits.
+
+    A trade without an id could not be told from the next one, and one at no price has no value. Refused, the order
+    stays reserved as it is and a person is called, who enters the trade by hand.
+    """
+    position = order.route.ledger.position * order.route.instrument.quantity_step_e9
+    return (
+        bool(report.trade_id)
+        and report.last_quantity_e9 > 0
+        and abs(position) + report.last_quantity_e9 <= INT64_MAX
+        and cum_e9 <= INT64_MAX
+        and 0 < report.last_price_e9 <= INT64_MAX
+    )
+
+
 def agrees(report: Report, order: Order) -> bool:
     """Whether a status tells of the fills that were reported: none is missing, and FILLED means all."""
     if report.cum_quantity_e9 != order.cum * order.route.instrument.quantity_step_e9:

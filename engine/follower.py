@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
-import msgspec
 from msgspec import Meta, Struct
 from structlog.stdlib import BoundLogger
 
@@ -27,7 +26,7 @@ from engine.follower_metrics import FAMILIES, FollowerMeters
 from engine.replica import Replica
 from journal.history import History, NotKept
 from protocol.channels import Context, Router, Subscriber, Waiter
-from protocol.errors import JournalError
+from protocol.errors import NOT_DECODED, JournalError
 from protocol.history import (
     HISTORY_BYTES_MAX,
     Frames,
@@ -251,7 +250,7 @@ class Follower:
         """Return the answer to one request and the bytes of frames in it."""
         try:
             asked = since_decoder.decode(body)
-        except msgspec.DecodeError as e:
+        except NOT_DECODED as e:
             self.meters.malformed += 1
             return Malformed(f"request expected a Since: {e}"), 0
         if not bytes_max:

@@ -6,8 +6,9 @@ What can go wrong on the other side and what happens here:
 - gone: without a confirmation for ``lease_ms`` the venue takes no new order; commands above the gateway's watermark
   are unsent, those below it without a report are UNKNOWN and queried;
 - repeated: reports up to the last one taken are ignored; a gap ends the session;
-- lying: a watermark above what the journal ever numbered, or a higher epoch, stops the engine: this journal is
-  not the newest.
+- malformed, or numbers that go back or jump within a session: counted, alarmed, BYE;
+- lying: a hello with a watermark above what the journal ever numbered, or a higher epoch, stops the engine: this
+  journal is not the newest.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from engine.statements import Statements
 from engine.venue_state import VenueState
 from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, GatewayKind, Mode
-from protocol.errors import FencedError
+from protocol.errors import NOT_DECODED, FencedError
 from protocol.records import Record, Reference, Reported, ReportEffect, VenueChanged
 from protocol.session import PROTOCOL_VERSION
 from protocol.statement import Statement
@@ -120,8 +121,8 @@ class Gateways:
         for identity, body in frames:
             try:
                 message = _decode(body)
-            except msgspec.DecodeError as e:
-                self._bye(identity, ByeReason.MALFORMED, str(e))
+            except NOT_DECODED as e:
+                self._malformed(identity, str(e))
                 continue
             if isinstance(message, GatewayHello):
                 self._hello(identity, message, now_ns, monotonic_ns)
@@ -142,20 +143,26 @@ class Gateways:
             text = f"epoch expected {self._state.epoch}, was another"
             self._bye(session.identity, ByeReason.FENCED, text)
             return
-        if message.received_seq > session.venue.last_seq:
-            self._fenced(session.venue, message.received_seq)
+        if message.received_seq > session.venue.last_seq:  # its hello was in order: a lie, no older journal
+            text = f"received_seq expected at most {session.venue.last_seq}, was {message.received_seq}"
+            self._malformed(session.identity, text)
+            return
         session.confirmed_at_ns = monotonic_ns
         session.acked_seq = max(session.acked_seq, message.received_seq)
         match message:
             case Reports():
                 self._reports(session, message, now_ns)
+            case GatewayReady() if session.ready or message.received_seq < session.acked_seq:
+                # What went out since would count as never sent.
+                text = f"one GatewayReady expected, of received_seq {session.acked_seq}, was {message.received_seq}"
+                self._malformed(session.identity, text)
             case GatewayReady():
                 self._ready(session, message, now_ns)
             case Confirm() if not session.ready:  # the one that said READY was lost: begin again
-                self._bye(session.identity, ByeReason.MALFORMED, "GatewayReady expected, was Confirm")
+                self._malformed(session.identity, "GatewayReady expected, was Confirm")
             case Statement():
                 if wrong := self.statements.take(session.venue, message, now_ns):
-                    self._bye(session.identity, ByeReason.MALFORMED, wrong)
+                    self._malformed(session.identity, wrong)
             case Confirm():
                 pass
 
@@ -164,7 +171,7 @@ class Gateways:
         venue = state.venues.get(hello.venue)
         if len(identity) < IDENTITY_BYTES_MIN:
             text = f"identity expected at least {IDENTITY_BYTES_MIN} random bytes, was {len(identity)}"
-            self._bye(identity, ByeReason.MALFORMED, text)
+            self._malformed(identity, text)
             return
         if hello.protocol_version != PROTOCOL_VERSION or venue is None:
             reason = ByeReason.VENUE_UNKNOWN if venue is None else ByeReason.VERSION
@@ -240,15 +247,15 @@ class Gateways:
         for raw in message.items:
             try:
                 report = _decode_report(raw)
-            except msgspec.DecodeError as e:
-                self._bye(session.identity, ByeReason.MALFORMED, str(e))
+            except NOT_DECODED as e:
+                self._malformed(session.identity, f"report {venue.report_seq + 1}: {e}")
                 return
             if report.report_seq <= venue.report_seq:
                 session.reports_seen = True
                 continue
             if report.report_seq != venue.report_seq + 1:
                 text = f"report_seq expected {venue.report_seq + 1}, was {report.report_seq}"
-                self._bye(session.identity, ByeReason.MALFORMED, text)
+                self._malformed(session.identity, text)
                 return
             decision = reports.decide_report(venue, report)
             writer.append(Reported(venue.name, raw, decision))
@@ -413,6 +420,13 @@ class Gateways:
         session = self._sessions.get(identity)
         if session is not None:
             self._lose(session)
+
+    def _malformed(self, identity: bytes, text: str) -> None:
+        """End a session whose gateway breaks the protocol; a person looks, for its venue may have no session at all."""
+        self._meters.malformed_venues += 1
+        session = self._sessions.get(identity)
+        self._alarm(f"gateway of venue {session.venue.name if session else '?'} breaks the protocol: {text}")
+        self._bye(identity, ByeReason.MALFORMED, text)
 
     def _lose(self, session: GatewaySession) -> None:
         """Forget a session; that a READY one is lost is journaled by the next ``_journal_lost``.

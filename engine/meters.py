@@ -36,6 +36,9 @@ class Meters:
         self.retries = 0
         self.journal_bytes = 0
         self.alarms = 0
+        self.malformed_sidecars = 0
+        self.malformed_venues = 0
+        self.malformed_control = 0
         self.may_have_unknown = True
         self.rejected: dict[Code, int] = {}
         self.ended: dict[ByeReason, int] = {}

@@ -45,6 +45,7 @@ FAMILIES: Final = (
     Family("wojak_engine_decide_failures", COUNTER, "Commands whose decision failed here: answered INTERNAL"),
     Family("wojak_engine_reports_refused", COUNTER, "Venue reports that fit no order or no state"),
     Family("wojak_engine_sessions_ended", COUNTER, "Sidecar sessions ended by the engine, by reason", ("reason",)),
+    Family("wojak_engine_malformed", COUNTER, "Messages that broke the protocol of a socket", ("socket",)),
     Family("wojak_engine_alarms", COUNTER, "Times the engine called for a person"),
     Family("wojak_engine_journal_bytes", COUNTER, "Bytes appended to the journal"),
     Family("wojak_engine_table_reads", COUNTER, "Reads of the last-value table, by result", ("result",)),
@@ -135,6 +136,10 @@ class EngineReadings:
             "wojak_engine_decide_failures": meters.failed,
             "wojak_engine_reports_refused": meters.reports_refused,
             "wojak_engine_sessions_ended": {(reason.name,): count for reason, count in meters.ended.items()},
+            "wojak_engine_malformed": {
+                ("sidecars",): meters.malformed_sidecars, ("venues",): meters.malformed_venues,
+                ("control",): meters.malformed_control,
+            },
             "wojak_engine_alarms": meters.alarms,
             "wojak_engine_journal_bytes": meters.journal_bytes,
             "wojak_engine_table_reads": {

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import structs
 
-from engine.described import agrees, described, unchanged
+from engine.described import agrees, described, is_credible, unchanged
 from engine.order import Order, Outgoing, OutgoingKind, Replacement
 from engine.order_state import Happening, happening_of, next_status
 from engine.orders import Orders
@@ -58,9 +58,11 @@ class Reports:
         """Say what a report does. The caller has seen to ``report_seq`` being the next one."""
         state = self._state
         order = state.orders.get(report.order_id) or state.closed.get(report.order_id)
-        if order is None:
+        if order is None or order.route.instrument.venue != venue.name:  # another venue's order is none of this one's
             return ReportDecision(ReportEffect.ORDER_UNKNOWN)
         if report.details is not None and report.exec_type is not TRADE:
+            if report.last_quantity_e9:
+                return unchanged(order, ReportEffect.REFUSED)  # a fill is a TRADE
             return self._terms.decide_detailed(order, report, report.details)
         quantity_e9 = report.last_quantity_e9
         if quantity_e9 and report.trade_id in venue.trade_ids:
@@ -68,7 +70,11 @@ class Reports:
         step = order.route.instrument.quantity_step_e9
         filled, off_step = divmod(quantity_e9, step)
         cum = order.cum + filled
-        if off_step or (report.exec_type is ExecType.ORDER_STATUS and not agrees(report, order)):
+        if (
+            off_step
+            or (quantity_e9 and not is_credible(report, order, cum * step))
+            or (report.exec_type is ExecType.ORDER_STATUS and not agrees(report, order))
+        ):
             return unchanged(order, ReportEffect.REFUSED)
         if order.terms is not None:
             return _kept_back(venue, report, self._terms.decide_termed(order, order.terms, report, filled, cum))
@@ -88,8 +94,9 @@ class Reports:
         state = self._state
         venue.report_seq = report.report_seq
         awaiting = venue.awaiting
-        if report.venue_seq:
-            awaiting.pop(report.venue_seq, None)
+        answered = awaiting.get(report.venue_seq)
+        if answered is not None and answered.order.order_id == report.order_id:  # else another order would be forgotten
+            del awaiting[report.venue_seq]
         effect = decision.effect
         if effect is ReportEffect.ORDER_UNKNOWN:
             if report.last_quantity_e9:

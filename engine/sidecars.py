@@ -22,6 +22,7 @@ from engine.session import Session
 from market.table import reference
 from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
+from protocol.errors import NOT_DECODED
 from protocol.orders import CancelOrder, ExitReplace, NewBasket, NewOrder, ReplaceOrder, TermedOrder, command_decoder
 from protocol.records import (
     CancelRequested,
@@ -124,7 +125,7 @@ class Sidecars:
         """
         try:
             messages: list[SidecarMessage | None] = [_decode(body) for _, body in frames]
-        except msgspec.DecodeError:
+        except NOT_DECODED:
             messages = [self._decode_or_refuse(identity, body) for identity, body in frames]
         sessions = self._sessions
         for (identity, _), message in zip(frames, messages, strict=True):
@@ -143,7 +144,8 @@ class Sidecars:
     def _decode_or_refuse(self, identity: bytes, body: bytes) -> SidecarMessage | None:
         try:
             return _decode(body)
-        except msgspec.DecodeError as e:
+        except NOT_DECODED as e:
+            self._meters.malformed_sidecars += 1
             self._refuse(identity, ByeReason.MALFORMED, str(e))
             return None
 
@@ -155,7 +157,9 @@ class Sidecars:
         count = len(items)
         session.items += count
         if session.items > self._credits:
-            self._end(session, ByeReason.CREDITS, f"{session.items} items unanswered")
+            self._end(
+                session, ByeReason.CREDITS, f"expected at most {self._credits} items unanswered, was {session.items}"
+            )
             return
         self.items += count
         units = session.units
@@ -168,7 +172,8 @@ class Sidecars:
                 continue
             try:
                 command = _decode_command(item.command)
-            except msgspec.DecodeError as e:
+            except NOT_DECODED as e:
+                self._meters.malformed_sidecars += 1
                 self._end(session, ByeReason.MALFORMED, str(e))
                 return
             if type(command) is NewOrder or type(command) is TermedOrder:

@@ -16,7 +16,12 @@ Wording: ``CODE: what expected X, was Y (which=…); what to do``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
+
+from msgspec import DecodeError
+
+NOT_DECODED: Final = (DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises of bytes that are no message: also of text that is no UTF-8, and of arrays nested too deep."""
 
 
 class WojakError(Exception):

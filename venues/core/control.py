@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from protocol.control import Reason
+from protocol.errors import NOT_DECODED
 from protocol.orders import Name
 
 MESSAGES_MAX = 16
@@ -64,7 +65,7 @@ def parse_request(body: bytes, token: str) -> GatewayControl | str:
     """Return the request, or the line that says why it is refused."""
     try:
         request = request_decoder.decode(body)
-    except msgspec.DecodeError as e:
+    except NOT_DECODED as e:
         return f"CONTROL: request expected token, operator and action (kill, resume, status): {e}"
     if not compare_digest(request.token.encode(), token.encode()):
         return "AUTH_NOT_PERMITTED: token expected that of the gateway's token file, was another; read the file again"

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Raw
 
 from protocol.codes import Code
+from protocol.errors import NOT_DECODED
 from protocol.session import PROTOCOL_VERSION
 from protocol.statement import AskStatement
 from protocol.venue import (
@@ -119,7 +120,7 @@ class Gateway:
         for body in bodies:
             try:
                 message = decode(body)
-            except msgspec.DecodeError as e:
+            except NOT_DECODED as e:
                 self.end(f"a message that can't be decoded: {e}", mono_ns)
                 break
             if type(message) is Commands:

@@ -209,6 +209,7 @@ class GatewayLoop:
     def _answer(self, body: bytes, now_ns: int) -> GatewayControlReply:
         request = parse_request(body, self._token)
         if isinstance(request, str):
+            self._meters.refused += 1
             return GatewayControlReply(ok=False, text=request)
         return self._act(request, now_ns)
 

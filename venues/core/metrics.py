@@ -24,6 +24,11 @@ FAMILIES: Final = (
     Family(TURN_COMMANDS, SIZE, "Commands executed in one turn"),
     Family(SYNC_REPORTS, SIZE, "Reports made durable by one sync"),
     Family("wojak_gateway_sessions", COUNTER, "Sessions with the engine so far"),
+    Family(
+        "wojak_gateway_refused_requests",
+        COUNTER,
+        "Requests at its own control that were malformed or without its token",
+    ),
     Family("wojak_gateway_phase", GAUGE, "0 closed, 1 greeted, 2 welcomed, 3 ready"),
     Family("wojak_gateway_killed", GAUGE, "1 while the gateway's own kill refuses new orders"),
     Family("wojak_gateway_epoch", GAUGE, "Highest engine epoch served"),
@@ -48,6 +53,7 @@ class GatewayMeters:
     """What a gateway's loop measures; see ``FAMILIES``."""
 
     def __init__(self) -> None:
+        self.refused = 0
         self.durable = Histogram()
         self.reported = Histogram()
         self.sync = Histogram()
@@ -60,6 +66,7 @@ class GatewayMeters:
         state = gateway.state
         values: dict[str, float | Labelled] = {
             "wojak_gateway_sessions": gateway.sessions,
+            "wojak_gateway_refused_requests": self.refused,
             "wojak_gateway_phase": int(gateway.phase),
             "wojak_gateway_killed": int(state.is_killed),
             "wojak_gateway_epoch": state.epoch,

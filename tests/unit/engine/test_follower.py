@@ -243,7 +243,10 @@ def test_a_peer_that_asks_too_much_leaves_room_for_others(stage: Stage) -> None:
     assert follower.meters.later > 0
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc1", encode_history([1, -1]), encode_history([7, 0]), encode_history("x")])
+NO_REQUESTS = (b"", b"\xc1", *map(encode_history, ([1, -1], [7, 0], "x")), b"\x91" * 3_000, b"\x92\xa1\xff\x01")
+
+
+@pytest.mark.parametrize("body", NO_REQUESTS)
 def test_what_is_no_request_is_answered_with_why(stage: Stage, body: bytes) -> None:
     """A malformed message is counted and answered, never a crash."""
     stage.write(5)
