@@ -146,7 +146,7 @@ MUTATIONS = (
         "sidecars/core/session.py", _ON_BYE, _SETTLE_ON_BYE,
     ),
     _one(
-        "resend without query", r"is sent again, and nobody said NOT_FOUND",
+        "resend without query", r"is sent again, and nobody said NOT_FOUND|cancelled unsent and at the venue",
         "engine/gateways.py",
         "        queried = self._core.reports.decide_unknown(venue, message.received_seq)\n", _RESEND,
     ),
@@ -222,7 +222,7 @@ MUTATIONS = (
         "engine/reports.py", "        code = self._late_refusal(order, now_ns, reference)\n", "        code = OK\n",
     ),
     _one(
-        "fills counted twice", r"exposure is not that of the records",
+        "fills counted twice", r"exposure is not that of the records|is no exit",
         "engine/reports.py", "            state.remember_trade(venue, report.trade_id)\n",
         "            state.remember_trade(venue, report.trade_id)\n"
         "            state.book.fill(order, int(order.cum > 7))\n",
