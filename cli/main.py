@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import metadata
 
 from cyclopts import App, Group
 
@@ -17,6 +18,7 @@ PROVE = Group("Prove", sort_key=5)
 
 app = App(
     name="wojak",
+    version=lambda: metadata.version("wojak"),
     help="A low-latency trade execution engine: nothing is lost, nothing happens twice, nothing escapes the gate.\n\n"
     "Start with `wojak init` and `wojak up --flow`; then, in another terminal, "
     "`wojak order buy BTCUSDT 0.01 --limit 62000`.",
