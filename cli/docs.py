@@ -201,6 +201,8 @@ def _cli() -> str:
     text = str(app.generate_docs(output_format="markdown", recursive=True))
     body = re.sub(r"^# .*\n", "", re.sub(r"^(wojak[a-z -]*?) -m \S+", r"\1", text, flags=re.MULTILINE), count=1)
     body = re.sub(r"[ \t]+$", "", body, flags=re.MULTILINE)
+    # The usage of the command as a whole is there or not by how it was started.
+    body = re.sub(r"\A\s*```console\nwojak COMMAND\n```\n", "", body)
     body = re.sub(r"\n{3,}", "\n\n", re.sub(r"^# ", "## ", body, flags=re.MULTILINE))
     return f"# Command line\n\n{WRITTEN}\n{body.strip()}\n"
 
