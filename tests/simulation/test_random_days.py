@@ -24,9 +24,9 @@ class RollingWorld(World):
 
     def control(self) -> None:
         draw = self.random.random()
-        if draw < 0.15:
+        if draw < 0.25:
             self.ask(RollSession(0, "early close"))
-        elif draw < 0.3:
+        elif draw < 0.4:
             self.ask(Reconcile("", "look"))
         else:
             super().control()
@@ -60,7 +60,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> list[RollingWorld]:
                 world.settle()
                 world.roll_to_the_end()
                 world.verify()
-            except Exception as e:
+            except Exception as e:  # whatever it is: without its seed nobody can look at it again
                 raise AssertionError(f"seed {seed}: {type(e).__name__}: {e}; crashes {world.crashes}") from e
             finally:
                 world.close()
@@ -78,7 +78,7 @@ def test_rolls_among_faults_lose_nothing(worlds: list[RollingWorld]) -> None:
     for world in worlds:
         dates = [r.to_date for r in recorded(world, SessionRolled) if isinstance(r, SessionRolled)]
         assert dates == sorted(set(dates))
-    assert sum(len(recorded(w, SessionRolled)) for w in worlds) > 2 * len(SEEDS)
+    assert sum(len(recorded(w, SessionRolled)) for w in worlds) > 3 * len(SEEDS)
     assert sum(len(recorded(w, DayOrdersExpired)) for w in worlds) > len(SEEDS) // 2
 
 
