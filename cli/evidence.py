@@ -12,8 +12,9 @@ from typing import NamedTuple
 from cli.flow_log import Entry, Kind, client_order_id, read, unanswered
 from journal.reader import read_batches
 from protocol.codes import Code, ExecType, OutcomeKind
+from protocol.decisions import ReportEffect
 from protocol.orders import NewOrder, command_decoder
-from protocol.records import FillEntered, Ordered, Reported, ReportEffect, record_decoder
+from protocol.records import FillEntered, Ordered, Reported, record_decoder
 from protocol.venue import Report, SendNew, report_decoder
 from venues.core.log import Batch, Checkpoint, KillChanged, read_log
 from venues.core.state import new_commands

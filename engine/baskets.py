@@ -18,8 +18,9 @@ from engine.orders import CHECKS_ALL, ENVELOPE_CHECKS, Defer, Orders, Replay, pa
 from engine.permit import Permit
 from engine.state import State
 from protocol.codes import Code, OrderStatus, OutcomeKind, RetryReason, Scope, Side
+from protocol.decisions import BasketDecision, NewDecision, OrderClass, Reference
 from protocol.orders import NewBasket, NewOrder
-from protocol.records import BasketDecision, BasketOrdered, NewDecision, OrderClass, Ordered, Reference
+from protocol.records import BasketOrdered, Ordered
 from protocol.session import Facts, Item
 from protocol.units import INT64_MAX
 from risk.gate.checks import CHECKS

@@ -14,16 +14,9 @@ from engine.outcomes import ACCEPTED, basket_outcome, exit_outcome, replace_outc
 from engine.parts import Parts
 from engine.permit import Permit
 from protocol.codes import RetryReason
+from protocol.decisions import BasketDecision, ExitDecision, Reference
 from protocol.orders import ExitReplace, NewBasket, ReplaceOrder, order_of
-from protocol.records import (
-    BasketDecision,
-    BasketOrdered,
-    ExitDecision,
-    ExitRequested,
-    Record,
-    Reference,
-    ReplaceRequested,
-)
+from protocol.records import BasketOrdered, ExitRequested, Record, ReplaceRequested
 from protocol.replaces import ReplaceDecision
 from protocol.session import Item, Outcome
 from risk.gate.exposure import InstrumentState, Route

@@ -15,18 +15,9 @@ from engine.orders import Orders
 from engine.reports import Reports
 from engine.state import CLOCK_JUMPED, ENGINE, Halt, State
 from protocol.codes import TERMINAL, Code, OrderStatus, Scope, Side, TradingState
+from protocol.decisions import EngineCancel, ReplaceAnswer, ReportDecision, ReportEffect
 from protocol.orders import CancelOrder, command_decoder
-from protocol.records import (
-    Adjusted,
-    Clocked,
-    ControlAction,
-    Controlled,
-    EngineCancel,
-    Failed,
-    ReplaceAnswer,
-    ReportDecision,
-    ReportEffect,
-)
+from protocol.records import Adjusted, Clocked, ControlAction, Controlled, Failed
 from protocol.units import INT64_MAX
 
 NS_PER_MS: Final = 1_000_000

@@ -22,24 +22,21 @@ from engine.reports import Reports
 from engine.rolls import Rolls
 from engine.state import ENGINE, State
 from protocol.codes import OutcomeKind
+from protocol.decisions import BasketDecision, CancelDecision, ExitDecision, NewDecision
 from protocol.orders import CancelOrder, ExitReplace, NewBasket, NewOrder, ReplaceOrder, command_decoder, order_of
 from protocol.params import params_decoder
 from protocol.records import (
     Adjusted,
-    BasketDecision,
     BasketOrdered,
-    CancelDecision,
     CancelRequested,
     Clocked,
     ControlAction,
     Controlled,
     DayOrdersExpired,
-    ExitDecision,
     ExitReleased,
     ExitRequested,
     Failed,
     FillEntered,
-    NewDecision,
     Ordered,
     ParamsSet,
     Queried,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.order import Order, Replacement
 from protocol.codes import TERMINAL, OrderStatus
-from protocol.records import ReplaceAnswer, ReportDecision, ReportEffect
+from protocol.decisions import ReplaceAnswer, ReportDecision, ReportEffect
 from protocol.units import INT64_MAX
 from protocol.venue import Report
 

@@ -32,16 +32,9 @@ from protocol.codes import (
     TimeInForce,
     TradingState,
 )
+from protocol.decisions import EngineCancel, ExitDecision, Reference
 from protocol.orders import ExitReplace, NewOrder, order_of
-from protocol.records import (
-    ControlAction,
-    Controlled,
-    EngineCancel,
-    ExitDecision,
-    ExitReleased,
-    ExitRequested,
-    Reference,
-)
+from protocol.records import ControlAction, Controlled, ExitReleased, ExitRequested
 from protocol.session import Facts, Item
 from protocol.units import INT64_MAX
 from risk.gate.checks import CHECKS

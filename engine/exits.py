@@ -17,7 +17,8 @@ from engine.parts import Parts
 from engine.state import ENGINE
 from protocol.codes import OutcomeKind, Scope
 from protocol.control import FlattenResult, LeftOver
-from protocol.records import Controlled, FlattenPlan, Ordered, Record, Reference
+from protocol.decisions import Reference
+from protocol.records import Controlled, FlattenPlan, Ordered, Record
 from protocol.units import wide
 from risk.gate.exposure import InstrumentState
 

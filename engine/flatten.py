@@ -25,15 +25,9 @@ from engine.order import Order
 from engine.orders import CHECKS_ALL, Orders
 from engine.state import ENGINE, State
 from protocol.codes import Code, OrderType, OutcomeKind, Scope, Side, TimeInForce, TradingState
+from protocol.decisions import NewDecision, OrderClass, Reference
 from protocol.orders import NewOrder
-from protocol.records import (
-    ControlAction,
-    Controlled,
-    FlattenPlan,
-    NewDecision,
-    OrderClass,
-    Reference,
-)
+from protocol.records import ControlAction, Controlled, FlattenPlan
 from protocol.session import TRACE_ID_BYTES, Item
 from protocol.units import INT64_MAX
 from risk.gate.evidence import facts_of

@@ -27,8 +27,9 @@ from engine.statements import Statements
 from engine.venue_state import VenueState
 from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, GatewayKind, Mode
+from protocol.decisions import Reference, ReportEffect
 from protocol.errors import NOT_DECODED, FencedError
-from protocol.records import Record, Reference, Reported, ReportEffect, VenueChanged
+from protocol.records import Record, Reported, VenueChanged
 from protocol.session import PROTOCOL_VERSION
 from protocol.statement import Statement
 from protocol.venue import (

@@ -15,8 +15,9 @@ from engine.permit import Permit
 from engine.state import State
 from engine.venue_state import VenueState
 from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side
+from protocol.decisions import CancelDecision, NewDecision, OrderClass, Reference
 from protocol.orders import CancelOrder, NewOrder, TermedOrder
-from protocol.records import CancelDecision, CancelRequested, NewDecision, OrderClass, Ordered, Reference
+from protocol.records import CancelRequested, Ordered
 from protocol.session import Facts, Item
 from protocol.texts import pack_kind
 from protocol.units import INT64_MAX

@@ -7,16 +7,8 @@ from typing import Final
 import msgspec
 
 from protocol.codes import Code, OrderStatus, OutcomeKind
-from protocol.records import (
-    BasketDecision,
-    BasketOrdered,
-    ExitDecision,
-    ExitRequested,
-    Failed,
-    Ordered,
-    Record,
-    ReplaceRequested,
-)
+from protocol.decisions import BasketDecision, ExitDecision
+from protocol.records import BasketOrdered, ExitRequested, Failed, Ordered, Record, ReplaceRequested
 from protocol.replaces import ReplaceDecision
 from protocol.session import Facts, Item, Outcome
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Final
 
 from engine.parts import Parts
-from protocol.records import Record, Reference
+from protocol.decisions import Reference
+from protocol.records import Record
 from risk.gate.exposure import InstrumentState
 
 RETRY_NS: Final = 250_000_000

@@ -16,11 +16,9 @@ from engine.orders import ENVELOPE_CHECKS, Defer, Orders, Replay
 from engine.permit import Permit
 from engine.state import State
 from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side, TimeInForce
+from protocol.decisions import Reference
 from protocol.orders import NewOrder, ReplaceOrder
-from protocol.records import (
-    Reference,
-    ReplaceRequested,
-)
+from protocol.records import ReplaceRequested
 from protocol.replaces import ReplaceDecision
 from protocol.session import Facts, Item
 from protocol.texts import pack_kind

@@ -18,16 +18,9 @@ from engine.state import State
 from engine.terms import TermReports, void
 from engine.venue_state import VenueState
 from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Scope, TimeInForce, TradingState
+from protocol.decisions import EngineCancel, Reference, ReportDecision, ReportEffect
 from protocol.orders import NewOrder
-from protocol.records import (
-    EngineCancel,
-    Queried,
-    Reference,
-    ReportDecision,
-    ReportEffect,
-    SendDecided,
-    VenueChanged,
-)
+from protocol.records import Queried, SendDecided, VenueChanged
 from protocol.replaces import ReplaceUnsent
 from protocol.venue import Report
 from risk.gate.fused import first_late_refusal

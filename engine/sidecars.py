@@ -22,15 +22,10 @@ from engine.session import Session
 from market.table import reference
 from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
+from protocol.decisions import NewDecision, Reference
 from protocol.errors import NOT_DECODED
 from protocol.orders import CancelOrder, ExitReplace, NewBasket, NewOrder, ReplaceOrder, TermedOrder, command_decoder
-from protocol.records import (
-    CancelRequested,
-    Failed,
-    NewDecision,
-    Ordered,
-    Reference,
-)
+from protocol.records import CancelRequested, Failed, Ordered
 from protocol.session import (
     PROTOCOL_VERSION,
     Bye,

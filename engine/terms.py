@@ -15,11 +15,7 @@ from engine.order_state import Happening, happening_of, next_status
 from engine.state import State
 from engine.venue_state import VenueState
 from protocol.codes import TERMINAL, Code, ExecType, OrderStatus
-from protocol.records import (
-    ReplaceAnswer,
-    ReportDecision,
-    ReportEffect,
-)
+from protocol.decisions import ReplaceAnswer, ReportDecision, ReportEffect
 from protocol.replaces import ReplaceUnsent
 from protocol.venue import Details, Report
 

@@ -13,8 +13,9 @@ from msgspec import Struct
 from journal.errors import ProjectionError
 from journal.rows import BreachRow, OrderRow, PositionRow, TradeRow
 from protocol.codes import TERMINAL, Code, ExecType, Mode, OrderStatus, ReferenceSource, Side
+from protocol.decisions import ReportDecision
 from protocol.events import AdjustEvent, OrderEvent, ReplaceEvent, StatusEvent, TradeEvent, events_of
-from protocol.records import Controlled, Queried, Record, ReportDecision, Started
+from protocol.records import Controlled, Queried, Record, Started
 from protocol.rolls import SessionRolled
 from protocol.session import Facts
 from protocol.statement import Reconciled

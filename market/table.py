@@ -37,7 +37,7 @@ from msgspec import Struct
 
 from market.errors import TableError
 from protocol.codes import ReferenceSource
-from protocol.records import Reference
+from protocol.decisions import Reference
 
 TRIES: Final = 3
 MAGIC: Final = b"WOJAKLV1"

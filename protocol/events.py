@@ -22,6 +22,7 @@ from protocol.codes import (
     Side,
     TimeInForce,
 )
+from protocol.decisions import EngineCancel, NewDecision, Reference, ReplaceAnswer, ReportDecision, ReportEffect
 from protocol.orders import CancelOrder, ExitReplace, NewBasket, NewOrder, ReplaceOrder, command_decoder, order_of
 from protocol.records import (
     Adjusted,
@@ -30,19 +31,13 @@ from protocol.records import (
     ControlAction,
     Controlled,
     DayOrdersExpired,
-    EngineCancel,
     ExitReleased,
     ExitRequested,
     FillEntered,
-    NewDecision,
     Ordered,
     Record,
-    Reference,
-    ReplaceAnswer,
     ReplaceRequested,
-    ReportDecision,
     Reported,
-    ReportEffect,
     SendDecided,
 )
 from protocol.replaces import ReplaceUnsent

@@ -1,7 +1,8 @@
-"""What the journal holds. The batch frame that carries it, on disk and on the PUB stream alike: ``protocol.frames``.
+"""The records that the journal holds. The batch frame that carries them, on disk and on PUB alike: ``protocol.frames``.
 
-One record = one input as received + what was decided about it (DECISIONS 1). Records have no number of their
-own: the frame says the number of its first one. Record Structs are ``array_like`` with append-only fields.
+One record = one input as received + what was decided about it (DECISIONS 1; the second part: ``protocol.decisions``).
+Records have no number of their own: the frame says the number of its first one. Record Structs are ``array_like`` with
+append-only fields.
 """
 
 from __future__ import annotations
@@ -12,33 +13,25 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
-from protocol.codes import (
-    Code,
-    Mode,
-    OrderStatus,
-    OrderType,
-    OutcomeKind,
-    ReferenceSource,
-    Scope,
-    Side,
-    TimeInForce,
+from protocol.codes import Code, Mode, Scope
+from protocol.decisions import (
+    BasketDecision,
+    CancelDecision,
+    EngineCancel,
+    ExitDecision,
+    NewDecision,
+    Reference,
+    ReportDecision,
 )
 from protocol.params import LimitChange
 from protocol.replaces import ReplaceDecision, ReplaceUnsent
 from protocol.rolls import KeysRetired, SessionRolled
-from protocol.session import Facts, Instance, Item
+from protocol.session import Instance, Item
 from protocol.statement import Reconciled
 from protocol.venue import Capabilities
 
 RECORD_BYTES_MAX: Final = 4 << 20
 FORMAT_VERSION: Final = 1
-
-
-class OrderClass(IntEnum):
-    """RISK.md A1. DECISIONS 27: until weights exist, INC = not EXIT and Δ > 0."""
-
-    EXIT = 1
-    INC = 2
 
 
 class ControlAction(IntEnum):
@@ -56,32 +49,6 @@ class ControlAction(IntEnum):
     FLATTEN_END = 13  # ``reason``: flat, deadline, …
     EXIT_CANCEL = 14  # again, of orders that an exit waits for and whose cancel was refused or lost
     DISCONNECT = 10  # a source was away too long: what came through it is cancelled
-
-
-class ReportEffect(IntEnum):
-    """What a venue report did."""
-
-    APPLIED = 1
-    DUPLICATE = 2
-    ORDER_UNKNOWN = 3
-    OVERFILL = 4
-    REFUSED = 5  # a transition that the table does not have: recorded, counted, nothing changed
-
-
-class ReplaceAnswer(IntEnum):
-    """What a report said of the replace that was unanswered."""
-
-    NONE = 0
-    TAKEN = 1  # the new terms work
-    REFUSED = 2  # the old ones work on
-
-
-class Reference(Struct, array_like=True, frozen=True, gc=False):
-    """The price an order was checked against: value, age on the engine's clock, source."""
-
-    price_e9: int
-    age_ns: int
-    source: ReferenceSource
 
 
 class AcceptedCut(Struct, array_like=True, frozen=True):
@@ -120,21 +87,6 @@ class ParamsSet(Struct, array_like=True, tag=2, frozen=True):
     changed: LimitChange | None = None
 
 
-class NewDecision(Struct, array_like=True, frozen=True, gc=False):
-    """What became of a NewOrder. ``takes_key`` False: refused without taking the dedup key (DECISIONS 11)."""
-
-    kind: OutcomeKind
-    code: Code
-    order_id: str = ""
-    venue_seq: int = 0
-    checks_passed: int = 0
-    position_after_e9: int = 0
-    position_limit_e9: int = -1
-    order_class: OrderClass = OrderClass.INC
-    takes_key: bool = True
-    facts: Facts | None = None
-
-
 class Ordered(Struct, array_like=True, tag=3, frozen=True, gc=False):
     """A NewOrder came and was decided. ``seq``: the record's own number, for a reader that comes by position."""
 
@@ -145,59 +97,12 @@ class Ordered(Struct, array_like=True, tag=3, frozen=True, gc=False):
     seq: int = 0
 
 
-class CancelDecision(Struct, array_like=True, frozen=True, gc=False):
-    """What became of a CancelOrder.
-
-    ``venue_seq`` 0: nothing goes to the venue. ``voids_seq`` > 0: the order was not yet sent, its number becomes VOID.
-    ``order_client_order_id``: the id under which the order came first, where the cancel named another one.
-    """
-
-    kind: OutcomeKind
-    code: Code
-    order_id: str = ""
-    venue_seq: int = 0
-    status: OrderStatus = OrderStatus.NONE
-    voids_seq: int = 0
-    leaves_quantity_e9: int = 0
-    cum_quantity_e9: int = 0
-    facts: Facts | None = None
-    order_client_order_id: str = ""
-
-
 class CancelRequested(Struct, array_like=True, tag=4, frozen=True, gc=False):
     """A CancelOrder came and was decided."""
 
     source: str
     item: Item
     decision: CancelDecision
-
-
-class ReportDecision(Struct, array_like=True, frozen=True, gc=False):
-    """What a report did, with the order it did it to.
-
-    ``value_e9``: sum of last_quantity x last_price x multiplier over all fills, in 1e-9 of the currency.
-    ``position_e9``: filled position of (account, instrument) after the report. Quantity and prices are the order's
-    terms after it.
-    """
-
-    effect: ReportEffect
-    account: str = ""
-    client_order_id: str = ""
-    strategy: str = ""
-    instrument: str = ""
-    side: Side = Side.BUY
-    order_type: OrderType = OrderType.LIMIT
-    time_in_force: TimeInForce = TimeInForce.DAY
-    quantity_e9: int = 0
-    price_e9: int = 0
-    status: OrderStatus = OrderStatus.NONE
-    leaves_quantity_e9: int = 0
-    cum_quantity_e9: int = 0
-    value_e9: int = 0
-    position_e9: int = 0
-    trace_id: bytes = b""
-    stop_price_e9: int = 0
-    replace_answer: ReplaceAnswer = ReplaceAnswer.NONE
 
 
 class Reported(Struct, array_like=True, tag=5, frozen=True, gc=False):
@@ -219,22 +124,6 @@ class VenueChanged(Struct, array_like=True, tag=6, frozen=True):
     gateway_instance: bytes
     received_seq: int
     capabilities: Capabilities | None = None
-
-
-class EngineCancel(Struct, array_like=True, frozen=True, gc=False):
-    """An order that the engine cancels by itself.
-
-    ``venue_seq`` > 0: a cancel goes to the venue under it; 0: never sent, the order's number ``voids_seq`` is VOID.
-    Both: the cancel goes, and the order's replace under ``voids_seq``, not yet sent, does not.
-    """
-
-    account: str
-    client_order_id: str
-    order_id: str
-    venue_seq: int
-    voids_seq: int
-    code: Code
-    cum_quantity_e9: int = 0
 
 
 class SendDecided(Struct, array_like=True, tag=7, frozen=True, gc=False):
@@ -355,18 +244,6 @@ class ReplaceRequested(Struct, array_like=True, tag=20, frozen=True, gc=False):
     seq: int = 0
 
 
-class BasketDecision(Struct, array_like=True, frozen=True, gc=False):
-    """What became of a NewBasket. Refused: ``leg`` is the first that was (from 1; 0 = the whole), ``legs`` is empty."""
-
-    kind: OutcomeKind
-    code: Code
-    leg: int = 0
-    checks_passed: int = 0
-    takes_key: bool = True
-    facts: Facts | None = None
-    legs: list[NewDecision] = []
-
-
 class BasketOrdered(Struct, array_like=True, tag=60, frozen=True, gc=False):
     """A NewBasket came and was decided; one reference a leg."""
 
@@ -375,19 +252,6 @@ class BasketOrdered(Struct, array_like=True, tag=60, frozen=True, gc=False):
     references: list[Reference | None]
     decision: BasketDecision
     seq: int = 0
-
-
-class ExitDecision(Struct, array_like=True, frozen=True, gc=False):
-    """What became of an ExitReplace. ``waits``: ids of the orders that must be over before it goes out."""
-
-    kind: OutcomeKind
-    code: Code
-    order_id: str = ""
-    checks_passed: int = 0
-    takes_key: bool = True
-    facts: Facts | None = None
-    cancels: list[EngineCancel] = []
-    waits: list[str] = []
 
 
 class ExitRequested(Struct, array_like=True, tag=61, frozen=True, gc=False):

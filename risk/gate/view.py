@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from protocol.codes import OrderType, Side, TimeInForce, TradingState
+from protocol.decisions import Reference
 from protocol.orders import NewOrder
-from protocol.records import Reference
 from risk.gate.exposure import ExposureBook, Route
 
 BUY: Final = Side.BUY

@@ -12,8 +12,9 @@ from books.store import FILTERS, Progress, Store, StoreMark
 from journal.projection import Changes, NothingStored, Projection, State
 from journal.rows import OrderRow
 from protocol.codes import Code, OrderStatus, OutcomeKind
+from protocol.decisions import EngineCancel
 from protocol.errors import FencedError
-from protocol.records import EngineCancel, Record, SendDecided
+from protocol.records import Record, SendDecided
 from protocol.rolls import SessionRolled
 from tests.unit.journal.samples import E9, ordered
 from tests.unit.journal.stories import STARTED, Story

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, OutcomeKind, Scope, TradingState
 from protocol.control import reply_decoder
+from protocol.decisions import EngineCancel
 from protocol.frames import read_header
 from protocol.orders import CancelOrder, Command, ExitReplace, NewOrder, command_decoder, order_of
 from protocol.records import (
@@ -19,7 +20,6 @@ from protocol.records import (
     ControlAction,
     Controlled,
     DayOrdersExpired,
-    EngineCancel,
     ExitReleased,
     ExitRequested,
     Failed,

@@ -11,18 +11,9 @@ from collections import defaultdict
 
 from engine.state import State
 from protocol.codes import TERMINAL, ExecType, OrderStatus, OrderType, Side
+from protocol.decisions import EngineCancel, NewDecision, OrderClass, Reference, ReplaceAnswer
 from protocol.orders import NewOrder
-from protocol.records import (
-    Adjusted,
-    EngineCancel,
-    ExitReleased,
-    FillEntered,
-    NewDecision,
-    OrderClass,
-    Reference,
-    ReplaceAnswer,
-    Reported,
-)
+from protocol.records import Adjusted, ExitReleased, FillEntered, Reported
 from protocol.venue import Report, report_decoder
 from risk.gate.exposure import Ledger
 

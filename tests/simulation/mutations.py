@@ -118,7 +118,8 @@ _RESEND = """        queried = self._core.reports.decide_unknown(venue, message.
         queried = None
 """
 _RELEASE = """            from protocol.codes import Code, OrderStatus
-            from protocol.records import EngineCancel, SendDecided
+            from protocol.decisions import EngineCancel
+            from protocol.records import SendDecided
 
             for order in [o for o in self._state.orders.values() if o.status is OrderStatus.UNKNOWN]:
                 if now_ns - order.accepted_ns > 100 * NS_PER_MS:

@@ -15,8 +15,9 @@ from engine.state import state_hash
 from journal.format import JournalSettings, segments, split_position
 from journal.reader import RecordReader, read_batches
 from protocol.codes import RetryReason, Side, TimeInForce
+from protocol.decisions import NewDecision, Reference
 from protocol.orders import NewOrder
-from protocol.records import NewDecision, Ordered, Record, Reference
+from protocol.records import Ordered, Record
 from protocol.rolls import SessionRolled
 from tests.unit.cli.test_prune import store_has
 from tests.unit.engine.desk import E9, REFERENCE, Desk

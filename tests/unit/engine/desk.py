@@ -22,6 +22,7 @@ from protocol.codes import (
     Side,
     TimeInForce,
 )
+from protocol.decisions import BasketDecision, CancelDecision, ExitDecision, NewDecision, Reference, ReportDecision
 from protocol.orders import (
     CancelOrder,
     Command,
@@ -46,22 +47,16 @@ from protocol.params import (
 )
 from protocol.records import (
     Adjusted,
-    BasketDecision,
     BasketOrdered,
-    CancelDecision,
     CancelRequested,
     ControlAction,
     Controlled,
-    ExitDecision,
     ExitReleased,
     ExitRequested,
-    NewDecision,
     Ordered,
     ParamsSet,
     Record,
-    Reference,
     ReplaceRequested,
-    ReportDecision,
     Reported,
     Started,
     VenueChanged,

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from engine.orders import Defer, Replay
 from engine.outcomes import basket_outcome, first_outcome
 from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side, TimeInForce
+from protocol.decisions import BasketDecision
 from protocol.events import OrderEvent, events_of
 from protocol.orders import NewBasket
 from protocol.params import LimitName
-from protocol.records import BasketDecision, BasketOrdered, ControlAction
+from protocol.records import BasketOrdered, ControlAction
 from protocol.session import Item
 from protocol.texts import outcome_text
 from tests.unit.engine.desk import E9, Desk, limit, params

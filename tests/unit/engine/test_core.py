@@ -10,18 +10,9 @@ from engine.order import Order
 from engine.orders import Defer, Replay
 from engine.state import Halt
 from protocol.codes import Code, ExecType, OrderStatus, OutcomeKind, RetryReason, Scope, Side, TradingState
+from protocol.decisions import CancelDecision, NewDecision
 from protocol.params import LimitName
-from protocol.records import (
-    Adjusted,
-    CancelDecision,
-    Clocked,
-    ControlAction,
-    Controlled,
-    Failed,
-    NewDecision,
-    Queried,
-    VenueChanged,
-)
+from protocol.records import Adjusted, Clocked, ControlAction, Controlled, Failed, Queried, VenueChanged
 from tests.unit.engine.desk import E9, REFERENCE, Desk, limit, params
 from tests.unit.venues.stage import XY
 

@@ -12,7 +12,7 @@ from engine.core import Core
 from engine.dedup import SLOT_BYTES, DedupTable, KeyHash, payload_hash, value_of
 from engine.orders import Defer
 from protocol.codes import Mode, OrderStatus, RetryReason, Side
-from protocol.records import CancelDecision
+from protocol.decisions import CancelDecision
 from tests.unit.engine.desk import Desk
 
 S = OrderStatus

@@ -21,10 +21,11 @@ from protocol.codes import (
     Side,
     TimeInForce,
 )
+from protocol.decisions import ExitDecision
 from protocol.events import OrderEvent, StatusEvent, events_of
 from protocol.orders import ExitReplace
 from protocol.params import LimitName
-from protocol.records import ControlAction, ExitDecision, ExitReleased, ExitRequested, Queried, VenueChanged
+from protocol.records import ControlAction, ExitReleased, ExitRequested, Queried, VenueChanged
 from tests.unit.engine.desk import E9, REFERENCE, Desk, limit, params
 
 BUY, SELL = Side.BUY, Side.SELL

@@ -15,9 +15,10 @@ from engine.flatten_plan import Flatten
 from engine.snapshot import load_snapshot
 from engine.state import FLATTENED_MAX, state_hash
 from protocol.codes import Code, ExecType, OutcomeKind, ReferenceSource, Scope, Side, TradingState
+from protocol.decisions import Reference
 from protocol.orders import NewOrder
 from protocol.params import ContractKind, LimitName, LimitRow
-from protocol.records import Adjusted, ControlAction, Controlled, FlattenPlan, Ordered, Reference, VenueChanged
+from protocol.records import Adjusted, ControlAction, Controlled, FlattenPlan, Ordered, VenueChanged
 from risk.gate.exposure import InstrumentState
 from tests.unit.engine.deep import plain
 from tests.unit.engine.desk import E9, Desk, params

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.order_state import TRANSITIONS, WORKING, Happening, happening_of, next_status
 from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Scope, Side, TradingState
-from protocol.records import ReportEffect
+from protocol.decisions import ReportEffect
 from tests.unit.engine.desk import Desk
 
 S = OrderStatus

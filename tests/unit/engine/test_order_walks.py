@@ -10,7 +10,8 @@ from cli.docs_states import states_page
 from engine.order import Order
 from engine.order_state import TRANSITIONS, Happening, next_status
 from protocol.codes import TERMINAL, ExecType, OrderStatus, Side
-from protocol.records import ControlAction, ExitDecision, ReportDecision, ReportEffect, VenueChanged
+from protocol.decisions import ExitDecision, ReportDecision, ReportEffect
+from protocol.records import ControlAction, VenueChanged
 from tests.unit.engine.desk import Desk
 
 S, H = OrderStatus, Happening

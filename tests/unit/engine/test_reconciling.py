@@ -9,8 +9,9 @@ from msgspec import Raw, structs
 from engine.reconciling import DIFFERENCES_MAX, Stated
 from engine.state import TRADE_IDS_MAX
 from protocol.codes import Code, ExecType, OrderStatus, Scope, Side, TradingState
+from protocol.decisions import ReportDecision, ReportEffect
 from protocol.events import SystemEvent, TradeEvent, events_of
-from protocol.records import Adjusted, FillEntered, Queried, ReportDecision, ReportEffect
+from protocol.records import Adjusted, FillEntered, Queried
 from protocol.statement import Difference, DifferenceKind, Reconciled, StatedFill, StatedOrder, StatedPosition
 from protocol.texts import difference_text
 from protocol.venue import Report

@@ -7,17 +7,9 @@ import pytest
 from engine.order import Order, OutgoingKind
 from engine.orders import Defer, Replay
 from protocol.codes import Code, ExecType, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side, TimeInForce
+from protocol.decisions import CancelDecision, NewDecision, ReplaceAnswer, ReportEffect
 from protocol.params import LimitName, Params
-from protocol.records import (
-    CancelDecision,
-    ControlAction,
-    Controlled,
-    NewDecision,
-    ReplaceAnswer,
-    ReportEffect,
-    SendDecided,
-    VenueChanged,
-)
+from protocol.records import ControlAction, Controlled, SendDecided, VenueChanged
 from protocol.replaces import ReplaceDecision, ReplaceUnsent
 from tests.unit.engine.desk import E9, REFERENCE, Desk, limit, params
 

@@ -12,7 +12,8 @@ from engine.orders import Replay
 from engine.rolls import EARLIER_MAX, KEPT_MIN_NS
 from engine.state import state_hash
 from protocol.codes import Code, ExecType, OrderStatus, OutcomeKind, Side, TimeInForce
-from protocol.records import CancelDecision, DayOrdersExpired, NewDecision
+from protocol.decisions import CancelDecision, NewDecision
+from protocol.records import DayOrdersExpired
 from protocol.rolls import KeysRetired, SessionRolled
 from runtime.sessions import day_after
 from tests.unit.engine.desk import E9, REFERENCE, Desk, params

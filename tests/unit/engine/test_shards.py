@@ -10,9 +10,9 @@ from msgspec import structs
 from engine.settings import EngineSettings, Opening, OpeningCash, OpeningPosition
 from engine.start import start
 from protocol.codes import Code, Mode, OutcomeKind, Scope
+from protocol.decisions import CancelDecision, NewDecision
 from protocol.errors import ConfigError
 from protocol.params import AccountParams, Params
-from protocol.records import CancelDecision, NewDecision
 from protocol.session import Facts, Outcome
 from protocol.texts import outcome_text
 from tests.unit.engine.desk import E9, Desk, params

@@ -7,13 +7,10 @@ import pytest
 from engine.orders import Replay
 from engine.sending import command_of
 from protocol.codes import Code, ExecType, OrderStatus, OrderType, OutcomeKind, Side, TimeInForce
+from protocol.decisions import NewDecision
 from protocol.orders import NewOrder
 from protocol.params import LimitName
-from protocol.records import (
-    NewDecision,
-    SendDecided,
-    VenueChanged,
-)
+from protocol.records import SendDecided, VenueChanged
 from protocol.replaces import ReplaceDecision
 from protocol.texts import refusal_text
 from protocol.venue import Capabilities, SendNew

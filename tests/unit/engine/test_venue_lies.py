@@ -11,8 +11,9 @@ from msgspec import Raw
 from engine.order import Order
 from engine.state import state_hash
 from protocol.codes import ExecType, OrderStatus, Scope, TradingState
+from protocol.decisions import ReportDecision, ReportEffect
 from protocol.params import InstrumentParams
-from protocol.records import ReportDecision, Reported, ReportEffect, VenueChanged
+from protocol.records import Reported, VenueChanged
 from protocol.venue import Details, Report
 from tests.unit.engine.desk import E9, Desk, params
 from tests.unit.venues.stage import XY

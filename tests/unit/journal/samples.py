@@ -16,8 +16,9 @@ from journal.lock import FolderLock
 from journal.recovery import Recovered, recover
 from journal.writer import JournalWriter
 from protocol.codes import Code, OrderType, OutcomeKind, Side, TimeInForce
+from protocol.decisions import CancelDecision, NewDecision
 from protocol.orders import CancelOrder, Command, NewOrder
-from protocol.records import CancelDecision, CancelRequested, Clocked, NewDecision, Ordered, Record
+from protocol.records import CancelRequested, Clocked, Ordered, Record
 from protocol.session import Facts, Item
 
 SMALL = JournalSettings(segment_bytes=4096, batch_bytes_max=1024, prepare_ahead=False)

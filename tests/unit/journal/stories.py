@@ -16,19 +16,16 @@ from protocol.codes import (
     Scope,
     Side,
 )
+from protocol.decisions import CancelDecision, EngineCancel, ReportDecision, ReportEffect
 from protocol.orders import CancelOrder
 from protocol.records import (
     Adjusted,
-    CancelDecision,
     CancelRequested,
     ControlAction,
     Controlled,
-    EngineCancel,
     Queried,
     Record,
-    ReportDecision,
     Reported,
-    ReportEffect,
     SendDecided,
     Started,
 )

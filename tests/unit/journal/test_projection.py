@@ -13,18 +13,9 @@ from journal.errors import ProjectionError
 from journal.projection import Changes, NothingStored, Projection, State
 from journal.rows import OrderRow, PositionRow, avg_price_e9
 from protocol.codes import Code, ExecType, OrderStatus, OutcomeKind, Scope, Side
+from protocol.decisions import CancelDecision, EngineCancel, ReportDecision, ReportEffect
 from protocol.orders import CancelOrder
-from protocol.records import (
-    CancelDecision,
-    CancelRequested,
-    ControlAction,
-    Controlled,
-    EngineCancel,
-    Queried,
-    Record,
-    ReportDecision,
-    ReportEffect,
-)
+from protocol.records import CancelRequested, ControlAction, Controlled, Queried, Record
 from tests.unit.journal.samples import E9, cancel, item, ordered
 from tests.unit.journal.stories import STARTED, Story, report, reported
 

@@ -22,7 +22,7 @@ from market.table import (
     reference,
 )
 from protocol.codes import ReferenceSource
-from protocol.records import Reference
+from protocol.decisions import Reference
 
 ROOT = Path(__file__).resolve().parents[3]
 AGE_MAX_NS = 5_000_000_000

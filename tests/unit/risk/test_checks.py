@@ -17,8 +17,9 @@ from protocol.codes import (
     TimeInForce,
     TradingState,
 )
+from protocol.decisions import NewDecision, Reference
 from protocol.params import ContractKind, InstrumentStatus, LimitName
-from protocol.records import ControlAction, NewDecision, Reference
+from protocol.records import ControlAction
 from protocol.session import Facts
 from protocol.texts import refusal_text
 from risk.gate.exposure import Bound, InstrumentState, Ledger

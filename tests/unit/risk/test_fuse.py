@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.codes import OrderType, ReferenceSource, Scope, Side, TimeInForce, TradingState
-from protocol.records import Reference
+from protocol.decisions import Reference
 from risk.gate.checks import CHECKS, OK, SEND_CHECKS
 from risk.gate.exposure import AccountState, Bound, InstrumentState, Ledger, Limits, Route, StrategyState
 from risk.gate.fuse import fused_source

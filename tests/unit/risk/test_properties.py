@@ -16,8 +16,9 @@ import engine.orders
 from engine.order import Order
 from engine.orders import Replay
 from protocol.codes import Code, ExecType, OutcomeKind, Scope, Side, TradingState
+from protocol.decisions import NewDecision, OrderClass
 from protocol.params import LimitName
-from protocol.records import ControlAction, NewDecision, OrderClass
+from protocol.records import ControlAction
 from risk.gate.checks import CHECKS
 from risk.gate.exposure import ExposureBook, Ledger
 from risk.gate.view import View
