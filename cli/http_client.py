@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 
@@ -57,11 +58,11 @@ class OrdersClient:
 
     def cancel(self, account: str, client_order_id: str) -> dict[str, Any]:
         """Return what became of a cancel; raises as ``send`` does."""
-        return self._until_answered("DELETE", f"/v1/orders/{account}/{client_order_id}")
+        return self._until_answered("DELETE", _path(account, client_order_id))
 
     def replace(self, account: str, orig_client_order_id: str, body: dict[str, Any]) -> dict[str, Any]:
         """Return what became of a replace; raises as ``send`` does."""
-        return self._until_answered("PUT", f"/v1/orders/{account}/{orig_client_order_id}", json=body)
+        return self._until_answered("PUT", _path(account, orig_client_order_id), json=body)
 
     def close(self) -> None:
         """Leave."""
@@ -117,6 +118,10 @@ class BooksClient:
     def close(self) -> None:
         """Leave."""
         self._client.close()
+
+
+def _path(account: str, client_order_id: str) -> str:
+    return f"/v1/orders/{quote(account, safe='')}/{quote(client_order_id, safe='')}"
 
 
 def _json(response: httpx.Response) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def problems(config: WojakConfig, folder: Path) -> list[str]:
         *_shards(config),
         *_unique("instruments", "instrument", (r.instrument for r in config.instruments)),
         *_unique("accounts", "account", (r.account for r in config.accounts)),
+        *_addressable(config),
         *_unique("strategies", "strategy", (r.strategy for r in config.strategies)),
         *_unique("principals", "principal", (r.principal for r in config.principals)),
         *_unique("sources", "source", (r.source for r in config.sources)),
@@ -89,6 +90,15 @@ def _unique(table: str, key: str, names: Iterable[str]) -> Iterator[str]:
         if name in seen:
             yield f"{table}[{n}].{key}: expected a name used once, was {name!r} again"
         seen.add(name)
+
+
+def _addressable(config: WojakConfig) -> Iterator[str]:
+    for n, row in enumerate(config.accounts):
+        if "/" in row.account:
+            yield (
+                f"accounts[{n}].account: expected a name without '/', was {row.account!r}; it stands in the path of "
+                "cancels and of the books, where proxies and servers take a slash for the end of it: rename the account"
+            )
 
 
 def _instruments(config: WojakConfig) -> Iterator[str]:

@@ -257,7 +257,10 @@ def to_response(outcome: Outcome, command: Command, trace_id: bytes, mode: str, 
     )
 
 
-_REFUSED_STATUS: Final = {Code.AUTH_NOT_PERMITTED: 403, Code.ID_CONFLICT: 409, Code.WRONG_SHARD: 421}
+# INTERNAL is no fault of the caller's; it is journaled, so a repeat hears the same.
+_REFUSED_STATUS: Final = {
+    Code.AUTH_NOT_PERMITTED: 403, Code.ID_CONFLICT: 409, Code.WRONG_SHARD: 421, Code.INTERNAL: 500,
+}  # fmt: skip
 
 
 def http_status(outcome: Outcome) -> int:

@@ -116,7 +116,8 @@ _PLAIN: Final[dict[Code, str]] = {
     Code.ID_CONFLICT: "client_order_id is already taken by an order with other content; use a new one",
     Code.CANCELLED_BEFORE_ARRIVAL: "a cancel of this client_order_id came first",
     Code.ORDER_TERMINAL: "the order is already finished",
-    Code.INTERNAL: "the engine could not decide this order; its account is in reduce-only and an operator was told",
+    Code.INTERNAL: "the engine failed on this command, which had no effect; operators were alarmed and its account, "
+    "where known, was put into reduce-only; an earlier command of the same id stands",
     Code.ORDER_UNKNOWN: "no order of this id works here",
     Code.ORDER_IN_DOUBT: "the venue has not said whether it has the order; wait for its answer, or cancel",
     Code.CANCEL_PENDING: "a cancel of the order is on its way",

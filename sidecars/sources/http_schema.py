@@ -200,6 +200,7 @@ def _outcomes() -> dict[str, Any]:
         "409": _outcome("The id belongs to an order with other content", {}),
         "421": _outcome("The account belongs to another shard than the one that was asked: the map is wrong here", {}),
         "422": _outcome("Refused: code and text say why", {"refused": REFUSED}),
+        "500": _outcome("The engine failed on it (INTERNAL): final, without effect, and the same on a repeat", {}),
     }
 
 

@@ -53,6 +53,10 @@ def test_the_example_gives_exact_parameters(tmp_path: Path) -> None:
         ([("value = 500", 'value = "500"')], "limits[5].value: expected a whole number for OPEN_COUNT_MAX"),
         ([("window_ms = 1000\n", "")], "limits[6].window_ms: expected the interval that RATE_COUNT counts in"),
         ([('account = "demo"            # yours', 'account = "flow"')], "accounts[1].account: expected a name"),
+        (
+            [('account = "demo"            # yours', 'account = "desk/1"')],
+            "accounts[0].account: expected a name without '/'",
+        ),
         ([('tick = "0.1"', 'tick = "0.15"')], "instruments[0]"),
         ([('venue = "sandbox"', 'venue = "moon"')], "instruments[0].venue: expected one of sandbox, was 'moon'"),
         ([('source = "synthetic"', 'source = "binance"')], "feed.path: expected a recording"),

@@ -192,6 +192,7 @@ def outcome(kind: OutcomeKind, code: Code = Code.OK, first: Outcome | None = Non
         (OutcomeKind.REJECTED, Code.QTY_MAX, 422),
         (OutcomeKind.REJECTED, Code.AUTH_NOT_PERMITTED, 403),
         (OutcomeKind.REJECTED, Code.ID_CONFLICT, 409),
+        (OutcomeKind.REJECTED, Code.INTERNAL, 500),
     ],
 )
 def test_a_status_belongs_to_the_first_outcome(kind: OutcomeKind, code: Code, status: int) -> None:

@@ -7,6 +7,7 @@ import threading
 import httpx
 import pytest
 
+from cli.http_client import OrdersClient
 from protocol.orders import ReplaceOrder, command_decoder
 from protocol.session import Drain, Drained, Leave, Submit
 from sidecars.sources.http_keys import HttpKey
@@ -73,6 +74,19 @@ def test_a_cancel_goes_by_account_and_id(running: Stage) -> None:
     assert (known.status_code, slashed.status_code, unknown.status_code) == (201, 201, 202)
     assert unknown.json()["code"] == "TOMBSTONE"
     assert unknown.json()["client_order_id"] == "c9"
+
+
+def test_the_commands_reach_ids_with_a_slash(running: Stage) -> None:
+    """The legs of a basket are named so: cancel and replace of `wojak order` find them."""
+    running.send("b/2")
+    client = OrdersClient(running.url, {})
+
+    replaced = client.replace("acc", "cb/2", {"client_order_id": "r1", "quantity": "0.02"})
+    cancelled = client.cancel("acc", "cb/2")
+    client.close()
+
+    assert (replaced["outcome"], replaced["client_order_id"]) == ("ACCEPTED", "r1")
+    assert (cancelled["client_order_id"], cancelled["code"]) == ("cb/2", "OK")
 
 
 def test_a_replace_goes_by_the_order_and_its_own_id(running: Stage) -> None:
