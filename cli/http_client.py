@@ -6,18 +6,22 @@ Rule: an order is sent again under the same client_order_id while nobody answere
 
 from __future__ import annotations
 
+import secrets
 import time
+from collections.abc import Generator
 from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
 
 from protocol.errors import WojakError
-from runtime.clock import monotonic_ns
+from runtime.clock import monotonic_ns, wall_ns
+from sidecars.sources.http_signature import Target, sign
 
 TIMEOUT_S: Final = 5.0
 GIVE_UP_NS: Final = 10_000_000_000
 PAUSE_S: Final = 0.1
+NS_PER_S: Final = 1_000_000_000
 UNCERTAIN: Final = frozenset({502, 503, 504})
 
 
@@ -41,12 +45,37 @@ class AnsweredError(WojakError):
         super().__init__(f"{code} ({status}){f' {field}' if field else ''}: {text}")
 
 
+class Signature(httpx.Auth):
+    """Signs each request anew, as the HTTP source checks it: a repeat after no answer has its own nonce and time."""
+
+    requires_request_body = True
+
+    def __init__(self, key_id: str, secret: str) -> None:
+        self._key_id = key_id
+        self._secret = secret.encode()
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the headers."""
+        path, _, query = request.url.raw_path.decode("ascii").partition("?")
+        request.headers.update(
+            sign(
+                Target(request.method, path, query, {name.lower(): value for name, value in request.headers.items()}),
+                request.content,
+                key_id=self._key_id,
+                secret=self._secret,
+                created_s=wall_ns() // NS_PER_S,
+                nonce=secrets.token_urlsafe(12),
+            )
+        )
+        yield request
+
+
 class OrdersClient:
     """Sends orders, replaces and cancels."""
 
-    def __init__(self, url: str, headers: dict[str, str]) -> None:
+    def __init__(self, url: str, headers: dict[str, str], auth: Signature | None = None) -> None:
         self._url = url
-        self._client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+        self._client = httpx.Client(base_url=url, headers=headers, auth=auth, timeout=TIMEOUT_S, trust_env=False)
 
     def send(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return what became of an order.

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from cli.http_client import AnsweredError, BooksClient, NoAnswerError, OrdersClient
+from cli.http_client import AnsweredError, BooksClient, NoAnswerError, OrdersClient, Signature
 from cli.options import DEFAULT_CONFIG, ConfigPath, KeyEnv, Url, deployment, say, secret_of
 from cli.timeline import described, find_timeline
 from cli.view import decimal
 from cli.wiring import authorization, books_url, http_url
+from protocol.errors import ConfigError
 from protocol.units import format_e9, parse_e9
 from runtime.clock import monotonic_ns, wall_ns
 
@@ -47,6 +48,7 @@ class Where:
 
     url: Url = ""
     key_env: KeyEnv = ""
+    sign: Annotated[str, Parameter(help="Name of the key in --key-env, to sign with it instead of showing it.")] = ""
     config: ConfigPath = DEFAULT_CONFIG
 
 
@@ -161,7 +163,15 @@ def _order_type(terms: Terms) -> str:
 
 
 def _orders(where: Where) -> OrdersClient:
-    return OrdersClient(where.url or http_url(deployment(where.config)), authorization(secret_of(where.key_env)))
+    secret = secret_of(where.key_env)
+    if where.sign and not secret:
+        raise ConfigError(
+            ["--sign expected --key-env with the variable that holds the key's secret, was none"], "order"
+        )
+    url = where.url or http_url(deployment(where.config))
+    if where.sign:
+        return OrdersClient(url, {}, Signature(where.sign, secret))
+    return OrdersClient(url, authorization(secret))
 
 
 def _send(body: dict[str, Any], where: Where) -> int:

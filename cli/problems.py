@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from cli.settings import HttpKeyRow, LimitRow, WojakConfig
+from cli.settings import HttpKeyRow, HttpSection, LimitRow, WojakConfig
 from market.errors import InstrumentError
 from market.instruments import to_params
 from protocol.errors import FieldError
@@ -23,6 +23,7 @@ HTTP_SOURCE: Final = "http"
 ENGINE: Final = "engine"  # engine.state.ENGINE
 VENUES: Final = ("sandbox",)
 SECRET_CHARS_MIN: Final = 16
+SIGNING_SECRET_CHARS_MIN: Final = 32
 
 
 def problems(config: WojakConfig, folder: Path) -> list[str]:
@@ -211,7 +212,19 @@ def _http(config: WojakConfig, folder: Path) -> Iterator[str]:
     for n, key in enumerate(http.keys):
         yield from _known(f"http.keys[{n}].principal", key.principal, principals)
         yield from _secret(f"http.keys[{n}]", key, folder)
+    yield from _rates(http)
     yield from _http_source(config)
+
+
+def _rates(http: HttpSection) -> Iterator[str]:
+    rates: dict[str, tuple[int, int]] = {}
+    for n, key in enumerate(http.keys):
+        rate = (key.orders_per_s, key.burst)
+        if rates.setdefault(key.principal, rate) != rate:
+            yield (
+                f"http.keys[{n}]: expected orders_per_s and burst of principal {key.principal}'s other keys "
+                f"{rates[key.principal]}, was {rate}; the rate is the principal's"
+            )
 
 
 def _ports(config: WojakConfig) -> Iterator[str]:
@@ -249,8 +262,10 @@ def _secret(at: str, key: HttpKeyRow, folder: Path) -> Iterator[str]:
         missing = f"expected a file that can be read, was {key.secret_file!r}"
     if secret is None:
         yield f"{where}: {missing}"
-    elif len(secret) < SECRET_CHARS_MIN:
-        yield f"{where}: expected a secret of at least {SECRET_CHARS_MIN} characters, was {len(secret)}"
+        return
+    least = SIGNING_SECRET_CHARS_MIN if key.kind == "hmac" else SECRET_CHARS_MIN
+    if len(secret) < least:
+        yield f"{where}: expected a secret of at least {least} characters, was {len(secret)}"
 
 
 def _read(path: Path) -> str | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from market.instruments import InstrumentRow
-from protocol.edge import Identifier
+from protocol.edge import BODY_BYTES_MAX, ORDERS_MAX, Identifier
 from protocol.shards import SHARDS_MAX
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -187,12 +187,17 @@ class LimitRow(Struct, frozen=True, forbid_unknown_fields=True):
 class HttpKeyRow(Struct, frozen=True, forbid_unknown_fields=True):
     """An API key: its secret stands in the environment or in a file, never here.
 
+    Several keys may speak for one principal, so that a new one is in use before the old one goes.
+
     Attributes:
-        name: For people.
+        name: For people; of a key that signs, its keyid.
         principal: Who the key speaks for.
         secret_env: Environment variable that holds the secret; or
         secret_file: file that holds it, relative to this one.
-        orders_per_s: New risk the key may send a second (HTTP 429); 0 = no limit of its own.
+        orders_per_s: New risk the principal may send a second (HTTP 429), by all its keys; 0 = no limit.
+        kind: ``bearer`` is shown with each request; ``hmac`` signs each request (RFC 9421), never sent; its secret
+            has at least 32 characters.
+        burst: So much of it may come at once; 0 = one second's worth.
     """
 
     name: Identifier
@@ -200,6 +205,8 @@ class HttpKeyRow(Struct, frozen=True, forbid_unknown_fields=True):
     secret_env: str = ""
     secret_file: str = ""
     orders_per_s: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    kind: Literal["bearer", "hmac"] = "bearer"
+    burst: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
 
 
 class HttpSection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -210,12 +217,18 @@ class HttpSection(Struct, frozen=True, forbid_unknown_fields=True):
         port: Port to listen on.
         loopback_principal: Requests from this host without a key speak for this principal; empty = keys only.
         keys: API keys.
+        signature_window_s: How old a signature may be.
+        body_bytes_max: A larger body is refused (HTTP 413).
+        orders_max: Orders in one array.
     """
 
     host: Text = "127.0.0.1"
     port: Port = 8081
     loopback_principal: str = ""
     keys: tuple[HttpKeyRow, ...] = ()
+    signature_window_s: Annotated[int, Meta(ge=1, le=300)] = 30
+    body_bytes_max: Annotated[int, Meta(ge=1_024, le=BODY_BYTES_MAX)] = 256 << 10
+    orders_max: Annotated[int, Meta(ge=1, le=ORDERS_MAX)] = ORDERS_MAX
 
 
 class GatewaySection(Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,10 +14,11 @@ from cli.configuration import Loaded, account_shards, to_opening, to_wire_params
 from cli.engine_client import shifted
 from cli.lives import Spec, argv_of
 from cli.problems import session_rules
-from cli.settings import HttpKeyRow
+from cli.settings import HttpKeyRow, HttpSection
 from engine.settings import EngineSettings, RemoteControl
 from market.instruments import to_params
 from protocol.codes import Mode
+from protocol.errors import ConfigError
 from protocol.params import InstrumentParams
 from runtime.health import HealthSettings
 from runtime.sessions import SessionRules
@@ -220,7 +221,10 @@ def run_http(loaded: Loaded) -> int:
             principal=row.principal,
             secret_env=row.secret_env,
             secret_file=str(loaded.resolve(row.secret_file)) if row.secret_file else "",
+            name=row.name,
+            kind=row.kind,
             orders_per_s=row.orders_per_s,
+            burst=row.burst,
         )
         for row in http.keys
     )
@@ -232,6 +236,9 @@ def run_http(loaded: Loaded) -> int:
             port=http.port,
             keys=keys,
             loopback_principal=http.loopback_principal,
+            signature_window_s=http.signature_window_s,
+            body_bytes_max=http.body_bytes_max,
+            orders_max=http.orders_max,
             drain_ms=loaded.config.engine.drain_ms,
             shard_endpoints=tuple(
                 paths.of(n).endpoint(SIDECARS_SOCKET) for n in loaded.shards if len(loaded.shards) > 1
@@ -285,9 +292,19 @@ def run_flow(loaded: Loaded) -> int:
 
 
 def flow_headers(loaded: Loaded) -> dict[str, str]:
-    """Return what authenticates the flow: nothing where this host needs no key, else the first key."""
+    """Return what authenticates the flow: nothing where this host needs no key, else the first key to be shown."""
     http = loaded.config.http
-    return {} if http.loopback_principal else authorization(secret(loaded, http.keys[0]))
+    if http.loopback_principal:
+        return {}
+    shown = bearer_keys(http)
+    if not shown:
+        raise ConfigError(["http.keys: expected one of kind bearer for the demonstration flow, was none"], "flow")
+    return authorization(secret(loaded, shown[0]))
+
+
+def bearer_keys(http: HttpSection) -> list[HttpKeyRow]:
+    """Return the keys that are shown with a request."""
+    return [key for key in http.keys if key.kind == "bearer"]
 
 
 def authorization(key: str) -> dict[str, str]:

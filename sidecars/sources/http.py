@@ -17,6 +17,7 @@ import structlog
 import uvloop
 from msgspec import Meta, Struct
 
+from protocol.edge import BODY_BYTES_MAX, ORDERS_MAX
 from protocol.errors import ConfigError, WojakError
 from protocol.orders import Name
 from runtime.exits import CANNOT_RUN, CLEAN, FAILED, UNFINISHED
@@ -27,13 +28,14 @@ from sidecars.core.metrics import Metrics
 from sidecars.core.settings import LoopSettings, SessionSettings
 from sidecars.core.source import Delivery, Engines, Lag, Settlement
 from sidecars.sources.http_api import OrdersApi
-from sidecars.sources.http_keys import HttpKey, Keys
+from sidecars.sources.http_keys import HttpKey, Keys, SignatureSettings
 from sidecars.sources.http_models import Readiness
 from sidecars.sources.http_schema import make_app
 from sidecars.sources.http_server import Bounds, Listener
 
 Positive = Annotated[int, Meta(ge=1)]
 KEEP_ALIVE_S: Final = 15
+BODY_BYTES: Final = 256 << 10
 
 
 class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -51,6 +53,10 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         hold_ms: How long new risk waits here while the engine says RETRY, before its 503.
         receive_ms: A request must have come whole within this.
         connections_max: Clients connected at once.
+        body_bytes_max: A larger body is answered 413.
+        orders_max: Of one array.
+        signature_window_s: How old a signature may be.
+        signatures_max: Signatures of one key that are remembered, so that each counts once.
         drain_ms: Time to leave in after SIGTERM.
         answer_ms: Age of an unanswered submit after which everything unanswered is submitted again.
         shard_endpoints: Of several engines, the socket of each, shard 0 first; empty = the one at ``engine_endpoint``.
@@ -69,6 +75,10 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     hold_ms: Positive = 500
     receive_ms: Positive = 10_000
     connections_max: Positive = 1024
+    body_bytes_max: Annotated[int, Meta(ge=1024, le=BODY_BYTES_MAX)] = BODY_BYTES
+    orders_max: Annotated[int, Meta(ge=1, le=ORDERS_MAX)] = ORDERS_MAX
+    signature_window_s: Annotated[int, Meta(ge=1, le=300)] = 30
+    signatures_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 65_536
     drain_ms: Positive = 10_000
     answer_ms: Positive = 1500
     shard_endpoints: tuple[str, ...] = ()
@@ -106,10 +116,16 @@ class HttpSource:
         self._listener: Listener | None = None
         self._flow: Engines
         self._api = OrdersApi(
-            Keys(settings.keys, settings.loopback_principal),
+            Keys(
+                settings.keys,
+                settings.loopback_principal,
+                signatures=SignatureSettings(settings.signature_window_s, settings.signatures_max),
+            ),
             self._offer,
             self._queue.__len__,
             request_ms=settings.request_ms,
+            body_bytes_max=settings.body_bytes_max,
+            orders_max=settings.orders_max,
             answers=metrics.answers,
             other=make_app(self._readiness, metrics),  # type: ignore[arg-type]
         )

@@ -12,6 +12,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -22,27 +23,19 @@ from msgspec.structs import replace
 from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 
 from protocol.codes import OutcomeKind
-from protocol.edge import (
-    BODY_BYTES_MAX,
-    ORDERS_MAX,
-    ErrorResponse,
-    OrderResponse,
-    http_status,
-    to_replace,
-    to_response,
-)
+from protocol.edge import ErrorResponse, OrderResponse, http_status, to_replace, to_response
 from protocol.errors import FieldError
 from protocol.orders import CancelOrder, Command
 from runtime.clock import wall_ns
 from sidecars.core.decode import decode_command, decode_replace_request, may_use_reserve, new_risk
 from sidecars.core.lease import NS_PER_MS
 from sidecars.core.source import Delivery, Engines, Settlement, Why
+from sidecars.sources.http_body import Bodies, BodiesFullError, ClientGoneError
 from sidecars.sources.http_keys import Caller, Keys
 from sidecars.sources.http_models import HttpError, ItemError, encode_json
+from sidecars.sources.http_signature import refused
 
 ORDERS_PATH: Final = "/v1/orders"
-DISCARD_BYTES_MAX: Final = 16 << 20
-BODIES_BYTES_MAX: Final = 64 << 20
 NS_PER_S: Final = 1_000_000_000
 
 _IDENTIFIER: Final = re.compile(rb"[A-Za-z0-9._:/@+\-]{1,64}")
@@ -105,6 +98,8 @@ class OrdersApi:
         waiting: Callable[[], int],
         *,
         request_ms: int,
+        body_bytes_max: int,
+        orders_max: int,
         answers: dict[str, int],
         other: ASGI3Application,
     ) -> None:
@@ -116,7 +111,8 @@ class OrdersApi:
         self._request_ns = request_ms * NS_PER_MS
         self._answers = answers
         self._other = other
-        self._bodies_bytes = 0
+        self._bodies = Bodies(body_bytes_max)
+        self._orders_max = orders_max
         self._random = random.SystemRandom()
         self._log = structlog.get_logger()
 
@@ -132,7 +128,7 @@ class OrdersApi:
             answer = await self._answer(scope, receive)
         except HttpError as e:
             answer = self._refusal(e)
-        except _ClientGoneError:
+        except ClientGoneError:
             return
         except Exception as e:  # noqa: BLE001  the caller must hear that nothing is certain
             self._log.exception("request failed", error=type(e).__name__)
@@ -147,14 +143,7 @@ class OrdersApi:
         if method not in allowed:
             raise _method_error(method, ", ".join(allowed))
         headers = dict(scope["headers"])
-        caller = self._keys.find(headers, (scope["client"] or ("", 0))[0])
-        if caller is None:
-            raise HttpError(
-                401,
-                "UNAUTHENTICATED",
-                "expected a known key as Authorization: Bearer <secret> or X-API-Key: <secret>",
-                header=(b"www-authenticate", b"Bearer"),
-            )
+        caller, digest = self._keys.authenticate(scope, headers)
         request = Request(caller, headers, received_ns, _trace_id(headers))
         if method == "DELETE":
             return await self._cancel(request, scope["raw_path"])
@@ -163,7 +152,7 @@ class OrdersApi:
             raise HttpError(415, "CONTENT_TYPE", f"content-type expected application/json, was {was}")
         if not self.flow.is_open:
             raise self._unavailable(self.flow.why_closed)
-        body = await self._body(headers, receive)
+        body = await self._body(headers, receive, digest)
         if method == "PUT":
             return await self._replace(request, scope["raw_path"], body)
         if body.lstrip()[:1] == b"[":
@@ -212,8 +201,8 @@ class OrdersApi:
             bodies = _items_decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise HttpError(400, "FIELD", f"body expected a JSON array of orders ({e})", "body") from e
-        if not 1 <= len(bodies) <= ORDERS_MAX:
-            raise HttpError(400, "FIELD", f"body expected 1 to {ORDERS_MAX} orders, was {len(bodies)}", "body")
+        if not 1 <= len(bodies) <= self._orders_max:
+            raise HttpError(400, "FIELD", f"body expected 1 to {self._orders_max} orders, was {len(bodies)}", "body")
         parsed = [_parse_item(bytes(item)) for item in bodies]
         risk = sum(new_risk(p[0]) for p in parsed if not isinstance(p, HttpError))
         self._charge(request, risk)
@@ -232,6 +221,15 @@ class OrdersApi:
             await ticket.done
         shown = [self._item(request, r, ticket.settlements[at]) for at, r in enumerate(results)]
         return Answer(200, encode_json(shown))
+
+    async def _body(self, headers: dict[bytes, bytes], receive: ASGIReceiveCallable, digest: bytes) -> bytes:
+        try:
+            body = await self._bodies.read(headers, receive)
+        except BodiesFullError as e:
+            raise self._unavailable(Why.NONE) from e
+        if digest and sha256(body).digest() != digest:
+            raise refused("content-digest expected the SHA-256 of the body, was that of another one", "content-digest")
+        return body
 
     # Towards the loop
 
@@ -316,70 +314,8 @@ class OrdersApi:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers, "trailers": False})
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
-    # Body
-
-    async def _body(self, headers: dict[bytes, bytes], receive: ASGIReceiveCallable) -> bytes:
-        """Return the body; one too large is never held, one in parts counts against what all may hold."""
-        length = headers.get(b"content-length", b"")
-        declared = int(length) if length.isdigit() else BODY_BYTES_MAX
-        if declared > BODY_BYTES_MAX:
-            if b"expect" not in headers:
-                await _discard(receive)
-            raise _too_large(f"{declared} bytes")
-        message = await _message(receive)
-        body = message["body"]
-        if not message["more_body"]:
-            if len(body) > BODY_BYTES_MAX:
-                raise _too_large(f"{len(body)} bytes")
-            return bytes(body)
-        if self._bodies_bytes + declared > BODIES_BYTES_MAX:
-            raise self._unavailable(Why.NONE)
-        self._bodies_bytes += declared
-        try:
-            return await _rest(bytearray(body), receive)
-        finally:
-            self._bodies_bytes -= declared
-
-
-class _ClientGoneError(Exception):
-    """The client closed before its request was whole: nobody to answer."""
-
 
 _IDENTIFIER_EXPECTED: Final = "1 to 64 of A-Z a-z 0-9 . _ : / @ + -"
-
-
-async def _message(receive: ASGIReceiveCallable) -> Any:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise _ClientGoneError
-    return message
-
-
-async def _rest(body: bytearray, receive: ASGIReceiveCallable) -> bytes:
-    more = True
-    while more:
-        message = await _message(receive)
-        body += message["body"]
-        more = message["more_body"]
-        if len(body) > BODY_BYTES_MAX:
-            if more:
-                await _discard(receive)
-            raise _too_large(f"more than {BODY_BYTES_MAX} bytes")
-    return bytes(body)
-
-
-async def _discard(receive: ASGIReceiveCallable) -> None:
-    """Read on without keeping: a client that is still sending would not see an answer before a closed connection."""
-    discarded, more = 0, True
-    while more and discarded < DISCARD_BYTES_MAX:
-        message = await _message(receive)
-        discarded += len(message["body"])
-        more = message["more_body"]
-
-
-def _too_large(was: str) -> HttpError:
-    text = f"body expected at most {BODY_BYTES_MAX} bytes, was {was}"
-    return HttpError(413, "BODY_TOO_LARGE", text, "body", (b"connection", b"close"))
 
 
 def _method_error(was: str, allowed: str) -> HttpError:

@@ -20,13 +20,16 @@ from protocol.edge import ErrorResponse, NewOrderRequest, OrderResponse, Replace
 from protocol.exits import ExitReplaceRequest
 from runtime.openapi_page import PlainPage
 from sidecars.core.metrics import Metrics
+from sidecars.sources.http_keys import UNAUTHENTICATED
 from sidecars.sources.http_models import Health, ItemError, Readiness, encode_error
+from sidecars.sources.http_signature import EXAMPLE
 
 REF: Final = "#/components/schemas/{name}"
 NEW_ORDER: Final = {
     "account": "demo", "strategy": "manual", "instrument": "BTCUSDT", "side": "BUY", "quantity": "0.01",
     "order_type": "LIMIT", "time_in_force": "DAY", "price": "61800.5", "client_order_id": "a1",
 }  # fmt: skip
+SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"key": []}, {"signature": []}]
 REPLACE_ORDER: Final = {"client_order_id": "a2", "quantity": "0.02", "price": "61750"}
 ACCEPTED: Final = {
     "outcome": "ACCEPTED", "client_order_id": "a1", "account": "demo", "code": "OK", "text": "",
@@ -41,10 +44,10 @@ REFUSED: Final = {
 REPLAYED: Final = {**ACCEPTED, "durable_in_us": None, "duplicate_of": "a1", "order_state": "FILLED"}
 ERRORS: Final = {
     400: ("FIELD", "quantity expected a decimal string such as \"0.01\", was '1e30'", "quantity"),
-    401: ("UNAUTHENTICATED", "expected a known key as Authorization: Bearer <secret> or X-API-Key: <secret>", None),
+    401: ("UNAUTHENTICATED", UNAUTHENTICATED, None),
     405: ("METHOD_NOT_ALLOWED", "method expected POST, was PUT", None),
     408: ("SLOW_CLIENT", "expected the whole request within 10 s", None),
-    413: ("BODY_TOO_LARGE", "body expected at most 1048576 bytes, was 10485760 bytes", "body"),
+    413: ("BODY_TOO_LARGE", "body expected at most 262144 bytes, was 10485760 bytes", "body"),
     415: ("CONTENT_TYPE", "content-type expected application/json, was text/plain", None),
     429: ("RATE_LIMITED", "the key's own rate allows 1 more in 12 ms", None),
     503: ("ENGINE_AWAY", "the engine is not connected; the order was not taken, send it again", None),
@@ -93,7 +96,13 @@ def _add_orders(app: Litestar) -> None:
     document.components.security_schemes = {
         "bearer": SecurityScheme(type="http", scheme="bearer", description="Authorization: Bearer <secret>"),
         "key": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
-    }
+        "signature": SecurityScheme(
+            type="apiKey", name="Signature-Input", security_scheme_in="header",
+            description="RFC 9421 with hmac-sha256: Signature-Input and Signature, over at least @method, @path, "
+            "content-digest (POST, PUT; RFC 9530, sha-256) and idempotency-key if it is there; created, nonce, keyid "
+            f"are needed. {EXAMPLE}",
+        ),
+    }  # fmt: skip
     document.paths.update(cast("dict[str, PathItem]", order_paths()))
 
 
@@ -132,7 +141,7 @@ def order_paths() -> dict[str, Any]:
         "description": "A body with legs is a basket: all of them are taken, or none. "
         "A body with cancels is an exit: those are cancelled first, what then remains is sent. "
         "Repeat it until it is answered: the same client_order_id never makes a second order.",
-        "security": [{"bearer": []}, {"key": []}],
+        "security": SECURITY,
         "parameters": [
             _header("Idempotency-Key", "The client_order_id, for a body without one"),
             _header("traceparent", "W3C trace context; its trace id comes back as trace_id"),
@@ -161,7 +170,7 @@ def order_paths() -> dict[str, Any]:
         "operationId": "CancelOrder",
         "summary": "Cancel what still works of an order",
         "description": "Idempotent. An unknown id is remembered (202): an order of it that comes later is refused.",
-        "security": [{"bearer": []}, {"key": []}],
+        "security": SECURITY,
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string", "maxLength": 64}}
             for name in ("account", "client_order_id")
@@ -174,7 +183,7 @@ def order_paths() -> dict[str, Any]:
         "description": "The path names the order, by its first id or that of a later replace. The body's "
         "client_order_id is this request's own: repeat it until it is answered. 201 says that the venue was asked; its "
         "answer is in the books and the event stream.",
-        "security": [{"bearer": []}, {"key": []}],
+        "security": SECURITY,
         "parameters": [
             *delete["parameters"], _header("Idempotency-Key", "The request's own id, for a body without one")
         ],
