@@ -300,11 +300,16 @@ class Reports:
     # Venue sessions
 
     def decide_unknown(self, venue: VenueState, received_seq: int) -> Queried | None:
-        """Return the numbered queries for what the gateway holds and has not reported on; None = nothing open."""
+        """Return the numbered queries for what the gateway holds and has not reported on; None = nothing open.
+
+        What the venue said it never saw is decided next, not doubted again because of a cancel that came too late.
+        """
         doubtful: dict[str, Order] = {}
         for outgoing in venue.awaiting.values():
             if outgoing.seq <= received_seq and outgoing.kind is not VOID and outgoing.order.status not in TERMINAL:
                 doubtful[outgoing.order.order_id] = outgoing.order
+        for order_id in venue.not_found:
+            doubtful.pop(order_id, None)
         if not doubtful:
             return None
         queries = [(order_id, venue.last_seq + n) for n, order_id in enumerate(doubtful, start=1)]

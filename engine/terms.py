@@ -84,8 +84,8 @@ class TermReports:
             quantity = asked.quantity
         if status is None or (cum > quantity and not is_replacing):
             return unchanged(order, REFUSED)
-        if cum == quantity and status in WORKING_STATES:
-            status = FILLED  # the last fill came while the replace was unanswered
+        if cum == quantity and not is_replacing and status not in TERMINAL:
+            status = FILLED  # the last fill came while the replace was unanswered; a cancel behind it is void
         leaves = 0 if status in TERMINAL else quantity - cum
         return described(order, APPLIED, status, leaves, cum, filled, report, answer)
 
@@ -133,7 +133,7 @@ class TermReports:
         status = next_status(order.status, Happening.REPLACE_UNSENT, is_filled_partly=order.cum > 0)
         assert status is not None
         leaves = order.quantity - order.cum
-        if not leaves and status in WORKING_STATES:
+        if not leaves and status not in TERMINAL:
             status = FILLED
         step = instrument.quantity_step_e9
         return ReplaceUnsent(

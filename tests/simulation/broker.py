@@ -15,7 +15,8 @@ import msgspec
 from protocol.orders import Command
 from protocol.session import Outcome
 from sidecars.core.source import Delivery, Engines, Lag, Settlement, Verb, Why
-from tests.simulation.checkers import NO_KEY, Answers, Watch, require_journaled
+from tests.simulation.answers import FOR_PEOPLE, Answers, require_journaled
+from tests.simulation.checkers import Watch
 from tests.simulation.memory import VirtualClock
 
 LEASE_NS = 3_000_000_000
@@ -119,7 +120,7 @@ class Broker:
                 continue
             assert outcome is not None, f"message {message.number} was settled ({why.name}) and nobody decided it"
             require_journaled(watch, _encode(message.command), outcome.first or outcome)
-            is_for_people = outcome.code in NO_KEY
+            is_for_people = outcome.code in FOR_PEOPLE
             assert verb is (Verb.DEAD_LETTER if is_for_people else Verb.ACCEPT), f"{outcome} was settled by {verb.name}"
 
 

@@ -5,17 +5,27 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from hashlib import blake2b
 from pathlib import Path
 
-from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, OutcomeKind, Scope, TradingState
+from protocol.codes import TERMINAL, ExecType, OrderStatus, OutcomeKind, Scope, TimeInForce, TradingState
 from protocol.control import reply_decoder
 from protocol.decisions import EngineCancel
 from protocol.frames import read_header
-from protocol.orders import CancelOrder, Command, ExitReplace, NewOrder, command_decoder, order_of
+from protocol.orders import (
+    CancelOrder,
+    Command,
+    ExitReplace,
+    NewBasket,
+    NewOrder,
+    TermedOrder,
+    command_decoder,
+    order_of,
+)
 from protocol.records import (
     Adjusted,
+    BasketOrdered,
     CancelRequested,
     ControlAction,
     Controlled,
@@ -24,10 +34,12 @@ from protocol.records import (
     ExitRequested,
     Failed,
     FillEntered,
+    NewDecision,
     Ordered,
     ParamsSet,
     Queried,
     Record,
+    Reference,
     ReplaceRequested,
     Reported,
     SendDecided,
@@ -36,7 +48,7 @@ from protocol.records import (
 )
 from protocol.replaces import ReplaceUnsent
 from protocol.rolls import KeysRetired, SessionRolled
-from protocol.session import Outcome, Outcomes, engine_decoder
+from protocol.session import Outcomes, engine_decoder
 from protocol.statement import Reconciled
 from protocol.venue import (
     Commands,
@@ -50,7 +62,6 @@ from tests.simulation.disk import SimulatedDisk
 from tests.simulation.durable import Durable, Medium
 from tests.simulation.ledgers import Ledgers
 
-NO_KEY = frozenset({Code.ID_CONFLICT, Code.AUTH_NOT_PERMITTED, Code.WRONG_SHARD})
 ENGINE_SOURCE = "engine"
 STATE_CHANGES = (": halt", ": kill", ": reduce_only", ": resume")
 STOPS = {ControlAction.KILL: TradingState.HALTED, ControlAction.HALT: TradingState.HALTED}
@@ -152,10 +163,19 @@ class Watch:
                 self._take_queries(seq, record.queries)
             case FillEntered():
                 self.ledgers.report(record, seq)
+            case BasketOrdered():
+                self._take_basket(seq, position, record)
             case ExitRequested():
                 self._take_exit(seq, position, record)
             case ExitReleased():
                 self._take_release(seq, record)
+            case SessionRolled() | DayOrdersExpired() | KeysRetired():
+                self._take_day(seq, record)
+            case _:
+                pass
+
+    def _take_day(self, seq: int, record: SessionRolled | DayOrdersExpired | KeysRetired) -> None:
+        match record:
             case SessionRolled():
                 self._trading_date = record.to_date
             case DayOrdersExpired():
@@ -163,8 +183,6 @@ class Watch:
             case KeysRetired():
                 self.retired += 1
                 self._retired_before = record.before
-            case _:
-                pass
 
     def _take_queries(self, seq: int, queries: list[tuple[str, int]]) -> None:
         for order_id, venue_seq in queries:
@@ -180,14 +198,35 @@ class Watch:
             self._take_key(seq, position, order)
         if record.decision.kind is not OutcomeKind.ACCEPTED:
             return
-        order_id = record.decision.order_id
-        assert order_id == self.expected_id(order), (
-            f"{order} got id {order_id}, its key gives {self.expected_id(order)}"
-        )
-        self._require_trading(order, record)
-        self.ledgers.accept(order, record.decision, record.reference)
-        self.accepted[order_id] = order
-        self._number(record.decision.venue_seq, order_id)
+        self._require_trading(order, record.source)
+        self._accept([(order, record.decision, record.reference)])
+
+    def _take_basket(self, seq: int, position: int, record: BasketOrdered) -> None:
+        """All legs become orders, each under its own id and key, or none does."""
+        command = command_decoder.decode(record.item.command)
+        decision = record.decision
+        assert isinstance(command, NewBasket)
+        assert record.seq == seq, f"record {seq} says that it is {record.seq}"
+        is_accepted = decision.kind is OutcomeKind.ACCEPTED
+        legs = len(command.legs) if is_accepted else 0
+        assert len(decision.legs) == legs, f"{len(decision.legs)} legs of {command} were taken, not {legs}"
+        assert is_accepted or decision.leg <= len(command.legs)
+        if decision.takes_key:
+            self._take_key(seq, position, command)
+        for n, leg in enumerate(command.legs if is_accepted else (), start=1):
+            assert leg.client_order_id == f"{command.client_order_id}/{n}", f"leg {n} of {command} has another's id"
+            self._take_key(seq, position, leg)
+            self._require_trading(leg, record.source)
+        if is_accepted:
+            self._accept(list(zip(command.legs, decision.legs, record.references, strict=True)))
+
+    def _accept(self, orders: list[tuple[NewOrder, NewDecision, Reference | None]]) -> None:
+        self.ledgers.accept(orders)
+        for order, decision, _ in orders:
+            expected = self.expected_id(order)
+            assert decision.order_id == expected, f"{order} got id {decision.order_id}, its key gives {expected}"
+            self.accepted[decision.order_id] = order
+            self._number(decision.venue_seq, decision.order_id)
 
     def expected_id(self, order: NewOrder) -> str:
         """Return the id of DESIGN 6.7, made again from the journal's first record."""
@@ -201,7 +240,8 @@ class Watch:
         if decision.venue_seq:
             self._number(decision.venue_seq, decision.order_id)
             if not decision.cancels:
-                self.ledgers.ask(decision.order_id, decision.quantity_e9, decision.price_e9)
+                terms = decision.quantity_e9, decision.price_e9, decision.stop_price_e9
+                self.ledgers.ask(decision.order_id, *terms)
             self.ledgers.set_status(decision.order_id, decision.status, seq)
 
     def _take_exit(self, seq: int, position: int, record: ExitRequested) -> None:
@@ -234,9 +274,9 @@ class Watch:
             assert where < 0 or where < self._retired_before, f"{key} was decided by record {first} and by record {seq}"
             self.keys[key] = seq, position
 
-    def _require_trading(self, order: NewOrder, record: Ordered) -> None:
+    def _require_trading(self, order: NewOrder, source: str) -> None:
         """After a halt or a kill nothing of its scope is accepted before a resume; a flatten's own exits are."""
-        if record.source == ENGINE_SOURCE:
+        if source == ENGINE_SOURCE:
             self.exits += 1
             return
         scopes = ((Scope.GLOBAL, ""), (Scope.ACCOUNT, order.account), (Scope.STRATEGY, order.strategy))
@@ -347,8 +387,16 @@ class Watch:
         assert sent.order_id not in self.unsent, f"{sent.order_id} was cancelled unsent, then sent"
         assert sent.order_id not in self.killed, f"{sent.order_id} was killed, then sent"
         terms = self.ledgers.orders[sent.order_id]
-        ours = (order.account, order.instrument, order.side, order.order_type, terms.limit_e9, terms.quantity_e9)
-        theirs = (sent.account, sent.instrument, sent.side, sent.order_type, sent.price_e9, sent.quantity_e9)
+        until, passive = (order.expire_at_ns, order.post_only) if isinstance(order, TermedOrder) else (0, False)
+        until = until if order.time_in_force is TimeInForce.GTD else 0
+        ours = (
+            order.account, order.instrument, order.side, order.order_type, order.time_in_force, until, passive,
+            terms.limit_e9, terms.stop_e9, terms.quantity_e9,
+        )  # fmt: skip
+        theirs = (
+            sent.account, sent.instrument, sent.side, sent.order_type, sent.time_in_force, sent.expire_at_ns,
+            sent.post_only, sent.price_e9, sent.stop_price_e9, sent.quantity_e9,
+        )  # fmt: skip
         assert ours == theirs, f"{sent} was sent for {ours}"
 
     def states(self) -> set[OrderStatus]:
@@ -356,59 +404,3 @@ class Watch:
         orders = self.ledgers.orders
         recent = [o for o in list(orders.values())[-64:] if o.status in TERMINAL and o.closed_at > self.medium.seq - 32]
         return {o.status for o in (*self.ledgers.open.values(), *recent)}
-
-
-class Answers:
-    """Every answer to every delivery."""
-
-    def __init__(self) -> None:
-        self.contents: dict[tuple[str, str], dict[bytes, list[tuple[object, ...]]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
-        self.cancels: list[tuple[str, Outcome]] = []
-        self.codes = Counter[Code]()
-        self.taken: list[tuple[bytes, Outcome]] = []
-
-    def take(self, body: bytes, outcome: Outcome) -> None:
-        """Note an answer; a DUPLICATE stands for the first one it repeats."""
-        command = command_decoder.decode(body)
-        first = outcome.first or outcome
-        assert (outcome.kind is OutcomeKind.DUPLICATE) == (outcome.first is not None)
-        self.codes[first.code] += 1
-        self.taken.append((body, first))
-        if isinstance(command, CancelOrder):
-            assert outcome.first is None
-            self.cancels.append((command.orig_client_order_id, outcome))
-            return
-        if first.code is Code.AUTH_NOT_PERMITTED:
-            return  # an answer to who asked, not to what
-        content = (first.kind, first.code, first.order_id, first.record_seq)
-        if first.code in NO_KEY:
-            content = (first.kind, first.code, first.order_id, 0)
-        self.contents[command.account, command.client_order_id][body].append(content)
-
-    def verify(self, watch: Watch) -> None:
-        """One id, one order, one outcome however often it was delivered; and the journal has it."""
-        for key, by_body in self.contents.items():
-            taken = {c for contents in by_body.values() for c in contents if c[1] not in NO_KEY}
-            assert len(taken) <= 1, f"{key} has outcomes {taken}"
-            for contents in by_body.values():
-                assert len(set(contents)) == 1, f"{key} has for one payload {set(contents)}"
-        for body, outcome in self.taken:
-            require_journaled(watch, body, outcome)
-
-
-def require_journaled(watch: Watch, body: bytes, outcome: Outcome) -> None:
-    """The record an answer names holds this command and this decision."""
-    seq = outcome.record_seq
-    assert 0 < seq <= watch.medium.seq, f"answered from record {seq}, the journal ends at {watch.medium.seq}"
-    record = watch.record(seq)
-    assert isinstance(record, Ordered | CancelRequested | ReplaceRequested | ExitRequested | Failed), (
-        f"answered from record {seq}, a {record}"
-    )
-    assert bytes(record.item.command) == body, f"answered from record {seq}, which is of another command"
-    if isinstance(record, Failed):
-        assert outcome.code is Code.INTERNAL
-    else:
-        decided = (record.decision.kind, record.decision.code, record.decision.order_id)
-        assert decided == (outcome.kind, outcome.code, outcome.order_id), f"record {seq} decided {decided}: {outcome}"

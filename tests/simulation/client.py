@@ -54,13 +54,13 @@ Answered = Callable[[Delivery, Outcome], None]
 class Client:
     """One sidecar session after the other over one dealer."""
 
-    def __init__(self, name: str, net: Net, clock: VirtualClock, random: Random, answered: Answered) -> None:
-        self.name = name
+    def __init__(self, generator: Generator, net: Net, clock: VirtualClock, random: Random, answered: Answered) -> None:
+        self.name = generator.name
         self.dealer = MemoryDealer(net, "sidecars", 0)
         self._clock = clock
         self._random = random
         self._answered = answered
-        self._generator = Generator(name, random)
+        self._generator = generator
         self._seq = 0
         self._newest = (0, b"")
         self._unit_epoch = 0

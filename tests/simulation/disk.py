@@ -47,7 +47,7 @@ class File:
         """Leave what is there after the power went: of the unsynced sectors some, in no order; return (kept, lost)."""
         kept = lost = 0
         for offset, data in self.pending:
-            share = random.choice((0.0, 0.5, 0.5, 1.0))
+            share = random.choice((0.0, 0.5, 0.5, 0.5, 1.0))
             for at in range(0, len(data), SECTOR_BYTES):
                 if random.random() < share:
                     self._put(data[at : at + SECTOR_BYTES], offset + at)

@@ -8,11 +8,12 @@ Refuses an EXIT that is none, and an order that could lead past the position lim
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from engine.state import State
 from protocol.codes import TERMINAL, ExecType, OrderStatus, OrderType, Side
 from protocol.decisions import EngineCancel, NewDecision, OrderClass, Reference, ReplaceAnswer
-from protocol.orders import NewOrder
+from protocol.orders import NewOrder, TermedOrder
 from protocol.records import Adjusted, ExitReleased, FillEntered, Reported
 from protocol.venue import Report, report_decoder
 from risk.gate.exposure import Ledger
@@ -21,6 +22,7 @@ Key = tuple[str, str]
 E9 = 10**9
 COLLAR_BP = 1000
 BP = 10_000
+STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
 
 
 class Folded:
@@ -30,9 +32,10 @@ class Folded:
         self.order = order
         self.order_id = order_id
         self.price_e9 = price_e9  # what its reservation is valued at
-        self.limit_e9 = order.price_e9
+        self.limit_e9 = 0 if order.order_type is OrderType.STOP else order.price_e9
+        self.stop_e9 = order.stop_price_e9 if isinstance(order, TermedOrder) and order.order_type in STOPS else 0
         self.quantity_e9 = order.quantity_e9
-        self.asked: tuple[int, int] | None = None  # other terms, quantity and price, not yet answered
+        self.asked: tuple[int, int, int] | None = None  # other terms: quantity, limit, stop price, not yet answered
         self.leaves_e9 = order.quantity_e9
         self.cum_e9 = 0
         self.status = OrderStatus.PENDING_NEW
@@ -48,7 +51,16 @@ class Folded:
     @property
     def worst_e9(self) -> int:
         """The price at which it is reserved."""
-        return max(self.price_e9, self.asked[1] if self.asked else 0)
+        return max(self.price_e9, self._priced(*self.asked[1:]) if self.asked else 0)
+
+    def _priced(self, limit_e9: int, stop_e9: int) -> int:
+        return limit_e9 if self.order.order_type is not OrderType.STOP else collar_e9(self.order.side, stop_e9)
+
+    def take_terms(self) -> None:
+        """Work under what was asked for."""
+        assert self.asked is not None
+        self.quantity_e9, self.limit_e9, self.stop_e9 = self.asked
+        self.price_e9 = self._priced(self.limit_e9, self.stop_e9)
 
     @property
     def key(self) -> Key:
@@ -74,28 +86,30 @@ class Ledgers:
 
     def __init__(self, position_max_e9: int) -> None:
         self.position_max_e9 = position_max_e9
+        self.is_venue_honest = True  # else what it reports is no truth to hold the engine to
         self.positions: dict[Key, int] = defaultdict(int)
         self.own: dict[tuple[str, str, str], int] = defaultdict(int)
         self.orders: dict[str, Folded] = {}
         self.open: dict[str, Folded] = {}
         self.trades: dict[str, Report] = {}
 
-    def accept(self, order: NewOrder, decision: NewDecision, reference: Reference | None) -> None:
-        """Take an accepted order; say so if it should not have been."""
-        folded = Folded(order, decision.order_id, _price_e9(order, reference))
-        pending = sum(
-            o.leaves_e9 for o in self.open.values() if (o.key, o.order.side) == (folded.key, order.side)
-        )  # fmt: skip
-        position = self.positions[folded.key] * folded.sign
-        reach = position + pending + order.quantity_e9
-        if decision.order_class is OrderClass.EXIT:
-            assert position < 0, f"{order} is no exit: nothing to exit from"
-            assert reach <= 0, f"{order} is no exit: with all pending it reaches {reach}"
-        else:
-            assert reach <= self.position_max_e9, f"{order} reaches {reach}, the limit is {self.position_max_e9}"
-            assert not order.reduce_only, f"{order} promised to reduce only"
-        assert decision.order_id not in self.orders, f"{decision.order_id} is two orders"
-        self.orders[decision.order_id] = self.open[decision.order_id] = folded
+    def accept(self, legs: Sequence[tuple[NewOrder, NewDecision, Reference | None]]) -> None:
+        """Take one order, or all legs of a basket together; say so if one should not have been, the others in it."""
+        taken = [(Folded(o, d.order_id, _price_e9(o, ref)), d) for o, d, ref in legs]
+        for folded, decision in taken:
+            assert decision.order_id not in self.orders, f"{decision.order_id} is two orders"
+            self.orders[decision.order_id] = self.open[decision.order_id] = folded
+        for folded, decision in taken:
+            order = folded.order
+            reach = self.positions[folded.key] * folded.sign + sum(
+                o.leaves_e9 for o in self.open.values() if (o.key, o.order.side) == (folded.key, order.side)
+            )
+            if decision.order_class is OrderClass.EXIT:
+                assert self.positions[folded.key] * folded.sign < 0, f"{order} is no exit: nothing to exit from"
+                assert reach <= 0, f"{order} is no exit: with all pending it reaches {reach}"
+            else:
+                assert reach <= self.position_max_e9, f"{order} reaches {reach}, the limit is {self.position_max_e9}"
+                assert not order.reduce_only, f"{order} promised to reduce only"
 
     def suspend(self, order: NewOrder, order_id: str, waits: list[str]) -> None:
         """Take an exit that waits for others: open, with nothing that could trade."""
@@ -145,7 +159,7 @@ class Ledgers:
         """Take what the venue said."""
         report = report_decoder.decode(record.report)
         folded = self.orders.get(report.order_id)
-        if folded is None:
+        if folded is None or not self.is_venue_honest:
             return
         if report.exec_type is ExecType.TRADE and report.trade_id not in self.trades:
             self.trades[report.trade_id] = report
@@ -153,8 +167,7 @@ class Ledgers:
             self.own[(*folded.key, folded.order.strategy)] += report.last_quantity_e9 * folded.sign
             folded.cum_e9 += report.last_quantity_e9
         if folded.asked and record.decision.replace_answer is ReplaceAnswer.TAKEN:
-            folded.quantity_e9, folded.limit_e9 = folded.asked
-            folded.price_e9 = folded.limit_e9
+            folded.take_terms()
         if record.decision.replace_answer is not ReplaceAnswer.NONE:
             folded.asked = None
         if folded.leaves_e9:
@@ -162,10 +175,10 @@ class Ledgers:
         self.set_status(report.order_id, record.decision.status, seq)
         assert record.decision.cum_quantity_e9 == folded.cum_e9, f"{report} counted as {record.decision}"
 
-    def ask(self, order_id: str, quantity_e9: int, price_e9: int) -> None:
+    def ask(self, order_id: str, quantity_e9: int, price_e9: int, stop_e9: int) -> None:
         """Take other terms that were asked for: until they are answered the worst of both is reserved."""
         folded = self.orders[order_id]
-        folded.asked = quantity_e9, price_e9
+        folded.asked = quantity_e9, price_e9, stop_e9
         folded.count()
 
     def unask(self, order_id: str, status: OrderStatus, seq: int) -> None:
@@ -218,13 +231,21 @@ def _reserve(exposure: Exposure, order: Folded) -> None:
 
 
 def _price_e9(order: NewOrder, reference: Reference | None) -> int:
-    """Return the worst price the order may trade at: its limit, or the collar around the reference, rounded inward."""
+    """Return the worst price the order may trade at: its limit, or the collar, around its stop price if it has one."""
+    if order.order_type is OrderType.STOP:
+        assert isinstance(order, TermedOrder)
+        return collar_e9(order.side, order.stop_price_e9)
     if order.order_type is not OrderType.MARKET:
         return order.price_e9
     assert reference is not None, f"{order} was accepted without a reference"
-    if order.side is Side.BUY:
-        return reference.price_e9 * (BP + COLLAR_BP) // BP // E9 * E9
-    return -(-reference.price_e9 * (BP - COLLAR_BP) // BP // E9) * E9
+    return collar_e9(order.side, reference.price_e9)
+
+
+def collar_e9(side: Side, around_e9: int) -> int:
+    """Return the worst price inside the collar, rounded inward."""
+    if side is Side.BUY:
+        return around_e9 * (BP + COLLAR_BP) // BP // E9 * E9
+    return -(-around_e9 * (BP - COLLAR_BP) // BP // E9) * E9
 
 
 def require_same_exposure(state: State, ledgers: Ledgers) -> None:

@@ -28,18 +28,19 @@ from engine.state import state_hash
 from journal.errors import JournalFailedError
 from market.table import TableWriter
 from protocol.codes import Mode, Scope
-from protocol.control import ControlReply
+from protocol.control import ControlBody, ControlReply, ControlRequest, StartDrain
 from protocol.errors import FencedError
 from protocol.session import Outcome
 from protocol.ticks import BookClear, BookSnapshot, Tick
+from tests.simulation.answers import Answers
 from tests.simulation.books_side import BooksSide
 from tests.simulation.broker import Broker
-from tests.simulation.checkers import Answers, Watch
+from tests.simulation.checkers import Watch
 from tests.simulation.client import Client, Delivery
 from tests.simulation.coverage import Fault, Reached
 from tests.simulation.disk import PowerCutError, SimulatedDisk
 from tests.simulation.following import Following
-from tests.simulation.generator import Generator
+from tests.simulation.generator import ACCOUNT, INSTRUMENT, Generator
 from tests.simulation.ledgers import Ledgers, require_same_exposure
 from tests.simulation.memory import (
     CrashError,
@@ -122,14 +123,22 @@ class Machines:
         self.venue: MoodyVenue | None = None
         self.feed_epoch = self.feed_seq = 0
         self.broker = Broker(self.clock, self.random, self.answers)
-        self.generator = Generator("b", self.random)
+        self.generator = self._make_generator("b")
         self.hosts = [SidecarHost(f"h{n}", folder, self.clock, self.broker) for n in range(hosts)]
-        self.clients = [Client(f"c{n}", self.net, self.clock, self.random, self._answered) for n in range(clients)]
+        self.clients = [
+            Client(self._make_generator(f"c{n}"), self.net, self.clock, self.random, self._answered)
+            for n in range(clients)
+        ]
         self.books = BooksSide(folder / "books.sqlite", self.watch)
         self.operator = MemoryDealer(self.net, "control", 0)
         self.replies: list[ControlReply] = []
         self.net.struck = self.broker.struck = self.disk.struck = self.gateway_disk.struck = self.struck
         self.disk.before_sync = self._peek
+
+    def _make_generator(self, name: str) -> Generator:
+        return Generator(
+            name, self.random, self.clock.wall_ns, lambda: self.watch.ledgers.positions[ACCOUNT, INSTRUMENT]
+        )
 
     def _answered(self, delivery: Delivery, outcome: Outcome) -> None:
         self.answers.take(delivery.body, outcome)
@@ -138,6 +147,10 @@ class Machines:
         """Count a fault that took effect, in every state that an order is in now."""
         for state in self.watch.states():
             self.reached[fault, state] += 1
+
+    def ask(self, body: ControlBody) -> None:
+        """Let an operator ask; the answer is read later."""
+        self.operator.send(msgspec.msgpack.encode(ControlRequest(TOKEN, "op", body)))
 
     # Processes
 
@@ -236,6 +249,8 @@ class Machines:
         """Ask a process to stop as its supervisor would."""
         if self.hosts and self.random.random() < 0.5:
             self.random.choice(self.hosts).stop()
+        elif self.random.random() < 0.3:
+            self.ask(StartDrain(self.settings.drain_ms, "because"))
         elif self.engine is not None:
             self.stop.is_set, self.stop.count = True, 1
 
@@ -313,7 +328,7 @@ class Machines:
     # The gateway
 
     def start_gateway(self) -> None:
-        self.venue = MoodyVenue(self.random, is_slow=self.is_slow)
+        self.venue = MoodyVenue(self.random, is_slow=self.is_slow, refuses=self.faults)
         self.gateway = GatewayLoop(self.gateway_settings, self.net, self.venue, TOKEN, self.log)  # type: ignore[arg-type]
         self.feed_epoch += 1
         self.feed_seq = 0

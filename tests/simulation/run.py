@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tests.simulation import coverage
+from tests.simulation import asked, coverage
 from tests.simulation.world import simulate
 
 PROCESSES = 2
@@ -38,6 +38,7 @@ class Result(Struct):
     crashes: dict[str, int]
     codes: dict[str, int]
     counts: dict[str, int]
+    asked: dict[str, int]
 
 
 def run_seed(seed: int) -> Result:
@@ -46,8 +47,8 @@ def run_seed(seed: int) -> Result:
         try:
             world = simulate(Path(folder) / "world", seed, COMMANDS)
         except AssertionError as e:
-            cause = "".join(traceback.format_exception(e.__cause__)[-3:]) if e.__cause__ else ""
-            return Result(seed, f"{e}\n{cause}", 0, 0, 0, {}, {}, {}, {})
+            cause = "".join(traceback.format_tb(e.__cause__.__traceback__)[-2:]) if e.__cause__ else ""
+            return Result(seed, f"{e}\n{cause}", 0, 0, 0, {}, {}, {}, {}, {})
     watch = world.watch
     counts = {
         "accepted": len(watch.accepted), "records": len(watch.records), "unknown": len(watch.unknown),
@@ -58,6 +59,7 @@ def run_seed(seed: int) -> Result:
     return Result(
         seed, "", world.commands, world.compared, world.books.peeks, dict(world.reached), dict(Counter(world.crashes)),
         {code.name: count for code, count in world.answers.codes.items()}, counts,
+        dict(asked.asked_of(watch)),
     )  # fmt: skip
 
 
@@ -81,6 +83,7 @@ class Totals:
         self.crashes = Counter[str]()
         self.codes = Counter[str]()
         self.counts = Counter[str]()
+        self.asked: asked.Asked = Counter()
 
     def add(self, result: Result) -> None:
         """Add one seed."""
@@ -93,6 +96,7 @@ class Totals:
         self.crashes.update(result.crashes)
         self.codes.update(result.codes)
         self.counts.update(result.counts)
+        self.asked.update(result.asked)
         self.counts.update(commands=result.commands, compared=result.compared, peeks=result.peeks)
 
 
@@ -121,10 +125,12 @@ def _report(totals: Totals) -> int:
     _say(coverage.table(totals.reached))
     counts = ", ".join(f"{count} {name}" for name, count in totals.counts.items())
     _say(f"{totals.seeds} seeds, at least {totals.commands_least} commands each: {counts}")
+    _say("asked for: " + ", ".join(f"{what} {totals.asked[what]}" for what in asked.REQUIRED))
     wrong = coverage.wrongly_impossible(totals.reached)
     if wrong:
         _say(f"called impossible and reached: {', '.join(wrong)}; correct tests/simulation/coverage.py")
-    missing = coverage.missing(totals.reached) if totals.seeds >= SEEDS_COVERING else []
+    is_covering = totals.seeds >= SEEDS_COVERING
+    missing = [*coverage.missing(totals.reached), *asked.missing(totals.asked)] if is_covering else []
     if missing:
         _say(f"never reached: {', '.join(missing)}")
     if totals.failures:

@@ -9,7 +9,7 @@ import msgspec
 
 from protocol.codes import Code, ExecType, OrderStatus, Scope
 from protocol.params import AccountParams, ChannelParams, LimitName, LimitRow, Params, PrincipalParams, StrategyParams
-from protocol.venue import Report, SendNew, VenueCommand
+from protocol.venue import Report, SendCancel, SendNew, VenueCommand
 from sandbox.exchange import Closed
 from tests.unit.venues.stage import XY
 from venues.core.venue import VenueStatement
@@ -20,6 +20,7 @@ MS = 10**6
 POSITION_MAX = 30
 KEYS_MAX = 2_000
 PATIENCES = (0, 0, 1, 1, 2, 30)
+REFUSED_SHARE = 0.25
 
 
 def params() -> Params:
@@ -37,17 +38,18 @@ def params() -> Params:
 
 
 class MoodyVenue(SandboxVenue):
-    """A venue that lets orders expire, and may take its time.
+    """A venue that lets orders expire, refuses a cancel now and then, and may take its time.
 
     What it had not said when its gateway died, it never did.
     """
 
     random: Random
 
-    def __init__(self, random: Random, *, is_slow: bool = True) -> None:
+    def __init__(self, random: Random, *, is_slow: bool = True, refuses: bool = False) -> None:
         super().__init__([XY])
         self.random = random
         self.is_slow = is_slow
+        self.refuses = refuses
         self.patience = 0  # so many turns it says nothing
         self.unsaid: list[Report] = []
         self.seen: dict[str, SendNew] = {}  # said and done may lie in two frames of the log
@@ -70,7 +72,17 @@ class MoodyVenue(SandboxVenue):
         return self._say(super().wake(now_ns))
 
     def execute(self, commands: Sequence[VenueCommand], now_ns: int) -> list[Report]:
-        return self._say(super().execute(commands, now_ns))
+        return self._say(super().execute([c for c in commands if not self._refuses(c)], now_ns))
+
+    def _refuses(self, command: VenueCommand) -> bool:
+        """Refuse one cancel in four of what works: the order is being looked at, come again."""
+        if not isinstance(command, SendCancel) or command.order_id not in self.exchange.open:
+            return False
+        if not self.refuses or self.random.random() > REFUSED_SHARE:
+            return False
+        names = command.order_id, command.venue_seq
+        self.exchange._answer(ExecType.CANCEL_REJECT, *names, Code.VENUE_REJECTED, self._reports)
+        return True
 
     def statement(self) -> VenueStatement | None:
         return None if self.unsaid else super().statement()

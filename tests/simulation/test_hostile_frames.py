@@ -208,6 +208,7 @@ def test_a_gateways_bytes_never_stop_the_engine(bodies: list[bytes]) -> None:
     with at_rest() as stage:
         dealer, *known = with_an_order(stage)
         assert known == [NEXT_REPORT, ORDER_ID]
+        stage.watch.ledgers.is_venue_honest = False  # it may report fills that never were
         for body in bodies:
             dealer.send(body)
             try:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from protocol.codes import OrderStatus
-from tests.simulation import coverage
+from protocol.orders import Command
+from tests.simulation import asked, coverage
 from tests.simulation.run import COMMANDS, PROCESSES, SEEDS_COVERING, Totals, run_seeds
 from tests.simulation.world import simulate
 
@@ -55,6 +57,19 @@ def test_every_fault_meets_every_order_state(covering: Totals) -> None:
     assert missing == [], f"never reached: {missing}\n{coverage.table(covering.reached)}"
     wrong = coverage.wrongly_impossible(covering.reached)
     assert wrong == [], f"called impossible and reached: {wrong}"
+
+
+def test_everything_that_can_be_asked_is_asked(covering: Totals) -> None:
+    """Every kind of command is taken and refused, under all terms, and operators do all that they can do."""
+    assert asked.missing(covering.asked) == []
+    assert [what for what in asked.NOT_DRAWN if covering.asked[what]] == [], "it is drawn after all"
+
+
+def test_a_kind_that_is_never_asked_for_is_named() -> None:
+    """Each command of the protocol is required, and one that no seed drew is missing."""
+    kinds = {what for what in asked.missing(Counter()) if what.endswith(" taken")}
+    assert kinds >= {f"{kind.__name__} taken" for kind in get_args(Command)}
+    assert asked.missing(Counter(asked.REQUIRED[1:])) == [asked.REQUIRED[0]]
 
 
 def test_the_table_has_every_state_and_says_what_is_missing() -> None:

@@ -13,17 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-import msgspec
-
 from protocol.codes import Code, OrderStatus, Scope, Side
-from protocol.control import ConfirmClock, ControlBody, ControlRequest, SetLimit, SetState, StartFlatten, reply_decoder
+from protocol.control import ConfirmClock, SetLimit, SetState, StartFlatten, reply_decoder
 from protocol.params import LimitName
 from protocol.records import ControlAction, FlattenPlan
 from protocol.ticks import Trade
 from tests.simulation.client import Client
 from tests.simulation.disk import PowerCutError
 from tests.simulation.faults import Faults
-from tests.simulation.machines import TOKEN, Machines
+from tests.simulation.machines import Machines
 from tests.simulation.memory import CrashError
 from tests.simulation.sidecar_host import SidecarHost
 from tests.simulation.stand_ins import E9, MS, POSITION_MAX
@@ -32,15 +30,12 @@ from tests.unit.venues.stage import XY
 
 SETTLE_ROUNDS = 600
 LIFT_ROUND = 20
+SAID_CHARS = 1_000  # of a failure
 SCOPES = ((Scope.GLOBAL, ""), (Scope.ACCOUNT, "a1"), (Scope.STRATEGY, "s1"))
 
 
 class World(Machines):
     """One run."""
-
-    def ask(self, body: ControlBody) -> None:
-        """Let an operator ask; the answer is read later."""
-        self.operator.send(msgspec.msgpack.encode(ControlRequest(TOKEN, "op", body)))
 
     def control(self) -> None:
         """Let an operator do something."""
@@ -48,7 +43,7 @@ class World(Machines):
         stopped = [where for where, action in self.watch.halts.items() if action is not ControlAction.RESUME]
         if draw.random() < 0.1:
             self.flatten_or_limit()
-        elif draw.random() < 0.5:
+        elif draw.random() < 0.65:
             self.ask(ConfirmClock("checked"))
             for scope, key in stopped or SCOPES:
                 self.ask(SetState("resume", scope, key, "because"))
@@ -92,7 +87,7 @@ class World(Machines):
         """A trade that may reach what rests."""
         side = self.random.choice((Side.BUY, Side.SELL))
         price = self.random.choice((101, 102, 103) if side is Side.BUY else (100, 99, 98))
-        self.tick(Trade(*self._stamp(), price, self.random.randint(1, 40), side, 0))
+        self.tick(Trade(*self._stamp(), price, self.random.randint(1, self.random.choice((3, 40))), side, 0))
 
     def expire(self) -> None:
         """The venue ends an order by itself."""
@@ -173,6 +168,8 @@ class World(Machines):
         self.bury_zombie()
         for dealer in self.dealers():
             dealer.heal()
+        if self.venue is not None:
+            self.venue.refuses = False
         self.broker.doubles = self.broker.shuffles = self.broker.refuses = 0
         self.gateway_paused_until_ns = min(self.gateway_paused_until_ns, self.clock.monotonic)
         for host in self.hosts:
@@ -274,7 +271,7 @@ def simulate(folder: Path, seed: int, commands: int = 500) -> World:
         except (Exception, CrashError, PowerCutError) as e:
             again = f"make simulate SEED={seed}"
             raise AssertionError(
-                f"seed {seed}: {type(e).__name__}: {e}; crashes {world.crashes}; again: {again}"
+                f"seed {seed}: {type(e).__name__}: {str(e)[:SAID_CHARS]}; crashes {world.crashes}; again: {again}"
             ) from e
         finally:
             world.close()

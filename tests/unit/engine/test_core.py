@@ -363,6 +363,17 @@ def test_what_was_cancelled_in_doubt_is_not_sent_again() -> None:
     assert decided.cancel.code is Code.UNSENT_KILLED
 
 
+def test_what_the_venue_never_saw_is_not_in_doubt_again() -> None:
+    """Cancelled in doubt, not found, and its gateway comes back before the next turn: over, not UNKNOWN once more."""
+    desk, order = in_doubt()
+    desk.cancel("1")
+    desk.report(ExecType.NOT_FOUND, order.order_id, venue_seq=2)
+    assert desk.core.reports.decide_unknown(desk.state.venues["sandbox"], 3) is None
+    desk.apply(desk.core.reports.decide_send(order, 4, desk.now, REFERENCE))
+    assert (order.status, desk.state.orders) == (S.CANCELED, {})
+    assert desk.hash() == desk.replayed_hash()
+
+
 def test_an_operator_resolves_what_nobody_answers() -> None:
     """Final state, fills and price as the operator says; wrong words are refused with what was expected."""
     desk, order = in_doubt()

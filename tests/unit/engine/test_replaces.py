@@ -192,6 +192,19 @@ def test_a_cancel_while_the_replace_is_unanswered_is_for_what_works_then() -> No
     assert sound(desk)
 
 
+def test_filled_whole_under_the_old_terms_is_filled_though_a_cancel_waits() -> None:
+    """The fill leaves nothing, the replace is refused: over at once, whatever the cancel is answered with."""
+    desk, order = pending(5, 8)
+    desk.cancel("2")
+    assert desk.fill(order, 5).effect is ReportEffect.APPLIED
+    assert (order.status, reserved(desk)[0]) == (S.PENDING_CANCEL, 3)
+    desk.report(REPLACE_REJECT, order.order_id, venue_seq=2)
+    assert (order.status, reserved(desk), desk.state.orders) == (S.FILLED, (0, 0), {})
+    desk.report(ExecType.CANCEL_REJECT, order.order_id, venue_seq=3)
+    assert (order.status, desk.position) == (S.FILLED, 5)
+    assert sound(desk)
+
+
 def test_the_order_may_end_before_the_answer() -> None:
     """Cancelled by the venue itself: nothing is reserved, and the late answer changes nothing."""
     desk, order = pending(5, 8)
