@@ -32,6 +32,8 @@ HOT: Final = (
     "engine/replaces.py",
     "engine/baskets.py",
     "engine/exit_replaces.py",
+    "engine/group.py",
+    "engine/oco.py",
     "engine/changes.py",
     "engine/outcomes.py",
     "engine/session.py",

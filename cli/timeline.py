@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 
 from journal.reader import Batch, read_batches, start_of
 from protocol.codes import ExecType
-from protocol.events import Event, OrderEvent, ReplaceEvent, StatusEvent, TradeEvent, events_of
+from protocol.event_kinds import Event, OrderEvent, ReplaceEvent, StatusEvent, TradeEvent
+from protocol.events import events_of
 from protocol.records import record_decoder
 from protocol.units import format_e9
 

@@ -1,4 +1,4 @@
-"""Replaces, baskets and exits in the place of others: decided, journaled, applied, answered.
+"""Replaces, baskets, OCO groups and exits in the place of others: decided, journaled, applied, answered.
 
 Apart from ``engine.sidecars``, whose hot path is single orders and cancels. ``decide`` changes nothing, so whatever it
 raises can still be refused as poison; what ``take`` raises is fatal (DESIGN 6.12).
@@ -15,14 +15,15 @@ from engine.parts import Parts
 from engine.permit import Permit
 from protocol.codes import RetryReason
 from protocol.decisions import BasketDecision, ExitDecision, Reference
-from protocol.orders import ExitReplace, NewBasket, ReplaceOrder, order_of
+from protocol.oco_records import OcoDecision, OcoOrdered
+from protocol.orders import ExitReplace, NewBasket, NewOco, ReplaceOrder, order_of
 from protocol.records import BasketOrdered, ExitRequested, Record, ReplaceRequested
 from protocol.replaces import ReplaceDecision
 from protocol.session import Item, Outcome
 from risk.gate.exposure import InstrumentState, Route
 
-Change = ReplaceOrder | NewBasket | ExitReplace
-Decision = ReplaceDecision | BasketDecision | ExitDecision
+Change = ReplaceOrder | NewBasket | ExitReplace | NewOco
+Decision = ReplaceDecision | BasketDecision | ExitDecision | OcoDecision
 
 
 class Ready(NamedTuple):
@@ -34,7 +35,7 @@ class Ready(NamedTuple):
 
 
 class Changes:
-    """Takes replaces, baskets and exits in the place of others for all sidecar sessions of one engine."""
+    """Takes replaces, baskets, OCO groups and exits in the place of others for all sidecar sessions of one engine."""
 
     def __init__(self, parts: Parts, reference_of: Callable[[InstrumentState, int], Reference | None]) -> None:
         self._core = parts.core
@@ -59,13 +60,18 @@ class Changes:
             reference = self._reference_of(to.instrument, now_ns) if isinstance(to, Route) else None
             references = [reference]
             decided = self._core.exit_replaces.decide_exit(command, item, to, now_ns, reference)
+        elif isinstance(command, NewOco):
+            to = self._core.orders.find_route(permit, command.legs[0])
+            reference = self._reference_of(to.instrument, now_ns) if isinstance(to, Route) else None
+            references = [reference]
+            decided = self._core.ocos.decide_oco(command, item, to, now_ns, reference, why)
         else:
             baskets = self._core.baskets
             routes = baskets.find_routes(permit, command)
             found = routes if isinstance(routes, list) else []
             references = [self._reference_of(route.instrument, now_ns) for route in found]
             decided = baskets.decide_basket(command, item, routes, now_ns, references, why)
-        if isinstance(decided, ReplaceDecision | BasketDecision | ExitDecision):
+        if isinstance(decided, ReplaceDecision | BasketDecision | ExitDecision | OcoDecision):
             return Ready(command, references, decided)
         return decided
 
@@ -88,6 +94,13 @@ class Changes:
             self._core.exit_replaces.apply_exit(record, command, position, now_ns)
             self._meters.exit_replaces += decision.kind is ACCEPTED
             outcome = exit_outcome(item, seq, decision)
+        elif isinstance(command, NewOco):
+            assert isinstance(decision, OcoDecision)
+            record = OcoOrdered(source, item, references[0], decision, seq)
+            position = self._writer.append(record)
+            self._core.ocos.apply_oco(record, command, position, now_ns)
+            self._meters.ocos += decision.kind is ACCEPTED
+            outcome = basket_outcome(item, seq, decision)
         else:
             assert isinstance(decision, BasketDecision)
             record = BasketOrdered(source, item, references, decision, seq)

@@ -253,7 +253,7 @@ def _beyond_exits(newest_first: list[Order], *, own: bool) -> list[Order]:
     doomed: list[Order] = []
     left: dict[tuple[str, str, Side], int] = {}
     for order in newest_first:
-        if order.status is OrderStatus.SUSPENDED:
+        if order.status is OrderStatus.SUSPENDED and (order.terms is None or order.terms.group is None):
             continue  # takes no more than what is left when it goes out
         ledger = order.route.own if own else order.route.ledger
         where = (order.account, order.route.instrument.name, order.side)

@@ -15,6 +15,7 @@ from engine.dedup import KeyHash
 from engine.exit_replaces import ExitReplaces
 from engine.flatten import Flattens
 from engine.limit_changes import decide_limit
+from engine.oco import Ocos
 from engine.orders import Orders
 from engine.reconciling import Reconciler
 from engine.replaces import Replaces
@@ -23,7 +24,17 @@ from engine.rolls import Rolls
 from engine.state import ENGINE, State
 from protocol.codes import OutcomeKind
 from protocol.decisions import BasketDecision, CancelDecision, ExitDecision, NewDecision
-from protocol.orders import CancelOrder, ExitReplace, NewBasket, NewOrder, ReplaceOrder, command_decoder, order_of
+from protocol.oco_records import OcoDecision, OcoOrdered, OcoReleased, OcoTriggered
+from protocol.orders import (
+    CancelOrder,
+    ExitReplace,
+    NewBasket,
+    NewOco,
+    NewOrder,
+    ReplaceOrder,
+    command_decoder,
+    order_of,
+)
 from protocol.params import params_decoder
 from protocol.records import (
     Adjusted,
@@ -68,6 +79,7 @@ class Core:
         self.replaces = Replaces(self.state, self.orders)
         self.baskets = Baskets(self.state, self.orders)
         self.exit_replaces = ExitReplaces(self.state, self.orders, self.reports)
+        self.ocos = Ocos(self.state, self.orders, self.reports)
         self.controls = Controls(self.state, self.orders, self.reports)
         self.reconciler = Reconciler(self.state)
         self.rolls = Rolls(self.state, self.orders, self.controls)
@@ -161,6 +173,19 @@ class Core:
             case ExitReleased():
                 self.exit_replaces.apply_release(record, now_ns)
             case _:
+                self._apply_groups(now_ns, position, record)
+
+    def _apply_groups(self, now_ns: int, position: int, record: Record) -> None:
+        match record:
+            case OcoOrdered():
+                oco = command_decoder.decode(record.item.command)
+                assert isinstance(oco, NewOco)
+                self.ocos.apply_oco(record, oco, position, now_ns)
+            case OcoTriggered():
+                self.ocos.apply_trigger(record, now_ns)
+            case OcoReleased():
+                self.ocos.apply_release(record, now_ns)
+            case _:
                 raise AssertionError(f"record {type(record).__name__} has no apply")
 
     def _apply_start(self, now_ns: int, record: Started | ParamsSet) -> None:
@@ -228,9 +253,9 @@ class Core:
             case ParamsSet() if record.changed is not None:
                 return decide_limit(state, record.changed) == record
             case _:
-                return self._decide_rare_again(record)
+                return self._decide_rare_again(record, now_ns)
 
-    def _decide_rare_again(self, record: Record) -> bool | None:
+    def _decide_rare_again(self, record: Record, now_ns: int) -> bool | None:
         match record:
             case SessionRolled() | DayOrdersExpired() | KeysRetired():
                 return self.rolls.decide_again(record)
@@ -238,6 +263,10 @@ class Core:
                 return self.reconciler.decide_again(record)
             case FillEntered():
                 return self.reports.decide_entered(report_decoder.decode(record.report)) == record.decision
+            case OcoOrdered():
+                return self._decide_oco_again(record, now_ns)
+            case OcoTriggered() | OcoReleased():
+                return self.ocos.decide_again(record, now_ns)
             case _:
                 return None
 
@@ -275,3 +304,10 @@ class Core:
         route = self.orders.find_route(permit, order_of(command))
         decided = self.exit_replaces.decide_exit(command, record.item, route, now_ns, record.reference)
         return isinstance(decided, ExitDecision) and decided == record.decision
+
+    def _decide_oco_again(self, record: OcoOrdered, now_ns: int) -> bool:
+        command = command_decoder.decode(record.item.command)
+        assert isinstance(command, NewOco)
+        route = self.orders.find_route(self.state.permit(record.source, record.item.principal), command.legs[0])
+        decided = self.ocos.decide_oco(command, record.item, route, now_ns, record.reference, None)
+        return isinstance(decided, OcoDecision) and decided == record.decision

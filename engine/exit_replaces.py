@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from engine.dedup import payload_hash, value_of
+from engine.group import Group
 from engine.order import Order, OutgoingKind
 from engine.orders import CHECKS_ALL, ENVELOPE_CHECKS, Defer, Orders, Replay, passed
 from engine.reports import Reports
@@ -130,7 +131,15 @@ class ExitReplaces:
                 return Code.CANCELS_UNRELATED
             elif order not in named:
                 named.append(order)
+        for order in list(named):
+            if order.terms is not None and order.terms.group is not None:
+                named += [o for o in self._legs_of(order.terms.group) if o not in named]
         return named
+
+    def _legs_of(self, group: Group) -> list[Order]:
+        """Return the open orders of an OCO group: who replaces one of them replaces the group."""
+        orders = self._state.orders
+        return [orders[order_id] for order_id in (group.first, group.second) if order_id in orders]
 
     def _check(
         self,
@@ -148,7 +157,8 @@ class ExitReplaces:
             if count > most:
                 facts = Facts(most, count)
                 return ExitDecision(REJECTED, Code.COUNT_OPEN_MAX, checks_passed=ENVELOPE_CHECKS, facts=facts)
-        freed = _without([state.orders[order_id] for order_id in waits], route, command.side)
+        held = [order for order in named if order.status is SUSPENDED and order.leaves]  # of an OCO group: over at once
+        freed = without([*held, *(state.orders[order_id] for order_id in waits)], route, command.side)
         order = order_of(command)
         whole, off_step = divmod(command.quantity_e9, route.instrument.quantity_step_e9)
         if not off_step and whole % route.instrument.lot == 0:
@@ -168,7 +178,8 @@ class ExitReplaces:
         waits: dict[str, None] = {}
         for order in named:
             if order.status is SUSPENDED:
-                waits.update((i, None) for i in self._state.exits[order.order_id] if i in self._state.orders)
+                waits_for = self._state.exits.get(order.order_id, ())  # nothing: the leg of an OCO group
+                waits.update((i, None) for i in waits_for if i in self._state.orders)
             else:
                 waits[order.order_id] = None
         return list(waits)
@@ -245,15 +256,17 @@ class ExitReplaces:
     def decide_cancels(self) -> Controlled | None:
         """Return the record that cancels again what is waited for and works on; None = there is no such order.
 
-        Its cancel was refused, or lost with a gateway. What is UNKNOWN is left to the venue's answer first.
+        For an exit in the place of others, or for the second leg of an OCO group. Its cancel was refused, or lost with
+        a gateway. What is UNKNOWN is left to the venue's answer first.
         """
         state = self._state
         doomed: dict[str, Order] = {}
-        for waits in state.exits.values():
-            for order_id in waits:
-                order = state.orders.get(order_id)
-                if order is not None and not order.cancel_seq and order.status is not OrderStatus.UNKNOWN:
-                    doomed[order_id] = order
+        awaited = [order_id for waits in state.exits.values() for order_id in waits]
+        awaited += [group.first for group in state.groups.values() if group.triggered]
+        for order_id in awaited:
+            order = state.orders.get(order_id)
+            if order is not None and not order.cancel_seq and order.status is not OrderStatus.UNKNOWN:
+                doomed[order_id] = order
         if not doomed:
             return None
         cancels = self._cancels_of(list(doomed.values())[:CANCELS_MAX])
@@ -272,7 +285,7 @@ class ExitReplaces:
         if code is OK:
             code = self._late_refusal(order, quantity, now_ns, reference)
         if code is not OK:
-            cancel = EngineCancel(*names, 0, 0, _why_unsent(code))
+            cancel = EngineCancel(*names, 0, 0, why_unsent(code))
             return ExitReleased(instrument.venue, 0, *names, reference, code, cancel=cancel)
         return ExitReleased(
             instrument.venue, self._state.venues[instrument.venue].last_seq + 1, *names, reference, OK,
@@ -332,7 +345,7 @@ def quantity_left(route: Route, side: Side, quantity: int) -> int:
     return left - left % route.instrument.lot if 0 < left < quantity else left
 
 
-def _without(orders: list[Order], route: Route, side: Side) -> Route:
+def without(orders: list[Order], route: Route, side: Side) -> Route:
     """Return the route as it would be with these orders over, all of its account, instrument and side."""
     leaves = sum(o.leaves for o in orders)
     own_leaves = sum(o.leaves for o in orders if o.route is route)
@@ -348,7 +361,7 @@ def _less(ledger: Ledger, side: Side, leaves: int) -> Ledger:
     return Ledger(ledger.position, ledger.buy, ledger.sell - leaves)
 
 
-def _why_unsent(code: Code) -> Code:
+def why_unsent(code: Code) -> Code:
     """Return what a cancel says of an exit that was not sent, as ``Reports.decide_send`` does."""
     if code is Code.STATE_HALTED:
         return Code.UNSENT_KILLED

@@ -17,6 +17,7 @@ import msgspec
 
 from engine.day import TradingDay
 from engine.flatten_plan import Flatten, Flattened
+from engine.group import Group
 from engine.order import Order, Outgoing, OutgoingKind, Replacement, Terms
 from engine.state import Halt, State
 from engine.venue_state import VenueState
@@ -174,6 +175,8 @@ SCALARS: Final = Layout(
         "exits": "ids of orders, with the scopes",
         "flattened": "rows of Flattened",
         "flattens": "rows of Flatten",
+        "group_changes": "no state: tells the loop when to look",
+        "groups": "rows of Group",
         "halts": "rows of Halt",
         "instruments": "rows of InstrumentState",
         "keys": "from order_id_key",
@@ -211,6 +214,7 @@ ORDER: Final = Layout(
 TERMS: Final = Layout(
     Terms,
     "stop_price", "expire_at_ns", "post_only", Field("keys", Kind.KEYS), Field("replacement", Kind.REPLACEMENT),
+    left_out={"group": "from the groups"},
 )  # fmt: skip
 REPLACEMENT: Final = Layout(
     Replacement, "seq", "client_order_id", Field("key", Kind.KEY), "quantity", "price", "stop_price",
@@ -269,10 +273,15 @@ FLATTEN: Final = Layout(
     made_with=("plan", "scope", "key", "operator", "started_ns"),
 )  # fmt: skip
 FLATTENED: Final = Layout(Flattened, Field("scope", Scope), "key", "why", "children", "at_ns")
+GROUP: Final = Layout(
+    Group,
+    "account", "client_order_id", "first", "second", "is_exit", "done", "triggered",
+    made_with=("account", "client_order_id", "first", "second", "is_exit"),
+)  # fmt: skip
 
 LAYOUTS: Final[tuple[Layout[object], ...]] = (
     SCALARS, TERMS, REPLACEMENT, DAY, ORDER, OUTGOING, VENUE, LEDGER, ACCOUNT, STRATEGY, INSTRUMENT, BOUND, RATE, HALT,
-    FLATTEN, FLATTENED,
+    FLATTEN, FLATTENED, GROUP,
 )  # type: ignore[assignment]  # fmt: skip
 
 

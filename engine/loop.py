@@ -22,7 +22,7 @@ from engine.gateways import Gateways
 from engine.meters import Meters
 from engine.metrics import EngineReadings
 from engine.parts import Parts
-from engine.releases import Releases
+from engine.releases import WATCH_MS, Releases
 from engine.remote import RemoteDoor
 from engine.settings import EngineSettings
 from engine.sidecars import Sidecars
@@ -173,6 +173,8 @@ class EngineLoop:
         longest_ms = DAYS_STEP_MS if self._days.is_busy else min(100, self._settings.lease_ms // 4)
         if self._core.state.flattens:
             longest_ms = min(longest_ms, STEP_MS)
+        if self._releases.is_watching:
+            longest_ms = min(longest_ms, WATCH_MS)
         return self._waiter.wait_for(max(1, longest_ms))
 
     def _idle(self) -> None:

@@ -30,6 +30,7 @@ class Meters:
         self.replaces = 0
         self.baskets = 0
         self.exit_replaces = 0
+        self.ocos = 0
         self.fills = 0
         self.failed = 0
         self.reports_refused = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from engine.group import Group
 from protocol.codes import OrderStatus, OrderType, Side, TimeInForce
 from risk.gate.exposure import Reservation, Route
 
@@ -63,10 +64,11 @@ class Replacement:
 class Terms:
     """What few orders have: a plain order has none of it, and pays one test.
 
-    ``keys``: of the ids it was given by replaces, oldest first; all of them name it. Prices in steps.
+    ``keys``: of the ids it was given by replaces, oldest first; all of them name it. Prices in steps. ``group``: the
+    OCO group that it is a leg of.
     """
 
-    __slots__ = ("expire_at_ns", "keys", "post_only", "replacement", "stop_price")
+    __slots__ = ("expire_at_ns", "group", "keys", "post_only", "replacement", "stop_price")
 
     def __init__(self, stop_price: int = 0, expire_at_ns: int = 0, post_only: bool = False) -> None:
         self.stop_price = stop_price
@@ -74,6 +76,7 @@ class Terms:
         self.post_only = post_only
         self.keys: list[tuple[int, int, bytes]] = []
         self.replacement: Replacement | None = None
+        self.group: Group | None = None
 
 
 class Order(Reservation):

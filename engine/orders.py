@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from engine.dedup import NO_PAYLOAD, ORDER_ID_BYTES, payload_hash, value_of
+from engine.group import Group
 from engine.order import Order, OutgoingKind, Terms
 from engine.permit import Permit
 from engine.state import State
 from engine.venue_state import VenueState
 from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side
-from protocol.decisions import CancelDecision, NewDecision, OrderClass, Reference
+from protocol.decisions import CancelDecision, EngineCancel, NewDecision, OrderClass, Reference
 from protocol.orders import CancelOrder, NewOrder, TermedOrder
 from protocol.records import CancelRequested, Ordered
 from protocol.session import Facts, Item
@@ -176,7 +179,7 @@ class Orders:
                 return deferred
         code = first_refusal(view) if is_plain else first_termed_refusal(view)
         if code is not OK:
-            return _refused(code, view, order)
+            return refused_new(code, view, order)
         self._prepared = (order, low, high, slot, venue)
         after = view.reach * route.instrument.quantity_step_e9
         limit = route.limits.position_e9
@@ -250,6 +253,8 @@ class Orders:
         order = self.find_order(id_key)
         if order is not None:
             return self._decide_live_cancel(order, command.orig_client_order_id)
+        if state.groups and (command.account, command.orig_client_order_id) in state.groups:
+            return self._decide_group_cancel(state.groups[command.account, command.orig_client_order_id])
         slot = state.dedup.find(low, high)
         if slot < 0:
             if state.dedup.is_exhausted:
@@ -287,6 +292,18 @@ class Orders:
         seq = venue.last_seq + 1
         return CancelDecision(ACCEPTED, OK, order.order_id, seq, status, 0, leaves_e9, cum_e9, None, first)
 
+    def _decide_group_cancel(self, group: Group) -> CancelDecision:
+        """Cancel what is open of an OCO group: the leg at the venue there, the one that waits is over at once."""
+        state = self._state
+        first, second = state.orders.get(group.first), state.orders.get(group.second)
+        order = first or second
+        assert order is not None, f"group {group.client_order_id} has no open order"
+        decision = self._decide_live_cancel(order, group.client_order_id)
+        if first is None or second is None:
+            return decision
+        other = EngineCancel(second.account, second.client_order_id, second.order_id, 0, 0, OK)
+        return replace(decision, other=other)
+
     def apply_cancel(self, record: CancelRequested, command: CancelOrder, position: int, now_ns: int) -> None:
         """Write what ``decide_cancel`` decided."""
         decision = record.decision
@@ -299,12 +316,18 @@ class Orders:
             if slot < 0:
                 state.dedup.insert(-1 - slot, low, high, NO_PAYLOAD, value_of(position, OrderStatus.TOMBSTONE))
             return
+        if decision.other is not None:
+            self._end_waiting(decision.other.order_id)
         if decision.status is CANCELED:
-            order = state.orders[decision.order_id]
-            state.set_status(order, CANCELED)
-            state.close(order)
+            self._end_waiting(decision.order_id)
         elif decision.venue_seq:
             self.cancel_at_venue(state.orders[decision.order_id], decision.venue_seq, now_ns)
+
+    def _end_waiting(self, order_id: str) -> None:
+        state = self._state
+        order = state.orders[order_id]
+        state.set_status(order, CANCELED)
+        state.close(order)
 
     def cancel_at_venue(self, order: Order, venue_seq: int, now_ns: int) -> None:
         """Number a cancel and put the order into PENDING_CANCEL (an UNKNOWN one stays UNKNOWN)."""
@@ -369,7 +392,8 @@ def _take_terms(opened: Order, view: View) -> None:
         opened.limit_price = 0
 
 
-def _refused(code: Code, view: View, order: NewOrder) -> NewDecision:
+def refused_new(code: Code, view: View, order: NewOrder) -> NewDecision:
+    """Return the refusal of a new order, with its evidence."""
     facts = facts_of(code, view)
     checks = CHECKS
     if isinstance(order, TermedOrder):

@@ -8,6 +8,7 @@ import msgspec
 
 from protocol.codes import Code, OrderStatus, OutcomeKind
 from protocol.decisions import BasketDecision, ExitDecision
+from protocol.oco_records import OcoDecision, OcoOrdered
 from protocol.records import BasketOrdered, ExitRequested, Failed, Ordered, Record, ReplaceRequested
 from protocol.replaces import ReplaceDecision
 from protocol.session import Facts, Item, Outcome
@@ -34,8 +35,8 @@ def replace_outcome(item: Item, record_seq: int, decided: ReplaceDecision) -> Ou
     )  # fmt: skip
 
 
-def basket_outcome(item: Item, record_seq: int, decided: BasketDecision) -> Outcome:
-    """Return the outcome of a basket: one for all legs; the facts of a refusal name the leg."""
+def basket_outcome(item: Item, record_seq: int, decided: BasketDecision | OcoDecision) -> Outcome:
+    """Return the outcome of a basket or an OCO group: one for all legs; the facts of a refusal name the leg."""
     facts = decided.facts
     if decided.leg:
         facts = msgspec.structs.replace(facts or Facts(), leg=decided.leg)
@@ -63,7 +64,7 @@ def first_outcome(item: Item, position: int, record: Record) -> Outcome:
             item.seq, decided.kind, decided.code, decided.order_id, record.seq, status, decided.checks_passed,
             decided.position_after_e9, decided.position_limit_e9, decided.facts,
         )  # fmt: skip
-    if isinstance(record, BasketOrdered):
+    if isinstance(record, BasketOrdered | OcoOrdered):
         return basket_outcome(item, record.seq, record.decision)
     if isinstance(record, ExitRequested):
         return exit_outcome(item, record.seq, record.decision)

@@ -1,9 +1,12 @@
-"""The loop's part of exits in the place of others: when the last order that one waits for is over, it goes out.
+"""The loop's part of orders that wait: exits in the place of others, and the second legs of OCO groups.
 
-Looked at twice a turn, and only while some exit waits: after the reports and before new commands, so that what a
+Looked at twice a turn, and only while some order waits: after the reports and before new commands, so that what a
 cancel has freed is not taken by an order that came later; and at the end, for what controls, clocks and new commands
-have changed. Each release is a record of its own. What is kept here is the pace of the cancels: an engine
-that starts again looks anew.
+have changed. Each release is a record of its own. What is kept here is the pace: of cancels that are made again, and of
+looks at the prices that groups wait for; an engine that starts again looks anew.
+
+A price is seen where it still stands in the last-value table at one of these looks, ``WATCH_NS`` apart: one that came
+and went between two of them was not seen.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from engine.group import Group
+from engine.oco import is_reached
 from engine.parts import Parts
 from protocol.decisions import Reference
 from protocol.records import Record
@@ -18,10 +23,15 @@ from risk.gate.exposure import InstrumentState
 
 RETRY_NS: Final = 250_000_000
 """Between two cancels of an order that works on."""
+WATCH_MS: Final = 2
+WATCH_NS: Final = WATCH_MS * 1_000_000
+"""Between two looks at the prices that groups wait for."""
+EXPIRY_NS: Final = 100_000_000
+"""Between two looks whether a leg that waits is past its expiry."""
 
 
 class Releases:
-    """Releases every exit that is due."""
+    """Releases every order that waited and is due."""
 
     def __init__(self, parts: Parts, reference_of: Callable[[InstrumentState, int], Reference | None]) -> None:
         self._core = parts.core
@@ -29,20 +39,70 @@ class Releases:
         self._make_room = parts.make_room
         self._reference_of = reference_of
         self._cancel_due_ns = 0
+        self._watch_due_ns = 0
+        self._look_due_ns = 0
+        self._seen = -1  # State.group_changes at the last look
+        self._watched: dict[str, list[Group]] = {}  # that wait for a price, by instrument
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether a group waits for a price, which comes without waking the loop."""
+        return bool(self._watched)
 
     def step(self, now_ns: int, monotonic_ns: int) -> None:
         """Decide, journal and apply what is due now; cancel again, at most each ``RETRY_NS``, what works on."""
-        if not self._core.state.exits:
+        state = self._core.state
+        if not state.exits and not state.groups:
+            self._watched.clear()
             return
         exits = self._core.exit_replaces
         for order in exits.due():
             reference = self._reference_of(order.route.instrument, now_ns)
             self._append(exits.decide_release(order, now_ns, reference), now_ns)
+        if state.groups:
+            self._step_groups(now_ns, monotonic_ns)
         if monotonic_ns >= self._cancel_due_ns:
             self._cancel_due_ns = monotonic_ns + RETRY_NS
             again = exits.decide_cancels()
             if again is not None:
                 self._append(again, now_ns)
+
+    def _step_groups(self, now_ns: int, monotonic_ns: int) -> None:
+        state = self._core.state
+        if state.group_changes != self._seen or monotonic_ns >= self._look_due_ns:
+            self._look_due_ns = monotonic_ns + EXPIRY_NS
+            self._release_due(now_ns)
+        if monotonic_ns >= self._watch_due_ns:
+            self._watch_due_ns = monotonic_ns + WATCH_NS
+            self._trigger_reached(now_ns)
+            if state.group_changes != self._seen:  # a leg may be over already
+                self._release_due(now_ns)
+
+    def _release_due(self, now_ns: int) -> None:
+        """Let out what is due, and note which groups wait for a price."""
+        state, ocos = self._core.state, self._core.ocos
+        for group in ocos.due(now_ns):
+            reference = self._reference_of(state.orders[group.second].route.instrument, now_ns)
+            self._append(ocos.decide_release(group, now_ns, reference), now_ns)
+        self._seen = state.group_changes
+        self._watched.clear()
+        for group in state.groups.values():
+            second = ocos.waiting(group)
+            if second is not None and not group.triggered:
+                self._watched.setdefault(second.route.instrument.name, []).append(group)
+
+    def _trigger_reached(self, now_ns: int) -> None:
+        state, ocos = self._core.state, self._core.ocos
+        for name, groups in self._watched.items():
+            reference = self._reference_of(state.instruments[name], now_ns)
+            if reference is None:
+                continue
+            for group in groups:
+                second = ocos.waiting(group)
+                if second is not None and is_reached(second, reference.price_e9):
+                    record = ocos.decide_trigger(group, now_ns, reference)
+                    if record is not None:
+                        self._append(record, now_ns)
 
     def _append(self, record: Record, now_ns: int) -> None:
         self._make_room(now_ns)

@@ -268,6 +268,8 @@ class Replaces:
         leaves = max(quantity, order.quantity) - order.cum
         worst = max(order.price, reserved, key=lambda p: instrument.value_e9(leaves, p))
         state.book.set_terms(order, leaves, worst)
+        if terms.group is not None:
+            state.regroup(order)
         state.set_status(order, OrderStatus.PENDING_REPLACE)
         state.venues[instrument.venue].add(decision.venue_seq, OutgoingKind.REPLACE, order, now_ns)
 

@@ -261,7 +261,8 @@ class Reports:
         void(venue, order)
         if order.terms is not None:
             order.terms.replacement = None
-        state.book.set_leaves(order, 0)
+        if order.status is not OrderStatus.SUSPENDED:  # what waits has no leaves of its own to give back: State.close
+            state.book.set_leaves(order, 0)
         state.set_status(order, OrderStatus.CANCELED)
         state.close(order)
 

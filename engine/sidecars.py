@@ -24,7 +24,16 @@ from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
 from protocol.decisions import NewDecision, Reference
 from protocol.errors import NOT_DECODED
-from protocol.orders import CancelOrder, ExitReplace, NewBasket, NewOrder, ReplaceOrder, TermedOrder, command_decoder
+from protocol.orders import (
+    CancelOrder,
+    ExitReplace,
+    NewBasket,
+    NewOco,
+    NewOrder,
+    ReplaceOrder,
+    TermedOrder,
+    command_decoder,
+)
 from protocol.records import CancelRequested, Failed, Ordered
 from protocol.session import (
     PROTOCOL_VERSION,
@@ -175,7 +184,7 @@ class Sidecars:
                 self._new(session, item, command, now_ns, defer)
             elif type(command) is CancelOrder:
                 self._cancel(session, item, command, now_ns)
-            elif isinstance(command, ReplaceOrder | NewBasket | ExitReplace):
+            elif isinstance(command, ReplaceOrder | NewBasket | ExitReplace | NewOco):
                 self._change(session, item, command, now_ns, defer)
 
     def _new(self, session: Session, item: Item, order: NewOrder, now_ns: int, defer: RetryReason | None) -> None:

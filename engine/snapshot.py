@@ -29,6 +29,7 @@ from engine.layouts import (
     DAY,
     FLATTEN,
     FLATTENED,
+    GROUP,
     HALT,
     INSTRUMENT,
     INT64,
@@ -67,8 +68,8 @@ ROWS: Final = 2048
 TIMES_MAX: Final = 1 << 16
 LAYOUT, STATE, SCOPES, LEDGERS, ROUTES, ORDERS, VENUES, AWAITING, TABLE, DEDUP, TIMES = range(1, 12)
 OPEN, CLOSED, LOOSE = range(3)
-EXITS_AT: Final = 2
-"""Place behind the halts in the block of scopes; a snapshot from before exits waited has none."""
+EXITS_AT, GROUPS_AT = 2, 3
+"""Places behind the halts in the block of scopes; a snapshot from before there were any has none."""
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
 _OFFSET_BYTES: Final = 8
@@ -126,6 +127,7 @@ def _blocks_of(state: State, save: dict[Of, Callable[[Any], object]]) -> Iterato
         [FLATTEN.row(f, save) for f in state.flattens.values()],
         [(i, FLATTENED.row(f, save)) for i, f in state.flattened.items()],
         [(i, waits) for i, waits in state.exits.items()],
+        [GROUP.row(g, save) for g in state.groups.values()],
     )
     yield SCOPES, _encode(scopes)
     yield from _times((*state.accounts.values(), *state.strategies.values()))
@@ -253,8 +255,18 @@ class _Loader:
         own = self._state.dedup
         if self._table is not own:
             _put_in_again(self._table, own, self._orders)
+        self._link_groups()
         self._core.take_restored()
         return self._table is own
+
+    def _link_groups(self) -> None:
+        """Let the orders of a group know it; one that is closed too, for it may be told of a late fill."""
+        state = self._state
+        for group in state.groups.values():
+            for order_id in (group.first, group.second):
+                order = state.orders.get(order_id) or state.closed.get(order_id)
+                if order is not None and order.terms is not None:
+                    order.terms.group = group
 
     def _maker(self, layout: Layout[T]) -> Maker[T]:
         return self._makers[layout.name]
@@ -305,6 +317,9 @@ class _Loader:
                 state.flattened[flatten_id] = Flattened(**self._maker(FLATTENED).values(row))  # type: ignore[arg-type]
         if len(since) > EXITS_AT:
             state.exits = {order_id: tuple(waits) for order_id, waits in since[EXITS_AT]}
+        if len(since) > GROUPS_AT:
+            groups = [self._maker(GROUP).make(row) for row in since[GROUPS_AT]]
+            state.groups = {(g.account, g.client_order_id): g for g in groups}
 
     def _refilled(self, layout: Layout[T], made: dict[str, T], rows: list[list[object]]) -> dict[str, T]:
         """Return the scopes of the rows in their order; the objects that the parameters made are kept."""

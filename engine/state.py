@@ -15,6 +15,7 @@ import msgspec
 from engine.day import TradingDay
 from engine.dedup import DedupTable, KeyHash
 from engine.flatten_plan import Flatten, Flattened
+from engine.group import Group
 from engine.order import Order, Terms
 from engine.permit import ANY, Permit
 from engine.venue_state import VenueState
@@ -60,6 +61,8 @@ class State:
         "exits",
         "flattened",
         "flattens",
+        "group_changes",
+        "groups",
         "halts",
         "instance",
         "instruments",
@@ -113,6 +116,8 @@ class State:
         self.closed: dict[str, Order] = {}
         self.renamed: dict[bytes, Order] = {}  # open orders by the ids that replaces gave them
         self.exits: dict[str, tuple[str, ...]] = {}  # SUSPENDED orders: the ids of those that each waits for
+        self.groups: dict[tuple[str, str], Group] = {}  # OCO groups of which an order is open, by account and id
+        self.group_changes = 0  # no state: tells the loop when to look at the groups
         self.halts: dict[tuple[Scope, str], Halt] = {}
         self.flattens: dict[str, Flatten] = {}
         self.flattened: dict[str, Flattened] = {}
@@ -291,9 +296,52 @@ class State:
         if order.terms is not None:
             for _, _, id_key in order.terms.keys:
                 self.renamed.pop(id_key, None)
+            if order.terms.group is not None:
+                self._leave_group(order, order.terms.group)
         self.closed[order.order_id] = order
         if len(self.closed) > CLOSED_MAX:
             del self.closed[next(iter(self.closed))]
+
+    def add_group(self, group: Group) -> None:
+        """Take an OCO group; its orders are open."""
+        self.groups[group.account, group.client_order_id] = group
+        for order_id in (group.first, group.second):
+            terms = self.orders[order_id].terms
+            assert terms is not None
+            terms.group = group
+        self.regroup(self.orders[group.first])
+
+    def regroup(self, order: Order) -> None:
+        """Let the leg that waits reserve what its group may need beyond the leg at the venue, which has changed.
+
+        Both together reserve the larger of what each may still fill (RISK.md A1), in quantity and in money: a fill of
+        the one takes as much from the other, and the second goes out only when the first is over.
+        """
+        group = order.terms.group if order.terms is not None else None
+        if group is None or order.order_id != group.first:
+            return
+        second = self.orders.get(group.second)
+        if second is None or second.status is not OrderStatus.SUSPENDED:
+            return
+        self.group_changes += 1
+        group.done = order.cum
+        left = group.left(second.quantity)
+        value_e9 = second.route.instrument.value_e9(left, second.price)
+        self.book.hold(second, max(0, left - order.leaves), max(0, value_e9 - order.reserved_value_e9))
+
+    def _leave_group(self, order: Order, group: Group) -> None:
+        self.group_changes += 1
+        if order.order_id == group.first:
+            self.regroup(order)
+        elif not order.venue_seq:  # it never went out
+            self.book.hold(order, 0, 0)
+            self.book.drop(order)
+        other_id = group.second if order.order_id == group.first else group.first
+        if other_id not in self.orders:
+            del self.groups[group.account, group.client_order_id]
+            for leg in (order, self.closed.get(other_id)):
+                if leg is not None and leg.terms is not None:
+                    leg.terms.group = None
 
     def restate_closed(self, order: Order) -> None:
         """Say under the key of an order that left the open set what it is now, if the key is still there."""
@@ -342,7 +390,7 @@ def state_hash(state: State) -> str:
     for name in sorted(state.venues):
         digest.update(encode(state.venues[name].row()))
     digest.update(encode([(int(s), k, *h) for (s, k), h in sorted(state.halts.items())]))
-    digest.update(_exits_row(state))
+    digest.update(_waiting_rows(state))
     if state.flattens or state.flattened:
         under_way = [
             (f.plan, int(f.scope), f.key, f.operator, f.started_ns, f.children)
@@ -357,9 +405,11 @@ def state_hash(state: State) -> str:
     return digest.hexdigest()
 
 
-def _exits_row(state: State) -> bytes:
-    """Return nothing where no exit waits: the hash is then what it was before exits waited."""
-    return msgspec.msgpack.encode(sorted(state.exits.items())) if state.exits else b""
+def _waiting_rows(state: State) -> bytes:
+    """Return nothing where no exit waits and no group is open: the hash is then what it was before these were."""
+    encode = msgspec.msgpack.encode
+    exits = encode(sorted(state.exits.items())) if state.exits else b""
+    return exits + (encode([g.row() for _, g in sorted(state.groups.items())]) if state.groups else b"")
 
 
 def _order_row(order: Order) -> tuple[object, ...]:

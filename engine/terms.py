@@ -109,6 +109,8 @@ class TermReports:
             book.set_leaves(order, 0)
         else:
             book.set_leaves(order, order.quantity_most - order.cum)
+        if terms.group is not None:
+            self._state.regroup(order)
 
     def refuse(self, venue: VenueState, order: Order, leaves: int) -> None:
         """Write that the old terms work on."""
@@ -120,6 +122,8 @@ class TermReports:
         void_number(venue, asked.seq)
         self._state.forget_name(order, asked.key)
         self._reserve(order, leaves, order.own_price())
+        if terms.group is not None:
+            self._state.regroup(order)
 
     def _reserve(self, order: Order, leaves: int, price: int) -> None:
         if leaves:

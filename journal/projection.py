@@ -14,7 +14,8 @@ from journal.errors import ProjectionError
 from journal.rows import BreachRow, OrderRow, PositionRow, TradeRow
 from protocol.codes import TERMINAL, Code, ExecType, Mode, OrderStatus, ReferenceSource, Side
 from protocol.decisions import ReportDecision
-from protocol.events import AdjustEvent, OrderEvent, ReplaceEvent, StatusEvent, TradeEvent, events_of
+from protocol.event_kinds import AdjustEvent, OrderEvent, ReplaceEvent, StatusEvent, TradeEvent
+from protocol.events import events_of
 from protocol.records import Controlled, Queried, Record, Started
 from protocol.rolls import SessionRolled
 from protocol.session import Facts

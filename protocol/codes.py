@@ -60,7 +60,7 @@ class OrderStatus(IntEnum):
     CANCELED = 4
     PENDING_CANCEL = 6
     REJECTED = 8
-    SUSPENDED = 9  # accepted, at no venue yet: it waits for others to end (engine.exit_replaces)
+    SUSPENDED = 9  # accepted, at no venue yet: it waits for others to end, or for its price (engine.oco)
     PENDING_NEW = 10
     EXPIRED = 12
     PENDING_REPLACE = 14
@@ -165,6 +165,7 @@ class Code(IntEnum):
     TIME_EXPIRE_PAST = 116
     CANCELS_UNRELATED = 117
     ORDER_SUSPENDED = 118
+    OCO_LEGS = 119
     # 200 state
     STATE_HALTED = 201
     STATE_REDUCING = 202
@@ -205,6 +206,8 @@ class Code(IntEnum):
     VENUE_BOOK_STALE = 907
     TOO_LATE = 908
     NOTHING_LEFT = 910
+    OCO_FILLED = 911
+    OCO_TRIGGERED = 912
     DAY_OVER = 930
 
 

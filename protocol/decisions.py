@@ -67,6 +67,7 @@ class CancelDecision(Struct, array_like=True, frozen=True, gc=False):
 
     ``venue_seq`` 0: nothing goes to the venue. ``voids_seq`` > 0: the order was not yet sent, its number becomes VOID.
     ``order_client_order_id``: the id under which the order came first, where the cancel named another one.
+    ``other``: the leg that waited, where the cancel named its OCO group.
     """
 
     kind: OutcomeKind
@@ -79,6 +80,7 @@ class CancelDecision(Struct, array_like=True, frozen=True, gc=False):
     cum_quantity_e9: int = 0
     facts: Facts | None = None
     order_client_order_id: str = ""
+    other: EngineCancel | None = None
 
 
 class ReportDecision(Struct, array_like=True, frozen=True, gc=False):

@@ -1,34 +1,42 @@
 """Events: what happened, derived from records alone. The PUB stream carries records; readers call ``events_of``.
 
-An event is (seq, n): the record's number and its place in it. Its fields derive from the record's input and
-decision, so every reader of the journal and of the stream sees the same.
+Its fields (``protocol.event_kinds``) derive from the record's input and decision, so every reader of the journal and of
+the stream sees the same.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
 
 import msgspec
-from msgspec import Struct
 
-from protocol.codes import (
-    Code,
-    ExecType,
-    Liquidity,
-    OrderStatus,
-    OrderType,
-    OutcomeKind,
-    Scope,
-    Side,
-    TimeInForce,
-)
+from protocol.codes import Code, ExecType, OrderStatus, OutcomeKind
 from protocol.decisions import EngineCancel, NewDecision, Reference, ReplaceAnswer, ReportDecision, ReportEffect
-from protocol.orders import CancelOrder, ExitReplace, NewBasket, NewOrder, ReplaceOrder, command_decoder, order_of
+from protocol.event_kinds import (
+    AdjustEvent,
+    ControlEvent,
+    Event,
+    OrderEvent,
+    ReplaceEvent,
+    StatusEvent,
+    SystemEvent,
+    TradeEvent,
+)
+from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
+from protocol.orders import (
+    CancelOrder,
+    ExitReplace,
+    NewBasket,
+    NewOco,
+    NewOrder,
+    ReplaceOrder,
+    command_decoder,
+    order_of,
+)
 from protocol.records import (
     Adjusted,
     BasketOrdered,
     CancelRequested,
-    ControlAction,
     Controlled,
     DayOrdersExpired,
     ExitReleased,
@@ -41,174 +49,12 @@ from protocol.records import (
     SendDecided,
 )
 from protocol.replaces import ReplaceUnsent
-from protocol.session import Facts
 from protocol.statement import Reconciled
 from protocol.system_text import reconciled_lines, system_text
+from protocol.units import format_e9
 from protocol.venue import Report, report_decoder
 
-
-class OrderEvent(Struct, array_like=True, tag=1, frozen=True):
-    """A new order was accepted (PENDING_NEW; SUSPENDED: it waits) or refused (REJECTED, ``code`` and ``facts``)."""
-
-    seq: int
-    n: int
-    at_ns: int
-    exec_type: ExecType
-    account: str
-    client_order_id: str
-    order_id: str
-    strategy: str
-    instrument: str
-    side: Side
-    order_type: OrderType
-    time_in_force: TimeInForce
-    quantity_e9: int
-    price_e9: int
-    reduce_only: bool
-    status: OrderStatus
-    code: Code
-    facts: Facts | None
-    reference: Reference | None
-    source: str
-    principal: str
-    created_at_ns: int
-    trace_id: bytes
-    takes_key: bool = True
-
-
-class StatusEvent(Struct, array_like=True, tag=2, frozen=True):
-    """An order changed without a fill, or a cancel was refused; ``facts`` may say why.
-
-    ``quantity_e9`` and ``price_e9`` are its terms from here on; 0 where no report says them. ``order_id`` is empty for
-    a tombstone or a refused cancel of no order.
-    """
-
-    seq: int
-    n: int
-    at_ns: int
-    exec_type: ExecType
-    account: str
-    client_order_id: str
-    order_id: str
-    status: OrderStatus
-    leaves_quantity_e9: int
-    cum_quantity_e9: int
-    code: Code
-    venue: str = ""
-    venue_order_id: str = ""
-    exch_ns: int = 0
-    changes_order: bool = True
-    facts: Facts | None = None
-    quantity_e9: int = 0
-    price_e9: int = 0
-
-
-class TradeEvent(Struct, array_like=True, tag=3, frozen=True):
-    """A fill. ``position_e9`` is the filled position of (account, instrument) after it.
-
-    ``quantity_e9`` and ``price_e9`` are the order's terms where the fill says that they changed, else 0.
-    """
-
-    seq: int
-    n: int
-    at_ns: int
-    account: str
-    client_order_id: str
-    order_id: str
-    strategy: str
-    instrument: str
-    side: Side
-    status: OrderStatus
-    leaves_quantity_e9: int
-    cum_quantity_e9: int
-    value_e9: int
-    last_quantity_e9: int
-    last_price_e9: int
-    trade_id: str
-    venue: str
-    venue_order_id: str
-    liquidity: Liquidity
-    fee_e9: int
-    currency: str
-    exch_ns: int
-    position_e9: int
-    trace_id: bytes
-    quantity_e9: int = 0
-    price_e9: int = 0
-
-
-class ControlEvent(Struct, array_like=True, tag=4, frozen=True):
-    """An operator or the engine changed the state of a scope."""
-
-    seq: int
-    n: int
-    at_ns: int
-    action: ControlAction
-    scope: Scope
-    key: str
-    operator: str
-    reason: str
-    automatic: bool
-
-
-class AdjustEvent(Struct, array_like=True, tag=5, frozen=True):
-    """A position or cash was set from outside."""
-
-    seq: int
-    n: int
-    at_ns: int
-    account: str
-    instrument: str
-    quantity_e9: int
-    price_e9: int
-    cash_e9: str
-    currency: str
-    reason: str
-
-
-class SystemEvent(Struct, array_like=True, tag=6, frozen=True):
-    """Something about the engine itself: ``kind`` is the record's name, ``text`` says what."""
-
-    seq: int
-    n: int
-    at_ns: int
-    kind: str
-    text: str
-
-
-class ReplaceEvent(Struct, array_like=True, tag=7, frozen=True):
-    """Other terms were asked of an order: sent (PENDING_REPLACE), or refused (REPLACE_REJECT, ``code`` says why).
-
-    ``client_order_id`` is the request's own, ``order_client_order_id`` the one under which the order came first; empty
-    where no order was meant. ``cancels``: what is left of the order is cancelled instead (PENDING_CANCEL).
-    """
-
-    seq: int
-    n: int
-    at_ns: int
-    exec_type: ExecType
-    account: str
-    client_order_id: str
-    orig_client_order_id: str
-    order_client_order_id: str
-    order_id: str
-    status: OrderStatus
-    leaves_quantity_e9: int
-    cum_quantity_e9: int
-    quantity_e9: int
-    price_e9: int
-    code: Code
-    facts: Facts | None
-    reference: Reference | None
-    source: str
-    principal: str
-    trace_id: bytes
-    takes_key: bool
-
-
-Event = ReplaceEvent | OrderEvent | StatusEvent | TradeEvent | ControlEvent | AdjustEvent | SystemEvent
-
-event_encoder: Final = msgspec.msgpack.Encoder()
+Several = BasketOrdered | ExitRequested | ExitReleased | OcoOrdered | OcoTriggered | OcoReleased
 
 
 def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
@@ -217,10 +63,10 @@ def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
         case Ordered():
             return [_ordered(seq, now_ns, record)]
         case CancelRequested():
-            return [_cancel_requested(seq, now_ns, record)]
+            return _cancel_requested(seq, now_ns, record)
         case Reported() | FillEntered():
             return _reported(seq, now_ns, record)
-        case BasketOrdered() | ExitRequested() | ExitReleased():
+        case BasketOrdered() | ExitRequested() | ExitReleased() | OcoOrdered() | OcoTriggered() | OcoReleased():
             return _several(seq, now_ns, record)
         case ReplaceRequested():
             return [_replace_requested(seq, now_ns, record)]
@@ -251,15 +97,43 @@ def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
             return [SystemEvent(seq, n, now_ns, type(record).__name__, line) for n, line in enumerate(lines)]
 
 
-def _several(seq: int, now_ns: int, record: BasketOrdered | ExitRequested | ExitReleased) -> list[Event]:
+def _several(seq: int, now_ns: int, record: Several) -> list[Event]:
     """Return what happened to several orders at once, and to one that had to wait for others."""
     match record:
         case BasketOrdered():
             return _basket(seq, now_ns, record)
         case ExitRequested():
             return _exit_requested(seq, now_ns, record)
-        case ExitReleased():
+        case ExitReleased() | OcoReleased():
             return [_exit_released(seq, now_ns, record)]
+        case OcoOrdered():
+            return _oco(seq, now_ns, record)
+        case OcoTriggered():
+            return _oco_triggered(seq, now_ns, record)
+
+
+def _oco(seq: int, now_ns: int, record: OcoOrdered) -> list[Event]:
+    """Return the order that goes to the venue, and the one that waits; or the refusal."""
+    command = command_decoder.decode(record.item.command)
+    assert isinstance(command, NewOco)
+    if record.decision.kind is not OutcomeKind.ACCEPTED:
+        return [_refused_leg(seq, now_ns, command.legs, record, record.reference)]
+    first, second = (
+        _order(seq, n, now_ns, leg, Ordered(record.source, record.item, record.reference, decided))
+        for n, (leg, decided) in enumerate(zip(command.legs, record.decision.legs, strict=True))
+    )
+    waits = msgspec.structs.replace(second, exec_type=ExecType.SUSPENDED, status=OrderStatus.SUSPENDED)
+    return [first, waits]
+
+
+def _oco_triggered(seq: int, now_ns: int, record: OcoTriggered) -> list[Event]:
+    price = format_e9(record.reference.price_e9)
+    events: list[Event] = [
+        SystemEvent(seq, 0, now_ns, "OcoTriggered", f"{record.order_id} reached its stop price at {price}")
+    ]
+    if record.cancel is not None:
+        events.append(_engine_cancel(seq, 1, now_ns, record.cancel))
+    return events
 
 
 def _basket(seq: int, now_ns: int, record: BasketOrdered) -> list[Event]:
@@ -274,11 +148,23 @@ def _basket(seq: int, now_ns: int, record: BasketOrdered) -> list[Event]:
             for n, (leg, reference, decided) in enumerate(legs)
         ]
     at = max(decision.leg, 1) - 1
+    reference = record.references[at] if at < len(record.references) else None
+    return [_refused_leg(seq, now_ns, basket.legs, record, reference)]
+
+
+def _refused_leg(
+    seq: int,
+    now_ns: int,
+    legs: Sequence[NewOrder],
+    record: BasketOrdered | OcoOrdered,
+    reference: Reference | None,
+) -> OrderEvent:
+    decision = record.decision
     refused = NewDecision(
         decision.kind, decision.code, checks_passed=decision.checks_passed, takes_key=False, facts=decision.facts
     )
-    reference = record.references[at] if at < len(record.references) else None
-    return [_order(seq, 0, now_ns, basket.legs[at], Ordered(record.source, record.item, reference, refused))]
+    leg = legs[max(decision.leg, 1) - 1]
+    return _order(seq, 0, now_ns, leg, Ordered(record.source, record.item, reference, refused))
 
 
 def _exit_requested(seq: int, now_ns: int, record: ExitRequested) -> list[Event]:
@@ -297,7 +183,7 @@ def _exit_requested(seq: int, now_ns: int, record: ExitRequested) -> list[Event]
     return [waits, *(_engine_cancel(seq, n, now_ns, c) for n, c in enumerate(decision.cancels, start=1))]
 
 
-def _exit_released(seq: int, now_ns: int, record: ExitReleased) -> StatusEvent:
+def _exit_released(seq: int, now_ns: int, record: ExitReleased | OcoReleased) -> StatusEvent:
     if record.cancel is not None:
         return _engine_cancel(seq, 0, now_ns, record.cancel)
     return StatusEvent(
@@ -326,7 +212,7 @@ def _order(seq: int, n: int, now_ns: int, order: NewOrder, record: Ordered) -> O
     )  # fmt: skip
 
 
-def _cancel_requested(seq: int, now_ns: int, record: CancelRequested) -> StatusEvent:
+def _cancel_requested(seq: int, now_ns: int, record: CancelRequested) -> list[Event]:
     command = command_decoder.decode(record.item.command)
     assert isinstance(command, CancelOrder)
     decision = record.decision
@@ -334,11 +220,12 @@ def _cancel_requested(seq: int, now_ns: int, record: CancelRequested) -> StatusE
     is_over = bool(decision.voids_seq) or (taken and decision.status is OrderStatus.CANCELED)  # it was never sent
     exec_type = ExecType.CANCELED if is_over else ExecType.PENDING_CANCEL
     client_order_id = decision.order_client_order_id or command.orig_client_order_id
-    return StatusEvent(
+    event = StatusEvent(
         seq, 0, now_ns, exec_type if taken else ExecType.CANCEL_REJECT, command.account, client_order_id,
         decision.order_id, decision.status, decision.leaves_quantity_e9, decision.cum_quantity_e9,
         decision.code, changes_order=taken and bool(decision.venue_seq or is_over), facts=decision.facts,
     )  # fmt: skip
+    return [event] if decision.other is None else [event, _engine_cancel(seq, 1, now_ns, decision.other)]
 
 
 def _replace_requested(seq: int, now_ns: int, record: ReplaceRequested) -> ReplaceEvent:

@@ -98,7 +98,19 @@ class ExitReplace(Struct, array_like=True, tag=11, frozen=True, gc=False):
     price_e9: PriceE9 = 0
 
 
-Command = NewOrder | CancelOrder | ReplaceOrder | TermedOrder | NewBasket | ExitReplace
+class NewOco(Struct, array_like=True, tag=12, frozen=True, gc=False):
+    """Ask for two orders of which one cancels the other: a LIMIT order, and a STOP or STOP_LIMIT order behind it.
+
+    Both of one account, strategy, instrument and side. The n-th leg's id is ``<client_order_id>/<n>``, counted from 1.
+    The first goes to the venue; the second waits in the engine until its stop price is reached.
+    """
+
+    account: Name
+    client_order_id: ClientOrderId
+    legs: Annotated[list[NewOrder | TermedOrder], Meta(min_length=2, max_length=2)]
+
+
+Command = NewOrder | CancelOrder | ReplaceOrder | TermedOrder | NewBasket | ExitReplace | NewOco
 
 
 def order_of(exit_replace: ExitReplace) -> NewOrder:

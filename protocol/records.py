@@ -23,6 +23,7 @@ from protocol.decisions import (
     Reference,
     ReportDecision,
 )
+from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
 from protocol.params import LimitChange
 from protocol.replaces import ReplaceDecision, ReplaceUnsent
 from protocol.rolls import KeysRetired, SessionRolled
@@ -307,6 +308,9 @@ Record = (
     | FillEntered
     | ExitRequested
     | ExitReleased
+    | OcoOrdered
+    | OcoTriggered
+    | OcoReleased
 )
 
 record_encoder: Final = msgspec.msgpack.Encoder()

@@ -127,6 +127,12 @@ _PLAIN: Final[dict[Code, str]] = {
     Code.ORDER_SUSPENDED: "the order waits for others to end and has no terms at a venue yet; cancel it instead",
     Code.INSTR_NOT_TRADABLE: "the instrument is suspended",
     Code.DAY_OVER: "its session is over; a DAY order works for one trading day",
+    Code.OCO_LEGS: (
+        "an OCO group is a LIMIT order and, at a stop price behind it, a STOP or STOP_LIMIT order; both may rest, and "
+        "are of one strategy, instrument and side"
+    ),
+    Code.OCO_FILLED: "the other order of its OCO group filled",
+    Code.OCO_TRIGGERED: "the stop price of the other order of its OCO group was reached",
     Code.NOTHING_LEFT: "the position was closed before the exit could go out",
     Code.VENUE_DOWN: "the venue is not connected; try again later",
     Code.REDUCE_ONLY_VIOLATION: "expected an order that only reduces the position, was one that could open or flip it",

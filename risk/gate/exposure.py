@@ -331,6 +331,19 @@ class ExposureBook:
         """Take a waiting order out: it ended, and nothing of it was ever reserved."""
         order.route.account.open_count -= 1
 
+    def hold(self, order: Reservation, leaves: int, value_e9: int) -> None:
+        """Set what a waiting order reserves besides what it waits for; with nothing reserved it stays open."""
+        route = order.route
+        change = leaves - order.leaves
+        if order.side is BUY:
+            route.ledger.buy += change
+            route.own.buy += change
+        else:
+            route.ledger.sell += change
+            route.own.sell += change
+        route.account.open_value_e9 += value_e9 - order.reserved_value_e9
+        order.leaves, order.reserved_value_e9 = leaves, value_e9
+
     def release(self, order: Reservation, leaves: int, price: int) -> None:
         """Reserve for a waiting order, which goes out now."""
         assert leaves > 0, f"an order that goes out reserves something, was {leaves}"

@@ -12,7 +12,9 @@ from risk.gate.limits import LimitTable
 
 # No state: looked up again, or the loop's own.
 VALUES = {"Bound", "Limits"}  # never changed: whether two equal ones are one object is no matter
-LEFT_OUT = {("State", "permits"), ("VenueState", "fresh"), ("InstrumentState", "index")}
+LEFT_OUT = {
+    ("State", "permits"), ("State", "group_changes"), ("VenueState", "fresh"), ("InstrumentState", "index"),
+}  # fmt: skip
 
 
 def slots_of(kind: type) -> set[str]:

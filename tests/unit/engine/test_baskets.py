@@ -13,7 +13,8 @@ from engine.orders import Defer, Replay
 from engine.outcomes import basket_outcome, first_outcome
 from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side, TimeInForce
 from protocol.decisions import BasketDecision
-from protocol.events import OrderEvent, events_of
+from protocol.event_kinds import OrderEvent
+from protocol.events import events_of
 from protocol.orders import NewBasket
 from protocol.params import LimitName
 from protocol.records import BasketOrdered, ControlAction

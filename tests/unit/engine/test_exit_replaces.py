@@ -22,7 +22,8 @@ from protocol.codes import (
     TimeInForce,
 )
 from protocol.decisions import ExitDecision
-from protocol.events import OrderEvent, StatusEvent, events_of
+from protocol.event_kinds import OrderEvent, StatusEvent
+from protocol.events import events_of
 from protocol.orders import ExitReplace
 from protocol.params import LimitName
 from protocol.records import ControlAction, ExitReleased, ExitRequested, Queried, VenueChanged

@@ -10,7 +10,8 @@ from engine.limit_changes import carry_over, decide_limit, limit_views
 from engine.state import State
 from protocol.codes import Code, OutcomeKind, Scope, Side
 from protocol.decisions import NewDecision
-from protocol.events import SystemEvent, events_of
+from protocol.event_kinds import SystemEvent
+from protocol.events import events_of
 from protocol.params import LimitChange, LimitName, LimitRow, Params
 from protocol.records import ParamsSet
 from tests.unit.engine.desk import E9, Desk, limit, params

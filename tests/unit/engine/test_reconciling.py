@@ -10,7 +10,8 @@ from engine.reconciling import DIFFERENCES_MAX, Stated
 from engine.state import TRADE_IDS_MAX
 from protocol.codes import Code, ExecType, OrderStatus, Scope, Side, TradingState
 from protocol.decisions import ReportDecision, ReportEffect
-from protocol.events import SystemEvent, TradeEvent, events_of
+from protocol.event_kinds import SystemEvent, TradeEvent
+from protocol.events import events_of
 from protocol.records import Adjusted, FillEntered, Queried
 from protocol.statement import Difference, DifferenceKind, Reconciled, StatedFill, StatedOrder, StatedPosition
 from protocol.texts import difference_text

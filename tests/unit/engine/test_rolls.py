@@ -301,7 +301,8 @@ def test_no_living_order_is_ever_lost_by_rolls(happenings: list[tuple[str, int, 
 
 def test_the_expired_are_told_as_cancels() -> None:
     """Readers of the stream see each order's end with its reason."""
-    from protocol.events import StatusEvent, SystemEvent, events_of
+    from protocol.event_kinds import StatusEvent, SystemEvent
+    from protocol.events import events_of
 
     desk = Days()
     desk.accept(desk.order("1", Side.SELL))

@@ -15,6 +15,7 @@ from engine.layouts import (
     ACCOUNT,
     BOUND,
     FLATTEN,
+    GROUP,
     LAYOUTS,
     LEDGER,
     ORDER,
@@ -37,6 +38,7 @@ from protocol.records import ControlAction, VenueChanged
 from tests.golden.write import story
 from tests.unit.engine.deep import plain, slots_of
 from tests.unit.engine.desk import E9, Desk, limit, params
+from tests.unit.engine.oco_desk import OcoDesk
 from tests.unit.journal.samples import PowerCutError, PowerDisk
 
 KEYS_MAX = 256
@@ -50,9 +52,9 @@ def save(folder: Path, desk: Desk, seq: int = 0) -> Path:
     return snapshots(folder)[0]
 
 
-def busy() -> Desk:
+def busy() -> OcoDesk:
     """A desk with orders in every place: open, closed, in the outbox only, not found, with rate logs and a halt."""
-    desk = Desk(
+    desk = OcoDesk(
         limit(LimitName.RATE_COUNT, 100_000, window_ns=E9, reserve_exit=3),
         limit(LimitName.RATE_COUNT, 90_000, Scope.ACCOUNT, "a1", window_ns=2 * E9),
         limit(LimitName.POSITION_MAX, 1_000_000, Scope.STRATEGY, "s2"),
@@ -81,6 +83,15 @@ def busy() -> Desk:
     desk.fill(desk.accept(desk.order("long", Side.BUY, 40, account="a2")), 40)
     desk.submit_exit(desk.exit_replace("x1", ["o2", "o3"], 5, account="a2"))
     assert [len(waits) for waits in desk.state.exits.values()] == [2]
+    desk.submit_oco(desk.oco("g1", quantity=4, stop_quantity=6, account="a2"))
+    desk.submit_oco(desk.oco("g2", quantity=3, account="a2"))
+    desk.watch(95)
+    desk.submit_oco(desk.oco("g3", quantity=2, account="a2"))
+    desk.report(ExecType.REJECTED, desk.state.groups["a2", "g3"].first)
+    assert [g.triggered for g in desk.state.groups.values()] == [True, True, False]
+    desk.submit_oco(desk.oco("g4", quantity=1, account="a2"))
+    desk.cancel("g4", account="a2")
+    desk.report(ExecType.CANCELED, desk.state.groups["a2", "g4"].first)
     desk.control(ControlAction.REDUCE_ONLY, Scope.ACCOUNT, "a1")
     desk.cancel("never-seen")
     assert desk.state.venues["sandbox"].not_found
@@ -100,7 +111,7 @@ def test_every_slot_is_in_its_layout(layout: Layout[object]) -> None:
     assert all(layout.left_out.values())
 
 
-MADE = [ORDER, TERMS, REPLACEMENT, OUTGOING, LEDGER, ACCOUNT, STRATEGY, BOUND, FLATTEN]
+MADE = [ORDER, TERMS, REPLACEMENT, OUTGOING, LEDGER, ACCOUNT, STRATEGY, BOUND, FLATTEN, GROUP]
 
 
 @pytest.mark.plants  # compiled, a constructor does not say what it takes

@@ -13,7 +13,8 @@ from journal.reader import read_batches
 from journal.recovery import look_at_tail
 from journal.repair import accept_cut, cut_of, noted_cut
 from protocol.codes import Mode
-from protocol.events import SystemEvent, events_of
+from protocol.event_kinds import SystemEvent
+from protocol.events import events_of
 from protocol.records import Started, record_decoder
 from tests.simulation.stand_ins import params
 from tests.unit.journal.damage import frame_offsets
