@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 
@@ -39,6 +39,34 @@ class Terms:
     good_for_s: Annotated[int, Parameter(help="Good till so many seconds from now; 0 = for the day.")] = 0
     post_only: Annotated[bool, Parameter(negative="", help="Refused by the venue if it would take.")] = False
     reduce_only: Annotated[bool, Parameter(negative="", help="Refuse it if it could open or flip a position.")] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Group:
+    """The two orders of an OCO group."""
+
+    limit: Annotated[str, Parameter(help="Limit price of the order that goes to the venue.")]
+    stop: Annotated[str, Parameter(help="Stop price at which the other one goes out instead.")]
+    stop_limit: Annotated[str, Parameter(help="Limit price of the stop order; without it a STOP order.")] = ""
+    gtc: Annotated[bool, Parameter(negative="", help="Good till cancelled, not for the day.")] = False
+    reduce_only: Annotated[bool, Parameter(negative="", help="Refuse it if it could open or flip a position.")] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Who:
+    """Whose order it is, and its id."""
+
+    account: Annotated[str, Parameter(help="Account to trade.")] = "demo"
+    strategy: Annotated[str, Parameter(help="Strategy to trade under.")] = "manual"
+    id: Annotated[str, Parameter(help="client_order_id; the same one twice is one order. Empty = made here.")] = ""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What every body says of it."""
+        made = self.id or f"cli-{secrets.token_hex(6)}"
+        return {"account": self.account, "strategy": self.strategy, "client_order_id": made}
 
 
 @Parameter(name="*")
@@ -123,6 +151,72 @@ def replace(
 
 
 @app.command
+def oco(
+    side: Literal["buy", "sell"],
+    instrument: str,
+    quantity: str,
+    /,
+    *,
+    group: Group,
+    who: Who = Who(),
+    where: Where = Where(),
+) -> int:
+    """Send two orders of which the one cancels the other: a target, and a stop behind it. Exit code 1 if refused.
+
+    Example: `wojak order oco sell BTCUSDT 0.01 --limit 63000 --stop 61000 --reduce-only`
+    """
+    both: dict[str, Any] = {
+        "quantity": quantity,
+        "time_in_force": "GTC" if group.gtc else "DAY",
+        "reduce_only": group.reduce_only,
+    }
+    target, stop = both | {"price": group.limit}, both | {"stop_price": group.stop}
+    if group.stop_limit:
+        stop |= {"order_type": "STOP_LIMIT", "price": group.stop_limit}
+    client = _orders(where)
+    try:
+        answer = client.send(who.fields | {"instrument": instrument, "side": side.upper(), "oco": [target, stop]})
+    finally:
+        client.close()
+    if answer["outcome"] == "REJECTED":
+        say(f"REJECTED  {answer['text'] or answer['code']}")
+        return 1
+    say(_accepted(answer))
+    first, second = answer["legs"]
+    say(
+        f"{first} goes to the venue, {second} waits for {group.stop}; cancel: wojak order cancel "
+        f"{answer['client_order_id']} --account {who.account}"
+    )
+    return 0
+
+
+@app.command(name="exit")
+def exit_replace(
+    side: Literal["buy", "sell"],
+    instrument: str,
+    quantity: str,
+    /,
+    *,
+    cancels: Annotated[list[str], Parameter(help="Resting exit that is cancelled first; may be repeated.")],
+    limit: Annotated[str, Parameter(help="Limit price; without it a MARKET order is sent.")] = "",
+    who: Who = Who(),
+    where: Where = Where(),
+) -> int:
+    """Exit in the place of resting exits: they are cancelled, and what then remains is sent. Exit code 1 if refused.
+
+    Example: `wojak order exit sell BTCUSDT 0.01 --cancels my-stop`
+    """
+    body = who.fields | {
+        "instrument": instrument,
+        "side": side.upper(),
+        "quantity": quantity,
+        "order_type": "LIMIT" if limit else "MARKET",
+        "cancels": cancels,
+    }
+    return _send(body | ({"price": limit} if limit else {}), where)
+
+
+@app.command
 def trace(order_id: str, /, *, config: ConfigPath = DEFAULT_CONFIG) -> int:
     """Show an order's life from the journal: what happened when, in ms after it was received.
 
@@ -190,9 +284,10 @@ def _send(body: dict[str, Any], where: Where) -> int:
 
 
 def _accepted(answer: dict[str, Any]) -> str:
-    parts = [f"{answer['outcome']}  {answer['order_id']}"]
+    parts = [f"{answer['outcome']}  {answer['order_id'] or answer['client_order_id']}"]
     if answer.get("duplicate_of"):
-        parts.append(f"duplicate of {answer['duplicate_of']}, now {answer['order_state']}")
+        now = f", now {answer['order_state']}" if answer.get("order_state") else ""
+        parts.append(f"duplicate of {answer['duplicate_of']}{now}")
     if (us := answer.get("durable_in_us")) is not None:
         parts.append(f"durable in {us // 1000}.{us % 1000 // 10:02d} ms")
     parts.append(f"{answer['checks_passed']} checks passed")

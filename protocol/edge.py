@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, Side, TimeInForce
 from protocol.errors import FieldError
-from protocol.orders import CancelOrder, Command, NewBasket, NewOrder, ReplaceOrder, TermedOrder
+from protocol.orders import CancelOrder, Command, NewBasket, NewOco, NewOrder, ReplaceOrder, TermedOrder
 from protocol.session import Outcome
 from protocol.texts import outcome_text
 from protocol.units import format_e9, parse_e9
@@ -83,7 +83,7 @@ class ReplaceRequest(Struct, frozen=True, forbid_unknown_fields=True):
 class OrderResponse(Struct, frozen=True, omit_defaults=False):
     """What became of a command (DECISIONS 14). A replay adds ``duplicate_of`` and ``order_state``.
 
-    ``legs``: the ids of a basket's orders, each of which lives its own life.
+    ``legs``: the ids of the orders of a basket or an OCO group.
     """
 
     outcome: str
@@ -236,7 +236,7 @@ def to_response(outcome: Outcome, command: Command, trace_id: bytes, mode: str, 
     shown = outcome.first if outcome.kind is OutcomeKind.DUPLICATE and outcome.first is not None else outcome
     is_replay = shown is not outcome
     client_order_id = command.orig_client_order_id if isinstance(command, CancelOrder) else command.client_order_id
-    legs = [leg.client_order_id for leg in command.legs] if isinstance(command, NewBasket) else None
+    legs = [leg.client_order_id for leg in command.legs] if isinstance(command, NewBasket | NewOco) else None
     return OrderResponse(
         outcome=shown.kind.name,
         client_order_id=client_order_id,

@@ -14,7 +14,8 @@ from protocol.codes import Code, OutcomeKind
 from protocol.edge import NewOrderRequest, ReplaceRequest, decode_new_order, decode_replace, to_new_order
 from protocol.errors import FieldError
 from protocol.exits import decode_exit_replace, is_exit_replace, to_exit_replace
-from protocol.orders import CancelOrder, Command, NewBasket, NewOrder, ReplaceOrder
+from protocol.oco import OcoRequest, decode_oco, is_oco, oco_bodies, to_oco
+from protocol.orders import CancelOrder, Command, NewBasket, NewOco, NewOrder, ReplaceOrder
 from protocol.session import Outcome
 from sidecars.core.source import Delivery
 
@@ -46,19 +47,23 @@ def decode_replace_request(body: bytes) -> ReplaceRequest:
 def decode_basket_request(body: bytes) -> BasketRequest:
     """Return the basket in one JSON object; raises as ``decode_request``."""
     request = decode_basket(body)
-    envelope = body
-    for leg in leg_bodies(body):
-        _require_once(leg)
-        envelope = envelope.replace(leg, b"", 1)
-    _require_once(envelope)
+    _require_each_once(body, leg_bodies(body))
+    return request
+
+
+def decode_oco_request(body: bytes) -> OcoRequest:
+    """Return the OCO group in one JSON object; raises as ``decode_request``."""
+    request = decode_oco(body)
+    _require_each_once(body, oco_bodies(body))
     return request
 
 
 def decode_command(body: bytes, find_id: Callable[[str | None], str]) -> tuple[Command, int | None]:
-    """Return the order, basket or exit of a body, and when it was made if it says so.
+    """Return the order, basket, OCO group or exit of a body, and when it was made if it says so.
 
     Args:
-        body: One JSON object; with ``legs`` it is a basket, with ``cancels`` an exit in their place.
+        body: One JSON object; with ``legs`` it is a basket, with ``oco`` a group, with ``cancels`` an exit in the place
+            of those.
         find_id: Returns the id to use, given the body's own.
 
     Raises:
@@ -67,12 +72,23 @@ def decode_command(body: bytes, find_id: Callable[[str | None], str]) -> tuple[C
     if is_basket(body):
         basket = decode_basket_request(body)
         return to_basket(basket, find_id(basket.client_order_id)), basket.created_at_ns
+    if is_oco(body):
+        group = decode_oco_request(body)
+        return to_oco(group, find_id(group.client_order_id)), group.created_at_ns
     if is_exit_replace(body):
         exit_request = decode_exit_replace(body)
         _require_once(body)
         return to_exit_replace(exit_request, find_id(exit_request.client_order_id)), exit_request.created_at_ns
     request = decode_request(body)
     return to_new_order(request, find_id(request.client_order_id)), request.created_at_ns
+
+
+def _require_each_once(body: bytes, legs: list[bytes]) -> None:
+    """Look at each leg, and at what is around them, for itself."""
+    for leg in legs:
+        _require_once(leg)
+        body = body.replace(leg, b"", 1)
+    _require_once(body)
 
 
 def _require_once(body: bytes) -> None:
@@ -112,7 +128,7 @@ def may_use_reserve(command: Command) -> bool:
 def new_risk(command: Command) -> int:
     """Return how many of the command's orders may add risk: what is not reduce-only."""
     match command:
-        case NewBasket():
+        case NewBasket() | NewOco():
             return sum(not leg.reduce_only for leg in command.legs)
         case NewOrder():
             return 0 if command.reduce_only else 1

@@ -18,6 +18,7 @@ from litestar.openapi.spec import PathItem, Schema, SecurityScheme
 from protocol.baskets import BasketRequest
 from protocol.edge import ErrorResponse, NewOrderRequest, OrderResponse, ReplaceRequest
 from protocol.exits import ExitReplaceRequest
+from protocol.oco import OcoRequest
 from runtime.openapi_page import PlainPage
 from sidecars.core.metrics import Metrics
 from sidecars.sources.http_keys import UNAUTHENTICATED
@@ -88,7 +89,8 @@ def make_app(readiness: Callable[[], Readiness], metrics: Metrics) -> Litestar:
 def _add_orders(app: Litestar) -> None:
     document = app.openapi_schema
     models = (
-        NewOrderRequest, BasketRequest, ExitReplaceRequest, ReplaceRequest, OrderResponse, ErrorResponse, ItemError,
+        NewOrderRequest, BasketRequest, OcoRequest, ExitReplaceRequest, ReplaceRequest, OrderResponse, ErrorResponse,
+        ItemError,
     )  # fmt: skip
     _, schemas = msgspec.json.schema_components(models, ref_template=REF)
     document.components.schemas.update(cast("dict[str, Schema]", schemas))
@@ -128,44 +130,22 @@ EXIT: Final = {
     "cancels": ["o2"],
 }
 
+OCO: Final = {
+    "account": "demo",
+    "strategy": "manual",
+    "client_order_id": "g1",
+    "instrument": "BTCUSDT",
+    "side": "SELL",
+    "oco": [
+        {"quantity": "0.01", "price": "63000.0", "reduce_only": True},
+        {"quantity": "0.01", "stop_price": "61000.0", "reduce_only": True},
+    ],
+}
+
 
 def order_paths() -> dict[str, Any]:
     """Return the OpenAPI paths of orders and cancels."""
-    one = {"$ref": REF.format(name="NewOrderRequest")}
-    basket = {"$ref": REF.format(name="BasketRequest")}
-    exit_replace = {"$ref": REF.format(name="ExitReplaceRequest")}
-    many = {"type": "array", "minItems": 1, "maxItems": 500, "items": {"oneOf": [one, basket, exit_replace]}}
-    post = {
-        "operationId": "PostOrders",
-        "summary": "Send one order, a basket, an exit in the place of others, or an array of them",
-        "description": "A body with legs is a basket: all of them are taken, or none. "
-        "A body with cancels is an exit: those are cancelled first, what then remains is sent. "
-        "Repeat it until it is answered: the same client_order_id never makes a second order.",
-        "security": SECURITY,
-        "parameters": [
-            _header("Idempotency-Key", "The client_order_id, for a body without one"),
-            _header("traceparent", "W3C trace context; its trace id comes back as trace_id"),
-        ],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"oneOf": [one, basket, exit_replace, many]},
-                    "examples": {
-                        "one": {"value": NEW_ORDER},
-                        "basket": {"value": BASKET},
-                        "exit": {"value": EXIT},
-                        "many": {"value": [NEW_ORDER]},
-                    },
-                }
-            },
-        },
-        "responses": {
-            "200": _many("An array: per item an outcome or an error, each with its http_status"),
-            **_outcomes(),
-            **_errors(400, 401, 405, 408, 413, 415, 429, 503, 504),
-        },
-    }
+    post = _post()
     delete: dict[str, Any] = {
         "operationId": "CancelOrder",
         "summary": "Cancel what still works of an order",
@@ -199,6 +179,50 @@ def order_paths() -> dict[str, Any]:
     }  # fmt: skip
     one_order = {"delete": delete, "put": put}
     return {"/v1/orders": {"post": post}, "/v1/orders/{account}/{client_order_id}": one_order}
+
+
+def _post() -> dict[str, Any]:
+    """Return how orders are sent."""
+    one = {"$ref": REF.format(name="NewOrderRequest")}
+    basket = {"$ref": REF.format(name="BasketRequest")}
+    exit_replace = {"$ref": REF.format(name="ExitReplaceRequest")}
+    oco = {"$ref": REF.format(name="OcoRequest")}
+    each = [one, basket, oco, exit_replace]
+    many = {"type": "array", "minItems": 1, "maxItems": 500, "items": {"oneOf": each}}
+    return {
+        "operationId": "PostOrders",
+        "summary": "Send one order, a basket, an OCO group, an exit in the place of others, or an array of them",
+        "description": "A body with legs is a basket: all of them are taken, or none. "
+        "A body with oco is two orders of which the one cancels the other: the first goes to the venue, the second "
+        "when its stop price is reached and the first is over. "
+        "A body with cancels is an exit: those are cancelled first, what then remains is sent. "
+        "Repeat it until it is answered: the same client_order_id never makes a second order.",
+        "security": SECURITY,
+        "parameters": [
+            _header("Idempotency-Key", "The client_order_id, for a body without one"),
+            _header("traceparent", "W3C trace context; its trace id comes back as trace_id"),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"oneOf": [*each, many]},
+                    "examples": {
+                        "one": {"value": NEW_ORDER},
+                        "basket": {"value": BASKET},
+                        "oco": {"value": OCO},
+                        "exit": {"value": EXIT},
+                        "many": {"value": [NEW_ORDER]},
+                    },
+                }
+            },
+        },
+        "responses": {
+            "200": _many("An array: per item an outcome or an error, each with its http_status"),
+            **_outcomes(),
+            **_errors(400, 401, 405, 408, 413, 415, 429, 503, 504),
+        },
+    }
 
 
 def _outcomes() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -55,7 +56,7 @@ def becomes(stack: Stack, client_order_id: str, **fields: Any) -> None:
     """Wait until the books show the order so."""
 
     def look() -> bool:
-        answer = httpx.get(f"{stack.books_url}/v1/orders/demo/{client_order_id}").json()
+        answer = httpx.get(f"{stack.books_url}/v1/orders/demo/{quote(client_order_id, safe='')}").json()
         order = answer.get("order", {})
         return {name: order.get(name) for name in fields} == fields
 

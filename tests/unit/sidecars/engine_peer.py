@@ -14,7 +14,16 @@ import msgspec
 
 from protocol.channels import Context, Router, Waiter
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
-from protocol.orders import CancelOrder, Command, ExitReplace, NewBasket, NewOrder, ReplaceOrder, command_decoder
+from protocol.orders import (
+    CancelOrder,
+    Command,
+    ExitReplace,
+    NewBasket,
+    NewOco,
+    NewOrder,
+    ReplaceOrder,
+    command_decoder,
+)
 from protocol.session import (
     PROTOCOL_VERSION,
     Bye,
@@ -190,7 +199,7 @@ class EnginePeer:
             return Outcome(item.seq, OutcomeKind.ACCEPTED, code, "", seq, OrderStatus.PENDING_CANCEL)
         if isinstance(command, ReplaceOrder):
             return self._decide_replace(item, command, seq)
-        strategy = (command.legs[0] if isinstance(command, NewBasket) else command).strategy
+        strategy = (command.legs[0] if isinstance(command, NewBasket | NewOco) else command).strategy
         if strategy == "forbidden":
             return Outcome(
                 item.seq, OutcomeKind.REJECTED, Code.AUTH_NOT_PERMITTED, "", seq, OrderStatus.REJECTED
@@ -223,8 +232,8 @@ class EnginePeer:
         return outcome
 
 
-def _first(item_seq: int, command: NewOrder | NewBasket | ExitReplace, seq: int) -> Outcome:
-    if isinstance(command, NewBasket):
+def _first(item_seq: int, command: NewOrder | NewBasket | NewOco | ExitReplace, seq: int) -> Outcome:
+    if isinstance(command, NewBasket | NewOco):
         return Outcome(item_seq, OutcomeKind.ACCEPTED, Code.OK, "", seq, OrderStatus.PENDING_NEW, 12)
     if command.strategy == "refuse":
         facts = Facts(expected=10_000_000_000, actual=command.quantity_e9)
