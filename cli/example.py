@@ -125,6 +125,7 @@ loopback_principal = "local"   # for the demonstration: requests from this host 
 # name = "desk-1"
 # principal = "local"
 # secret_env = "WOJAK_KEY_DESK_1"   # or secret_file = "desk-1.key"
+# kind = "hmac"                     # it signs each request instead of being shown; TLS and more: docs/sources/http.md
 
 [books]
 host = "127.0.0.1"

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import random
 import signal
+import ssl
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ class FlowSettings(NamedTuple):
     folder: Path
     table: Path
     headers: dict[str, str]
+    trust: ssl.SSLContext | bool = True
 
 
 class Mix:
@@ -135,7 +137,7 @@ class Flow:
         async with (
             httpx.AsyncClient(
                 base_url=self._settings.url, headers=self._settings.headers, timeout=REQUEST_TIMEOUT_S, limits=limits,
-                trust_env=False,
+                verify=self._settings.trust, trust_env=False,
             ) as client,
             httpx.AsyncClient(base_url=self._settings.books_url, timeout=REQUEST_TIMEOUT_S, trust_env=False) as books,
         ):  # fmt: skip

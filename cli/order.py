@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
@@ -13,7 +14,7 @@ from cli.http_client import AnsweredError, BooksClient, NoAnswerError, OrdersCli
 from cli.options import DEFAULT_CONFIG, ConfigPath, KeyEnv, Url, deployment, say, secret_of
 from cli.timeline import described, find_timeline
 from cli.view import decimal
-from cli.wiring import authorization, books_url, http_url
+from cli.wiring import authorization, books_url, http_trust, http_url
 from protocol.errors import ConfigError
 from protocol.units import format_e9, parse_e9
 from runtime.clock import monotonic_ns, wall_ns
@@ -77,6 +78,9 @@ class Where:
     url: Url = ""
     key_env: KeyEnv = ""
     sign: Annotated[str, Parameter(help="Name of the key in --key-env, to sign with it instead of showing it.")] = ""
+    ca_file: Annotated[str, Parameter(help="Authority that the --url's certificate is by; empty = the system's.")] = ""
+    cert_file: Annotated[str, Parameter(help="Client certificate to show to --url, PEM.")] = ""
+    cert_key_file: Annotated[str, Parameter(help="Its private key, PEM.")] = ""
     config: ConfigPath = DEFAULT_CONFIG
 
 
@@ -263,9 +267,22 @@ def _orders(where: Where) -> OrdersClient:
             ["--sign expected --key-env with the variable that holds the key's secret, was none"], "order"
         )
     url = where.url or http_url(deployment(where.config))
-    if where.sign:
-        return OrdersClient(url, {}, Signature(where.sign, secret))
-    return OrdersClient(url, authorization(secret))
+    auth = Signature(where.sign, secret) if where.sign else None
+    return OrdersClient(url, {} if auth else authorization(secret), auth, _trust(where))
+
+
+def _trust(where: Where) -> ssl.SSLContext | bool:
+    if not where.url:
+        trust = http_trust(deployment(where.config))
+    elif where.ca_file or where.cert_file:
+        trust = ssl.create_default_context(cafile=where.ca_file or None)
+    else:
+        trust = True
+    if where.cert_file:
+        if isinstance(trust, bool):
+            raise ConfigError(["--cert-file expected an address with https, was http"], "order")
+        trust.load_cert_chain(where.cert_file, where.cert_key_file or None)
+    return trust
 
 
 def _send(body: dict[str, Any], where: Where) -> int:

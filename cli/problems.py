@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from cli.settings import HttpKeyRow, HttpSection, LimitRow, WojakConfig
+from cli.settings import HttpCertificateRow, HttpKeyRow, HttpSection, HttpTlsSection, LimitRow, WojakConfig
 from market.errors import InstrumentError
 from market.instruments import to_params
-from protocol.errors import FieldError
+from protocol.errors import ConfigError, FieldError
 from protocol.units import parse_e9
 from runtime.sessions import SessionRules
+from sidecars.sources.http_tls import TlsSettings, make_context
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 COUNT_LIMITS: Final = frozenset({"OPEN_COUNT_MAX", "RATE_COUNT"})
@@ -204,10 +205,15 @@ def _http(config: WojakConfig, folder: Path) -> Iterator[str]:
     principals = [r.principal for r in config.principals]
     if http.loopback_principal:
         yield from _known("http.loopback_principal", http.loopback_principal, principals)
-    if not http.keys and not http.loopback_principal:
+    has_callers = bool(http.keys or http.certificates)
+    if not has_callers and not http.loopback_principal:
         yield "http.keys: expected at least one key or a loopback_principal, was neither; nobody could send an order"
-    if not http.keys and http.host not in LOOPBACK:
+    if not has_callers and http.host not in LOOPBACK:
         yield f"http.keys: expected at least one key when http.host is not this host, was none (host={http.host!r})"
+    yield from _http_tls(http, folder)
+    yield from _unique("http.certificates", "identity", (c.identity for c in http.certificates))
+    for n, row in enumerate(http.certificates):
+        yield from _known(f"http.certificates[{n}].principal", row.principal, principals)
     yield from _unique("http.keys", "name", (k.name for k in http.keys))
     for n, key in enumerate(http.keys):
         yield from _known(f"http.keys[{n}].principal", key.principal, principals)
@@ -216,13 +222,49 @@ def _http(config: WojakConfig, folder: Path) -> Iterator[str]:
     yield from _http_source(config)
 
 
+def _http_tls(http: HttpSection, folder: Path) -> Iterator[str]:
+    tls = http.tls
+    if bool(tls.certificate_file) != bool(tls.key_file):
+        yield "http.tls: expected certificate_file and key_file together, was one of them"
+    if tls.client_ca_file and not tls.certificate_file:
+        yield "http.tls.client_ca_file: expected with certificate_file only; without TLS no client shows a certificate"
+    if tls.certificate_file and tls.key_file:
+        yield from _tls_files(tls, folder)
+    if http.certificates and not tls.client_ca_file:
+        yield "http.certificates: expected http.tls.client_ca_file, by which they are checked, was none"
+    if tls.client_certificate == "required" and not http.certificates:
+        yield 'http.certificates: expected at least one row for http.tls.client_certificate = "required", was none'
+
+
+def _tls_files(tls: HttpTlsSection, folder: Path) -> Iterator[str]:
+    try:
+        make_context(tls_settings(tls, folder))
+    except ConfigError as e:
+        yield from e.problems
+
+
+def tls_settings(tls: HttpTlsSection, folder: Path) -> TlsSettings:
+    """Return the TLS of the HTTP source as the source takes it; relative file names are relative to ``folder``."""
+    return TlsSettings(
+        certificate_file=str(folder / tls.certificate_file),
+        key_file=str(folder / tls.key_file),
+        client_ca_file=str(folder / tls.client_ca_file) if tls.client_ca_file else "",
+        client_certificate=tls.client_certificate,
+        identity=tls.identity,
+    )
+
+
 def _rates(http: HttpSection) -> Iterator[str]:
     rates: dict[str, tuple[int, int]] = {}
-    for n, key in enumerate(http.keys):
+    rows: list[tuple[str, HttpKeyRow | HttpCertificateRow]] = [
+        (f"http.keys[{n}]", row) for n, row in enumerate(http.keys)
+    ]
+    rows += [(f"http.certificates[{n}]", row) for n, row in enumerate(http.certificates)]
+    for where, key in rows:
         rate = (key.orders_per_s, key.burst)
         if rates.setdefault(key.principal, rate) != rate:
             yield (
-                f"http.keys[{n}]: expected orders_per_s and burst of principal {key.principal}'s other keys "
+                f"{where}: expected orders_per_s and burst of principal {key.principal}'s other keys "
                 f"{rates[key.principal]}, was {rate}; the rate is the principal's"
             )
 
@@ -241,7 +283,9 @@ def _ports(config: WojakConfig) -> Iterator[str]:
 
 
 def _http_source(config: WojakConfig) -> Iterator[str]:
-    spoken = {k.principal for k in config.http.keys} | {config.http.loopback_principal} - {""}
+    http = config.http
+    spoken = {k.principal for k in http.keys} | {c.principal for c in http.certificates} | {http.loopback_principal}
+    spoken -= {""}
     row = next((s for s in config.sources if s.source == HTTP_SOURCE), None)
     if row is None:
         yield f'sources: expected a row with source = "{HTTP_SOURCE}", was none; its principals may send over HTTP'

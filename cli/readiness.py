@@ -18,6 +18,7 @@ from cli.wiring import (
     HTTP,
     books_url,
     health_settings,
+    http_trust,
     http_url,
     kind_of,
     played,
@@ -39,7 +40,7 @@ class Readiness:
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
         self._engines = [EngineClient(loaded.of(n).paths, operator="supervisor") for n in loaded.shards]
-        self._client = httpx.Client(timeout=HTTP_TIMEOUT_S, trust_env=False)
+        self._client = httpx.Client(verify=http_trust(loaded), timeout=HTTP_TIMEOUT_S, trust_env=False)
         sockets = [str(health_settings(loaded.of(n), FOLLOWER).socket_path) for n in loaded.shards]
         self._followers = [
             httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=HTTP_TIMEOUT_S) for path in sockets

@@ -15,7 +15,7 @@ from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.configuration import Loaded
-from cli.wiring import API, HTTP, PER_SHARD, WITH_HEALTH, books_url, http_url, process_name
+from cli.wiring import API, HTTP, PER_SHARD, WITH_HEALTH, books_url, http_trust, http_url, process_name
 from runtime.clock import monotonic_ns
 from runtime.health import Ready
 from runtime.metrics import OBSERVED_AT
@@ -66,8 +66,8 @@ class Scraper:
             )
             for name in WITH_HEALTH
         }  # fmt: skip
-        for name, url in ((HTTP, http_url(loaded)), (API, books_url(loaded))):
-            self._clients[name] = httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False)
+        for name, url, trust in ((HTTP, http_url(loaded), http_trust(loaded)), (API, books_url(loaded), True)):
+            self._clients[name] = httpx.Client(base_url=url, verify=trust, timeout=TIMEOUT_S, trust_env=False)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -209,6 +209,40 @@ class HttpKeyRow(Struct, frozen=True, forbid_unknown_fields=True):
     burst: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
 
 
+class HttpCertificateRow(Struct, frozen=True, forbid_unknown_fields=True):
+    """A client certificate that stands for a principal.
+
+    Attributes:
+        identity: The name in it that ``http.tls.identity`` chooses, whole.
+        principal: Who it speaks for.
+        orders_per_s: As of a key of the same principal.
+        burst: Likewise.
+    """
+
+    identity: Annotated[str, Meta(min_length=1, max_length=1024)]
+    principal: Identifier
+    orders_per_s: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    burst: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+
+
+class HttpTlsSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """TLS of the HTTP source, 1.2 or newer. Files are relative to this one, and read again on SIGHUP.
+
+    Attributes:
+        certificate_file: The certificate and what leads to its root, PEM; empty = plain HTTP.
+        key_file: Its private key, PEM, without a passphrase.
+        client_ca_file: Authorities of clients' certificates, PEM; empty = none is asked for.
+        client_certificate: ``required``: orders need one of ``http.certificates``; ``optional``: a key will do as well.
+        identity: The name of a client certificate that counts; it must have exactly one of that kind.
+    """
+
+    certificate_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = ""
+    client_certificate: Literal["optional", "required"] = "optional"
+    identity: Literal["san_uri", "san_dns", "san_email", "common_name"] = "san_uri"
+
+
 class HttpSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP source of orders.
 
@@ -220,6 +254,14 @@ class HttpSection(Struct, frozen=True, forbid_unknown_fields=True):
         signature_window_s: How old a signature may be.
         body_bytes_max: A larger body is refused (HTTP 413).
         orders_max: Orders in one array.
+        head_bytes_max: Request line and headers together.
+        head_ms: A request's head, and the handshake of TLS, must have come within this.
+        receive_ms: And the request within this, or it is answered HTTP 408.
+        send_ms: A client that does not read its answer within this is disconnected.
+        connections_max: Clients connected at once.
+        connections_per_address: Of them from one address (IPv6: one network of 64 bits); 0 = no bound of its own.
+        certificates: Client certificates.
+        tls: TLS.
     """
 
     host: Text = "127.0.0.1"
@@ -229,6 +271,14 @@ class HttpSection(Struct, frozen=True, forbid_unknown_fields=True):
     signature_window_s: Annotated[int, Meta(ge=1, le=300)] = 30
     body_bytes_max: Annotated[int, Meta(ge=1_024, le=BODY_BYTES_MAX)] = 256 << 10
     orders_max: Annotated[int, Meta(ge=1, le=ORDERS_MAX)] = ORDERS_MAX
+    head_bytes_max: Annotated[int, Meta(ge=1_024, le=65_536)] = 16 << 10
+    head_ms: Annotated[int, Meta(ge=100, le=600_000)] = 5_000
+    receive_ms: Annotated[int, Meta(ge=100, le=600_000)] = 10_000
+    send_ms: Annotated[int, Meta(ge=100, le=600_000)] = 10_000
+    connections_max: Annotated[int, Meta(ge=1, le=100_000)] = 1_024
+    connections_per_address: Annotated[int, Meta(ge=0, le=100_000)] = 256
+    certificates: tuple[HttpCertificateRow, ...] = ()
+    tls: HttpTlsSection = HttpTlsSection()
 
 
 class GatewaySection(Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,6 +6,7 @@ Rule: a starter imports its own room inside its function, so that no process car
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 from cli.configuration import Loaded, account_shards, to_opening, to_wire_params
 from cli.engine_client import shifted
 from cli.lives import Spec, argv_of
-from cli.problems import session_rules
+from cli.problems import session_rules, tls_settings
 from cli.settings import HttpKeyRow, HttpSection
 from engine.settings import EngineSettings, RemoteControl
 from market.instruments import to_params
@@ -22,6 +23,7 @@ from protocol.errors import ConfigError
 from protocol.params import InstrumentParams
 from runtime.health import HealthSettings
 from runtime.sessions import SessionRules
+from sidecars.sources.http_tls import TlsSettings
 
 ENGINE: Final = "engine"
 FEED: Final = "feed"
@@ -213,7 +215,7 @@ def run_follower(loaded: Loaded) -> int:
 def run_http(loaded: Loaded) -> int:
     """Run the HTTP source of orders."""
     from sidecars.sources.http import HttpSettings, run
-    from sidecars.sources.http_keys import HttpKey
+    from sidecars.sources.http_keys import HttpCertificate, HttpKey
 
     http, paths = loaded.config.http, loaded.paths
     keys = tuple(
@@ -239,6 +241,19 @@ def run_http(loaded: Loaded) -> int:
             signature_window_s=http.signature_window_s,
             body_bytes_max=http.body_bytes_max,
             orders_max=http.orders_max,
+            head_bytes_max=http.head_bytes_max,
+            head_ms=http.head_ms,
+            receive_ms=http.receive_ms,
+            send_ms=http.send_ms,
+            connections_max=http.connections_max,
+            connections_per_address=http.connections_per_address,
+            tls=http_tls(loaded),
+            certificates=tuple(
+                HttpCertificate(
+                    identity=row.identity, principal=row.principal, orders_per_s=row.orders_per_s, burst=row.burst
+                )
+                for row in http.certificates
+            ),
             drain_ms=loaded.config.engine.drain_ms,
             shard_endpoints=tuple(
                 paths.of(n).endpoint(SIDECARS_SOCKET) for n in loaded.shards if len(loaded.shards) > 1
@@ -246,6 +261,29 @@ def run_http(loaded: Loaded) -> int:
             account_shards=account_shards(loaded.config),
         )
     )
+
+
+def http_tls(loaded: Loaded) -> TlsSettings | None:
+    """Return the TLS of the HTTP source; None for plain HTTP."""
+    tls = loaded.config.http.tls
+    if not tls.certificate_file:
+        return None
+    return tls_settings(tls, loaded.path.parent)
+
+
+def http_trust(loaded: Loaded) -> ssl.SSLContext | bool:
+    """Return what this host's own commands trust the HTTP source by: exactly the certificate of the configuration.
+
+    Whatever name it is for: they speak to the address that it listens on.
+    """
+    tls = loaded.config.http.tls
+    if not tls.certificate_file:
+        return True
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(loaded.resolve(tls.certificate_file))
+    return context
 
 
 def run_api(loaded: Loaded) -> int:
@@ -287,6 +325,7 @@ def run_flow(loaded: Loaded) -> int:
         folder=loaded.paths.flow,
         table=loaded.paths.table,
         headers=flow_headers(loaded),
+        trust=http_trust(loaded),
     )
     return run(settings)
 
@@ -322,7 +361,7 @@ def secret(loaded: Loaded, row: HttpKeyRow) -> str:
 def http_url(loaded: Loaded) -> str:
     """Return the address of the order source."""
     http = loaded.config.http
-    return f"http://{http.host}:{http.port}"
+    return f"{'https' if http.tls.certificate_file else 'http'}://{http.host}:{http.port}"
 
 
 def books_url(loaded: Loaded) -> str:

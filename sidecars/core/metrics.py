@@ -43,6 +43,7 @@ FAMILIES: Final = (
     Family("wojak_sidecar_settle_errors", COUNTER, "Settles that failed and were tried again"),
     Family("wojak_sidecar_lease_extensions", COUNTER, "Lease extensions", ("result",)),
     Family("wojak_sidecar_answers", COUNTER, "Answers to callers by status", ("status",)),
+    Family("wojak_sidecar_refused_connections", COUNTER, "Connections refused or ended, by what they did", ("reason",)),
     Family("wojak_sidecar_reconnects", COUNTER, "Engine sessions after the first"),
     Family("wojak_sidecar_paused_seconds", COUNTER, "Time without an open session of every engine"),
     Family("wojak_sidecar_in_flight", GAUGE, "Deliveries submitted and unanswered"),
@@ -91,6 +92,7 @@ class Metrics:
         self.broker_lag = -1
         self.broker_oldest_age_ns = -1
         self.answers: dict[str, int] = {}
+        self.refused: dict[str, int] = {}
         self.receive_to_submit = Histogram()
         self.submit_to_outcome = Histogram()
         self.settle_latency = Histogram()
@@ -141,6 +143,7 @@ class Metrics:
             "wojak_sidecar_settle_errors": self.settle_errors,
             "wojak_sidecar_lease_extensions": {("ok",): self.extensions_ok, ("failed",): self.extensions_failed},
             "wojak_sidecar_answers": {(status,): count for status, count in self.answers.items()},
+            "wojak_sidecar_refused_connections": {(reason,): count for reason, count in self.refused.items()},
             "wojak_sidecar_reconnects": self.reconnects,
             "wojak_sidecar_paused_seconds": self.paused_ns / NS_PER_S,
         }  # fmt: skip

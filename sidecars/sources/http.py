@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Final
@@ -28,10 +29,11 @@ from sidecars.core.metrics import Metrics
 from sidecars.core.settings import LoopSettings, SessionSettings
 from sidecars.core.source import Delivery, Engines, Lag, Settlement
 from sidecars.sources.http_api import OrdersApi
-from sidecars.sources.http_keys import HttpKey, Keys, SignatureSettings
+from sidecars.sources.http_keys import HttpCertificate, HttpKey, Keys, SignatureSettings
 from sidecars.sources.http_models import Readiness
 from sidecars.sources.http_schema import make_app
-from sidecars.sources.http_server import Bounds, Listener
+from sidecars.sources.http_server import HEAD_BYTES_MAX, Bounds, Listener, require_descriptors
+from sidecars.sources.http_tls import Tls, TlsSettings
 
 Positive = Annotated[int, Meta(ge=1)]
 KEEP_ALIVE_S: Final = 15
@@ -52,11 +54,17 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         request_ms: From the receipt of a request to its 504, if the engine has not answered.
         hold_ms: How long new risk waits here while the engine says RETRY, before its 503.
         receive_ms: A request must have come whole within this.
+        head_ms: A request's head, and the handshake of TLS, must have come whole within this.
+        send_ms: A client that has not read what was sent to it within this is disconnected.
         connections_max: Clients connected at once.
+        connections_per_address: Of them from one address (IPv6: one network of 64 bits); 0 = no bound of its own.
+        head_bytes_max: Of request line and headers.
         body_bytes_max: A larger body is answered 413.
         orders_max: Of one array.
         signature_window_s: How old a signature may be.
         signatures_max: Signatures of one key that are remembered, so that each counts once.
+        tls: Certificate and clients' authorities; None = plain HTTP.
+        certificates: Client certificates that stand for a principal.
         drain_ms: Time to leave in after SIGTERM.
         answer_ms: Age of an unanswered submit after which everything unanswered is submitted again.
         shard_endpoints: Of several engines, the socket of each, shard 0 first; empty = the one at ``engine_endpoint``.
@@ -74,23 +82,38 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     request_ms: Positive = 3000
     hold_ms: Positive = 500
     receive_ms: Positive = 10_000
+    head_ms: Positive = 5000
+    send_ms: Positive = 10_000
     connections_max: Positive = 1024
+    connections_per_address: Annotated[int, Meta(ge=0)] = 256
+    head_bytes_max: Annotated[int, Meta(ge=1024, le=65_536)] = HEAD_BYTES_MAX
     body_bytes_max: Annotated[int, Meta(ge=1024, le=BODY_BYTES_MAX)] = BODY_BYTES
     orders_max: Annotated[int, Meta(ge=1, le=ORDERS_MAX)] = ORDERS_MAX
     signature_window_s: Annotated[int, Meta(ge=1, le=300)] = 30
     signatures_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 65_536
+    tls: TlsSettings | None = None
+    certificates: tuple[HttpCertificate, ...] = ()
     drain_ms: Positive = 10_000
     answer_ms: Positive = 1500
     shard_endpoints: tuple[str, ...] = ()
     account_shards: dict[str, int] = {}
+
+    @property
+    def scheme(self) -> str:
+        """Of the address."""
+        return "http" if self.tls is None else "https"
 
     def problems(self) -> list[str]:
         """Return what can't work together, one line each."""
         found: list[str] = []
         if self.hold_ms >= self.request_ms:
             found.append(f"http.hold_ms: expected less than request_ms ({self.request_ms}), was {self.hold_ms}")
-        if not self.keys and not self.loopback_principal:
+        if not self.keys and not self.certificates and not self.loopback_principal:
             found.append("http.keys: expected at least one, or loopback_principal for a demonstration, was none")
+        if self.certificates and (self.tls is None or not self.tls.client_ca_file):
+            found.append("http.certificates: expected http.tls.client_ca_file, by which they are checked, was none")
+        if self.tls is not None and self.tls.client_certificate == "required" and not self.certificates:
+            found.append('http.certificates: expected at least one for client_certificate = "required", was none')
         return found
 
 
@@ -115,12 +138,17 @@ class HttpSource:
         self._arrived = asyncio.Event()
         self._listener: Listener | None = None
         self._flow: Engines
+        self._tls = Tls(settings.tls) if settings.tls is not None else None
+        self._keys = Keys(
+            settings.keys,
+            settings.loopback_principal,
+            certificates=settings.certificates,
+            signatures=SignatureSettings(settings.signature_window_s, settings.signatures_max),
+            is_certificate_required=settings.tls is not None and settings.tls.client_certificate == "required",
+        )
+        self._metrics = metrics
         self._api = OrdersApi(
-            Keys(
-                settings.keys,
-                settings.loopback_principal,
-                signatures=SignatureSettings(settings.signature_window_s, settings.signatures_max),
-            ),
+            self._keys,
             self._offer,
             self._queue.__len__,
             request_ms=settings.request_ms,
@@ -147,9 +175,27 @@ class HttpSource:
         self._flow = flow
         self._api.flow = flow
         settings = self._settings
-        bounds = Bounds(settings.connections_max, settings.receive_ms)
-        self._listener = Listener(settings.host, settings.port, bounds, KEEP_ALIVE_S)
+        bounds = Bounds(
+            settings.connections_max,
+            settings.receive_ms,
+            per_address_max=settings.connections_per_address,
+            head_ms=settings.head_ms,
+            send_ms=settings.send_ms,
+            head_bytes_max=settings.head_bytes_max,
+        )
+        bounds.answers, bounds.refused = self._metrics.answers, self._metrics.refused
+        self._listener = Listener(settings.host, settings.port, bounds, KEEP_ALIVE_S, self._tls)
         await self._listener.serve(self._api)
+
+    def read(self) -> None:
+        """Read certificates and secrets again, for connections and requests from now on.
+
+        Raises:
+            ConfigError: Naming what can't be used; what was read before stays.
+        """
+        if self._tls is not None:
+            self._tls.read()
+        self._keys.read(self._settings.keys, self._settings.certificates)
 
     async def close(self) -> None:
         """Stop listening."""
@@ -240,6 +286,16 @@ def make_sidecar(settings: HttpSettings) -> tuple[SidecarLoop, HttpSource]:
     return SidecarLoop(loop_settings(settings), source, metrics), source
 
 
+def _read_again(source: HttpSource) -> None:
+    log = structlog.get_logger()
+    try:
+        source.read()
+    except ConfigError as e:
+        log.error("certificates and keys not read again, those of before stay", problems=e.problems)
+    else:
+        log.info("certificates and keys read again")
+
+
 def run(settings: HttpSettings) -> int:
     """Be the HTTP sidecar process: serve until SIGTERM or SIGINT, drain, return the exit code."""
     configure("http")
@@ -247,11 +303,14 @@ def run(settings: HttpSettings) -> int:
     log = structlog.get_logger()
 
     async def serve() -> int:
-        loop, _source = make_sidecar(settings)
+        require_descriptors(settings.connections_max)
+        loop, source = make_sidecar(settings)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _read_again, source)
         gc.collect()
         gc.freeze()
-        log.info("http sidecar", address=f"http://{settings.host}:{settings.port}", engine=settings.engine_endpoint,
-                 shards=max(1, len(settings.shard_endpoints)))  # fmt: skip
+        address = f"{settings.scheme}://{settings.host}:{settings.port}"
+        shards = max(1, len(settings.shard_endpoints))
+        log.info("http sidecar", address=address, engine=settings.engine_endpoint, shards=shards)
         return UNFINISHED if await loop.run(stop) else CLEAN
 
     try:

@@ -119,6 +119,7 @@ class Keys:
         *,
         certificates: Sequence[HttpCertificate] = (),
         signatures: SignatureSettings = SIGNATURES,
+        is_certificate_required: bool = False,
         now_s: Callable[[], int] = lambda: wall_ns() // NS_PER_S,
     ) -> None:
         """Read the secrets.
@@ -132,6 +133,7 @@ class Keys:
         self._signers: dict[str, Signer] = {}
         self._certificates: dict[str, Caller] = {}
         self._environ = environ
+        self._is_certificate_required = is_certificate_required
         self._started_s = now_s() + AHEAD_S
         self.loopback_principal = loopback_principal
         self._loopback = Caller(loopback_principal) if loopback_principal else None
@@ -182,12 +184,27 @@ class Keys:
         Raises:
             HttpError: If nobody known does: 401, or as ``signed``.
         """
+        certified = self._certified(scope) if self._certificates else None
         if b"signature-input" in headers:
-            return self.signed(scope)
-        found = self.find(headers, (scope["client"] or ("", 0))[0])
-        if found is None:
-            raise HttpError(401, "UNAUTHENTICATED", UNAUTHENTICATED, header=(b"www-authenticate", b"Bearer"))
-        return found, b""
+            found, digest = self.signed(scope)
+        elif certified is not None and b"authorization" not in headers and b"x-api-key" not in headers:
+            return certified, b""
+        else:
+            shown, digest = self.find(headers, (scope["client"] or ("", 0))[0]), b""
+            if shown is None:
+                raise HttpError(401, "UNAUTHENTICATED", UNAUTHENTICATED, header=(b"www-authenticate", b"Bearer"))
+            found = shown
+        if certified is not None and certified is not found:
+            raise HttpError(401, "TWO_PRINCIPALS", "key and client certificate expected to speak for one principal")
+        return found, digest
+
+    def _certified(self, scope: Any) -> Caller | None:
+        identity = scope["state"].get("certificate", "")
+        certified = self._certificates.get(identity)
+        if certified is None and self._is_certificate_required:
+            was = f"one of {identity!r}" if identity else "none with the name that counts"
+            raise HttpError(401, "CERTIFICATE", f"expected a listed client certificate, was {was}")
+        return certified
 
     def find(self, headers: Mapping[bytes, bytes], peer: str) -> Caller | None:
         """Return who asks with a key that is shown; None for no key, an unknown one, or no key from elsewhere."""

@@ -30,7 +30,7 @@ NEW_ORDER: Final = {
     "account": "demo", "strategy": "manual", "instrument": "BTCUSDT", "side": "BUY", "quantity": "0.01",
     "order_type": "LIMIT", "time_in_force": "DAY", "price": "61800.5", "client_order_id": "a1",
 }  # fmt: skip
-SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"key": []}, {"signature": []}]
+SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"key": []}, {"signature": []}, {"certificate": []}]
 REPLACE_ORDER: Final = {"client_order_id": "a2", "quantity": "0.02", "price": "61750"}
 ACCEPTED: Final = {
     "outcome": "ACCEPTED", "client_order_id": "a1", "account": "demo", "code": "OK", "text": "",
@@ -104,6 +104,7 @@ def _add_orders(app: Litestar) -> None:
             "content-digest (POST, PUT; RFC 9530, sha-256) and idempotency-key if it is there; created, nonce, keyid "
             f"are needed. {EXAMPLE}",
         ),
+        "certificate": SecurityScheme(type="mutualTLS", description="A client certificate, where TLS is configured so"),
     }  # fmt: skip
     document.paths.update(cast("dict[str, PathItem]", order_paths()))
 

@@ -71,7 +71,7 @@ class Sidecar:
         await task
 
     def _tell_ready(self) -> None:
-        if self.source._listener is None or self.source._listener._server is None:
+        if self.source._listener is None or not self.source._listener.is_serving:
             self._loop.call_soon(self._tell_ready)
         else:
             self._ready.set()
