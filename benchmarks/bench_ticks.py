@@ -25,7 +25,7 @@ from benchmarks.options import Options
 from benchmarks.replay import replay
 from benchmarks.report import Report, interleaved
 from benchmarks.stack import READY_NS, Stack
-from market.feed import FeedSettings
+from market.feed_settings import FeedSettings
 from market.instruments import InstrumentRow, to_params
 from market.table import TableReader
 from protocol.errors import ConfigError

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from market.feed import Feed, FeedSettings
+from market.feed import Feed
+from market.feed_settings import FeedSettings
 from protocol.channels import Context
 from runtime.clock import monotonic_ns
 from runtime.priority import run_where_idle

@@ -62,7 +62,8 @@ def replay(
     """
     from cli.paths import prepare
     from cli.wiring import SNAPSHOTS_SOCKET, TICKS_SOCKET
-    from market.feed import Feed, FeedSettings
+    from market.feed import Feed
+    from market.feed_settings import FeedSettings
     from protocol.channels import Context
     from runtime.signals import StopSignal
 

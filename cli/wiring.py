@@ -130,7 +130,8 @@ def run_engine(loaded: Loaded) -> int:
 
 def run_feed(loaded: Loaded) -> int:
     """Run the feed."""
-    from market.feed import FeedSettings, run
+    from market.feed import run
+    from market.feed_settings import FeedSettings
 
     feed, paths = loaded.config.feed, loaded.paths
     run(

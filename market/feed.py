@@ -17,32 +17,25 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
-from msgspec import Struct
 
-from market import replay, synthetic
-from market.book import Book
-from market.errors import FeedError
+from market import epochs, replay, synthetic
+from market.epochs import MarketTick
 from market.feed_metrics import FAMILIES, FeedMeters
-from market.replay import MarketTick
+from market.feed_settings import FeedSettings, require_playable
+from market.line import Line
 from market.synthetic import SyntheticInstrument
 from market.table import TableWriter
-from protocol.channels import Context, Publisher, Router, Waiter
-from protocol.codes import Side
-from protocol.params import InstrumentParams
+from protocol.channels import Context, Router, TopicPublisher, Waiter
 from protocol.ticks import (
-    BookClear,
-    BookDelta,
     BookSnapshot,
     FeedStatus,
-    Quote,
     SnapshotReply,
     encode_tick,
     snapshot_request_decoder,
-    topic,
 )
 from runtime import failpoints
 from runtime.clock import monotonic_ns, wall_ns
-from runtime.health import HealthSettings, served
+from runtime.health import served
 from runtime.metrics import Board
 from runtime.priority import run_where_idle
 from runtime.signals import StopSignal
@@ -50,6 +43,7 @@ from runtime.signals import StopSignal
 BATCH_MAX: Final = 64  # ticks of one look at the clocks; at 1.5 µs each, 0.1 ms
 REQUESTS_MAX: Final = 8  # answered in one turn, 2 ms each for the recorded book
 REQUEST_HWM: Final = 1_000
+SUBSCRIPTIONS_MAX: Final = 1_000  # taken in one turn
 STATUS_NS: Final = 1_000_000_000
 LAG_MAX_NS: Final = 1_000_000_000
 """A feed that was stopped for longer than this goes on from where it was, instead of catching up in a burst."""
@@ -60,38 +54,6 @@ START_TICKS: Final = 618_000
 """Default start price of a synthetic session, in ticks: 61,800.0 at a tick of 0.1, as in the recordings."""
 
 _reply_encoder = msgspec.msgpack.Encoder()
-
-
-class FeedSettings(Struct, frozen=True):
-    """What a feed is told.
-
-    Attributes:
-        instruments: What is played: exactly the recorded one for a recording, any number for a synthetic session.
-        recording: Path of a raw Binance recording; empty = a synthetic session.
-        start_prices_e9: Of the synthetic session, one an instrument; empty = 618,000 ticks each.
-        rate_per_s: Of the synthetic session: things that happen a second in each instrument.
-        speed: 1 = as recorded, N = N times as fast, 0 = as fast as it goes.
-        loop: Begin again at the end of a recording; else stay, answer, and let the table age.
-        epoch_path: Where the feed remembers its epoch between starts; empty = beside the table.
-        spread_over: For benchmarks (DECISIONS 50): tick i also goes to the table's row of instrument i mod N of
-            these, in the first instrument's prices; nothing of it is published.
-        health: Where the feed tells how it is.
-    """
-
-    publish_endpoint: str
-    request_endpoint: str
-    table_path: str
-    instruments: tuple[InstrumentParams, ...]
-    recording: str = ""
-    seed: int = 1
-    start_prices_e9: tuple[int, ...] = ()
-    rate_per_s: int = 100
-    speed: float = 1.0
-    loop: bool = True
-    epoch_path: str = ""
-    spread_over: tuple[str, ...] = ()
-    publish_hwm: int = 100_000
-    health: HealthSettings = HealthSettings()
 
 
 class Stop(Protocol):
@@ -131,22 +93,6 @@ def run(settings: FeedSettings, stop: Stop | None = None) -> None:
         context.close()
 
 
-class _Line:
-    """One instrument on its way out."""
-
-    __slots__ = ("book", "has_quotes", "last", "params", "price_e9", "quantity_e9", "slot", "topic")
-
-    def __init__(self, params: InstrumentParams, slot: int, *, has_quotes: bool) -> None:
-        self.params = params
-        self.slot = slot
-        self.has_quotes = has_quotes
-        self.topic = topic(params.instrument)
-        self.price_e9 = params.price_step_e9
-        self.quantity_e9 = params.quantity_step_e9
-        self.book = Book()
-        self.last: MarketTick | None = None
-
-
 class Feed:
     """The feed without its process: made, played, closed. Clocks come in for tests.
 
@@ -165,7 +111,7 @@ class Feed:
         monotonic: Callable[[], int] = monotonic_ns,
         board: Board | None = None,
     ) -> None:
-        _require(settings)
+        require_playable(settings)
         self._board = board or Board()
         self._meters = FeedMeters()
         self.snapshots = 0
@@ -179,10 +125,11 @@ class Feed:
         recording = None if self._is_synthetic else replay.load(settings.recording, settings.instruments[0])
         names = [i.instrument for i in settings.instruments]
         mid_write = (lambda: failpoints.hit("feed.mid_write")) if _is_armed("feed.mid_write") else None
+        self._dies_after_publish = _is_armed("feed.after_publish")
         rows = tuple(dict.fromkeys([*names, *settings.spread_over]))
         self._table = TableWriter.create(settings.table_path, rows, mid_write)
         self._lines = {
-            i.instrument: _Line(i, self._table.slot(i.instrument), has_quotes=recording is None or recording.has_quotes)
+            i.instrument: Line(i, self._table, has_quotes=recording is None or recording.has_quotes)
             for i in settings.instruments
         }
         self._spread = [self._table.slot(name) for name in settings.spread_over]
@@ -190,12 +137,13 @@ class Feed:
         self._epoch = max(wall(), _read_epoch(self._epoch_path) + 1)
         self._origin, self._stream = self._open(recording)
         self._pending = next(self._stream, None)
-        self._publisher = Publisher(context, settings.publish_endpoint, settings.publish_hwm)
+        topics = [line.topic for line in self._lines.values()]
+        self._publisher = TopicPublisher(context, settings.publish_endpoint, settings.publish_hwm, topics)
         self._router = Router(context, settings.request_endpoint, REQUEST_HWM)
 
     def play(self, stop: Stop) -> None:
         """Publish ticks as they come due until ``stop`` is set."""
-        waiter = Waiter(self._router)
+        waiter = Waiter(self._router, self._publisher)
         waiter.add_fd(stop.fd)
         speed = self._settings.speed
         start_ns = self._monotonic()
@@ -218,6 +166,7 @@ class Feed:
             if self._pending is None:
                 wait_ns = status_at_ns - self._monotonic()
             if waiter.wait(min(WAIT_MAX_MS, max(0, -(-wait_ns // 1_000_000)))):
+                self._hear()
                 self._answer()
 
     def _measure(self, began_ns: int, ticks: int, behind_ns: int) -> None:
@@ -262,11 +211,11 @@ class Feed:
             name = recording.instrument.instrument
             shift_ns = max(0, start_exch_ns - recording.ticks[0].exch_ns)
             ticks = (
-                replay.loops(recording, self._epoch, start_exch_ns)
+                epochs.loops(recording.ticks, self._epoch, start_exch_ns)
                 if settings.loop
-                else replay.events(recording, self._epoch, shift_ns)
+                else epochs.events(recording.ticks, self._epoch, shift_ns)
             )
-            return f"{Path(recording.path).name} sha256:{recording.sha256[:16]}", ((name, tick) for tick in ticks)
+            return f"{Path(recording.path).name} sha256:{recording.sha256[:16]}", _named(name, ticks)
         prices = settings.start_prices_e9 or tuple(START_TICKS * i.tick_e9 for i in settings.instruments)
         made = synthetic.session(
             [SyntheticInstrument(i, price) for i, price in zip(settings.instruments, prices, strict=True)],
@@ -281,6 +230,7 @@ class Feed:
         """Publish a batch of ticks up to the limit; return how far the next is behind it, negative: early."""
         pending = self._pending
         send = self._publisher.send
+        lines, spread, stream = self._lines, self._spread, self._stream
         written_at_ns = self._wall()
         for _ in range(BATCH_MAX):
             if pending is None:
@@ -288,59 +238,31 @@ class Feed:
             name, tick = pending
             if limit_ns is not None and tick.exch_ns > limit_ns:
                 break
-            line = self._lines[name]
-            self._store(line, tick, written_at_ns)
-            send(encode_tick(line.topic, tick))
-            line.last = tick
+            line = lines[name]
+            if tick.feed_epoch != self._epoch or line.last is None:
+                self._begin(tick.feed_epoch)
+            line.take(tick, written_at_ns)
+            if spread:
+                line.write(spread[self.published % len(spread)], tick, written_at_ns)
+            if line.is_heard:
+                send(encode_tick(line.topic, tick))
             self.published += 1
-            failpoints.hit("feed.after_publish")
-            pending = next(self._stream, None)
+            if self._dies_after_publish:
+                failpoints.hit("feed.after_publish")
+            pending = next(stream, None)
         self._pending = pending
         return 0 if pending is None or limit_ns is None else limit_ns - pending[1].exch_ns
 
-    def _store(self, line: _Line, tick: MarketTick, written_at_ns: int) -> None:
-        """Keep book and table as of this tick."""
-        table = self._table
-        price_e9 = line.price_e9
-        quantity_e9 = line.quantity_e9
-        slots = [line.slot]
-        if self._spread:
-            slots.append(self._spread[self.published % len(self._spread)])
-        if isinstance(tick, Quote):
-            bid, bid_size = tick.bid_steps * price_e9, tick.bid_quantity_steps * quantity_e9
-            ask, ask_size = tick.ask_steps * price_e9, tick.ask_quantity_steps * quantity_e9
-            for slot in slots:
-                table.write_quote(slot, bid, ask, bid_size, ask_size, tick.exch_ns, written_at_ns)
-        elif isinstance(tick, BookDelta):
-            line.book.apply_levels(tick.bids, tick.asks)
-            # A diff comes later than the quotes of the same moment: where there are quotes they know better.
-            for slot in slots[line.has_quotes :]:
-                self._store_top(line, slot, tick.exch_ns, written_at_ns)
-        elif isinstance(tick, BookSnapshot):
-            line.book.apply_snapshot(tick.bids, tick.asks)
-            for slot in slots:
-                self._store_top(line, slot, tick.exch_ns, written_at_ns)
-        elif isinstance(tick, BookClear):
-            line.book.clear()
-            if tick.feed_epoch != self._epoch or line.last is None:
-                self._epoch = tick.feed_epoch
-                _write_epoch(self._epoch_path, tick.feed_epoch)
-        else:
-            price, size = tick.price_steps * price_e9, tick.quantity_steps * quantity_e9
-            for slot in slots:
-                table.write_trade(slot, price, size, tick.exch_ns, written_at_ns)
+    def _begin(self, epoch: int) -> None:
+        """Remember an epoch that begins."""
+        self._epoch = epoch
+        _write_epoch(self._epoch_path, epoch)
 
-    def _store_top(self, line: _Line, slot: int, exch_ns: int, written_at_ns: int) -> None:
-        book = line.book
-        self._table.write_quote(
-            slot,
-            (book.best_bid or 0) * line.price_e9,
-            (book.best_ask or 0) * line.price_e9,
-            book.bid_size() * line.quantity_e9,
-            book.ask_size() * line.quantity_e9,
-            exch_ns,
-            written_at_ns,
-        )
+    def _hear(self) -> None:
+        """Take what subscribers ask for: ticks that nobody asked for are neither encoded nor sent."""
+        if self._publisher.receive(SUBSCRIPTIONS_MAX):
+            for line in self._lines.values():
+                line.is_heard = self._publisher.is_heard(line.topic)
 
     def _publish_status(self) -> None:
         for line in self._lines.values():
@@ -362,27 +284,13 @@ class Feed:
 
     def _snapshot(self, name: str) -> BookSnapshot | None:
         line = self._lines.get(name)
-        if line is None or line.last is None:
-            return None
-        last, book = line.last, line.book
-        bids, asks = book.levels(Side.BUY), book.levels(Side.SELL)
-        return BookSnapshot(last.feed_epoch, last.feed_seq, last.exch_ns, last.local_ns, bids, asks)
+        return None if line is None else line.snapshot()
 
 
-def _require(settings: FeedSettings) -> None:
-    count = len(settings.instruments)
-    if settings.recording and count != 1:
-        raise FeedError("instruments of a recording", "exactly the recorded one", str(count), "name that one")
-    if not count:
-        raise FeedError("instruments", "at least one", "none", "add one")
-    if settings.start_prices_e9 and len(settings.start_prices_e9) != count:
-        raise FeedError(
-            "start_prices_e9", f"{count}, one an instrument", str(len(settings.start_prices_e9)), "add or remove"
-        )
-    if settings.speed < 0 or settings.rate_per_s < 1:
-        raise FeedError(
-            "speed, rate_per_s", "at least 0 and 1", f"{settings.speed}, {settings.rate_per_s}", "correct them"
-        )
+def _named(name: str, ticks: Iterator[MarketTick]) -> Iterator[tuple[str, MarketTick]]:
+    # Not a generator expression: compiled, that is a list, and this one has no end.
+    for tick in ticks:
+        yield name, tick
 
 
 def _is_armed(point: str) -> bool:

@@ -1,4 +1,4 @@
-"""Turns a recording into the one normalised stream of ticks, in exchange order, loop after loop.
+"""Turns a recording into the one normalised stream of ticks, in exchange order; market/epochs.py plays it.
 
 Order is the stable sort by (exch_ns, line), SANDBOX section 1: a recorder hears the venue's streams interleaved.
 The recorder's clock is corrected by one constant, -min(local - exchange) over depth and trades plus a base
@@ -13,14 +13,14 @@ A recording is held in memory whole: about 1 KiB a line, 100 MiB for 94,000 line
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
+from market.epochs import MarketTick, restamp
 from market.errors import RecordingError
 from market.formats import binance
 from market.formats.binance import BestQuote, DepthDiff, RestSnapshot, TradePrint
@@ -28,11 +28,6 @@ from protocol.params import InstrumentParams
 from protocol.ticks import BookClear, BookDelta, BookSnapshot, Quote, Trade
 
 BASE_LATENCY_NS: Final = 5_000_000
-LOOP_GAP_NS: Final = 100_000_000
-"""Exchange time between the last tick of a loop and the first of the next."""
-
-MarketTick = BookClear | BookSnapshot | BookDelta | Quote | Trade
-"""A tick that feed_seq numbers: every kind but FeedStatus."""
 
 
 class Recording(Struct, frozen=True):
@@ -52,11 +47,6 @@ class Recording(Struct, frozen=True):
     ticks: tuple[MarketTick, ...]
     has_quotes: bool
     left_out: int
-
-    @property
-    def span_ns(self) -> int:
-        """Exchange time from the first tick to the last."""
-        return self.ticks[-1].exch_ns - self.ticks[0].exch_ns
 
 
 def load(path: Path | str, instrument: InstrumentParams, base_latency_ns: int = BASE_LATENCY_NS) -> Recording:
@@ -99,59 +89,6 @@ def load(path: Path | str, instrument: InstrumentParams, base_latency_ns: int = 
         has_quotes=any(isinstance(tick, Quote) for tick in ticks),
         left_out=left_out,
     )
-
-
-def events(recording: Recording, feed_epoch: int = 0, shift_ns: int = 0) -> Iterator[MarketTick]:
-    """Yield one epoch: ``feed_seq`` from 1, all times shifted by ``shift_ns``."""
-    if feed_epoch == 0 and shift_ns == 0:
-        yield from recording.ticks
-        return
-    for tick in recording.ticks:
-        yield restamp(tick, feed_epoch, tick.feed_seq, shift_ns)
-
-
-def loops(recording: Recording, feed_epoch: int, start_exch_ns: int = 0) -> Iterator[MarketTick]:
-    """Yield epoch after epoch without end, from ``feed_epoch`` up; exchange time goes on across them.
-
-    ``start_exch_ns`` is the exchange time to begin at, where it is later than the recording's own.
-    """
-    first_ns = recording.ticks[0].exch_ns
-    shift_ns = max(0, start_exch_ns - first_ns)
-    for epoch in count(feed_epoch):
-        yield from events(recording, epoch, shift_ns)
-        shift_ns += recording.span_ns + LOOP_GAP_NS
-
-
-def restamp(tick: MarketTick, feed_epoch: int, feed_seq: int, shift_ns: int) -> MarketTick:
-    """Return the tick with another place in the stream and its times shifted."""
-    exch_ns = tick.exch_ns + shift_ns
-    local_ns = tick.local_ns + shift_ns
-    if isinstance(tick, Quote):
-        return Quote(
-            feed_epoch,
-            feed_seq,
-            exch_ns,
-            local_ns,
-            tick.bid_steps,
-            tick.bid_quantity_steps,
-            tick.ask_steps,
-            tick.ask_quantity_steps,
-        )
-    if isinstance(tick, Trade):
-        return Trade(
-            feed_epoch,
-            feed_seq,
-            exch_ns,
-            local_ns,
-            tick.price_steps,
-            tick.quantity_steps,
-            tick.aggressor,
-            tick.trade_ref,
-        )
-    if isinstance(tick, BookClear):
-        return BookClear(feed_epoch, feed_seq, exch_ns, local_ns)
-    kind = BookDelta if isinstance(tick, BookDelta) else BookSnapshot
-    return kind(feed_epoch, feed_seq, exch_ns, local_ns, tick.bids, tick.asks)
 
 
 def sha256_of(path: Path | str) -> str:

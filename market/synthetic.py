@@ -17,8 +17,9 @@ from typing import Final
 from msgspec import Struct
 
 from market.book import Book
+from market.epochs import MarketTick
 from market.errors import InstrumentError
-from market.replay import BASE_LATENCY_NS, MarketTick
+from market.replay import BASE_LATENCY_NS
 from protocol.codes import Side
 from protocol.params import InstrumentParams
 from protocol.ticks import BookClear, BookDelta, BookSnapshot, Level, Quote, Trade

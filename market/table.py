@@ -50,7 +50,9 @@ SUPERSEDED_AT: Final = 28
 _HEAD: Final = struct.Struct("<8sIIQ")
 _NAMES_AT: Final = 64
 _ABSENT: Final = bytes(SUPERSEDED_AT) + b"\x01"  # reads as an empty table that something will replace
-_EXCH_FIELD: Final = 6  # place of exch_ns among the nine values
+_EXCH_AT: Final = struct.Struct("<56xq").unpack_from  # of a side: exch_ns
+_QUOTE_AT: Final = struct.Struct("<8x4q").unpack_from  # of a side: both prices and both sizes
+_TRADE_AT: Final = struct.Struct("<40x2q8xq").unpack_from  # of a side: price, size and time of the last trade
 _NO_VALUE: Final = (0, 0, 0, 0, 0, 0, 0, 0, 0)
 _sequences = struct.Struct(f"<Q{SIDE_BYTES - 8}xQ").unpack_from
 
@@ -105,18 +107,15 @@ class TableWriter:
         self._data = data
         self._lock_fd = lock_fd
         self._mid_write = mid_write
-        starts = [head.slots_at + SLOT_BYTES * slot for slot in range(len(head.instruments))]
-        self._sides = [(start, start + SIDE_BYTES) for start in starts]
-        # Views made once: a slice a write would cost as much as the CRC over it.
-        view = memoryview(data)
-        self._view = view
-        self._bodies = [tuple(view[at : at + BODY_BYTES] for at in sides) for sides in self._sides]
+        self._slots_at = head.slots_at
+        # The rest of a row is read from the map itself: values kept beside it would be cold memory twice.
         self._sequence: list[int] = []
-        self._values: list[tuple[int, ...]] = []
-        for start in starts:
+        for slot in range(len(head.instruments)):
+            start = head.slots_at + SLOT_BYTES * slot
             last = _newest(data[start : start + SLOT_BYTES])
             self._sequence.append(last[0])
-            self._values.append(last[1:])
+            if not last[0]:
+                data[start : start + BODY_BYTES] = bytes(BODY_BYTES)  # what a crash left is no value to go on from
 
     @classmethod
     def create(
@@ -153,7 +152,10 @@ class TableWriter:
 
     def last_exch_ns(self) -> int:
         """Return the greatest exchange time in the table, 0 if nothing was ever written."""
-        return max(fields[_EXCH_FIELD] for fields in self._values)
+        times: list[int] = []
+        for slot, sequence in enumerate(self._sequence):
+            times += _EXCH_AT(self._data, self._side(slot, sequence))
+        return max(times)
 
     def write_quote(
         self,
@@ -166,40 +168,54 @@ class TableWriter:
         written_at_ns: int,
     ) -> None:
         """Store the best bid and ask; the last trade stays."""
-        _, _, _, _, price, size, _, traded_at_ns, _ = self._values[slot]
-        self.write(slot, (bid_e9, ask_e9, bid_size_e9, ask_size_e9, price, size, exch_ns, traded_at_ns, written_at_ns))
+        price, size, traded_at_ns = _TRADE_AT(self._data, self._side(slot, self._sequence[slot]))
+        self._put(slot, bid_e9, ask_e9, bid_size_e9, ask_size_e9, price, size, exch_ns, traded_at_ns, written_at_ns)
 
     def write_trade(self, slot: int, price_e9: int, size_e9: int, exch_ns: int, written_at_ns: int) -> None:
         """Store the last trade; the quote stays."""
-        bid, ask, bid_size, ask_size, _, _, _, _, _ = self._values[slot]
-        self.write(slot, (bid, ask, bid_size, ask_size, price_e9, size_e9, exch_ns, written_at_ns, written_at_ns))
+        bid, ask, bid_size, ask_size = _QUOTE_AT(self._data, self._side(slot, self._sequence[slot]))
+        self._put(slot, bid, ask, bid_size, ask_size, price_e9, size_e9, exch_ns, written_at_ns, written_at_ns)
 
     def write(self, slot: int, fields: tuple[int, ...]) -> None:
         """Store all nine values of ``LastValue`` after ``sequence``, in its order."""
+        self._put(slot, *fields)
+
+    def _put(  # noqa: PLR0913, PLR0917 (a tuple would be made and taken apart again at each tick)
+        self,
+        slot: int,
+        bid_e9: int,
+        ask_e9: int,
+        bid_size_e9: int,
+        ask_size_e9: int,
+        price_e9: int,
+        size_e9: int,
+        exch_ns: int,
+        traded_at_ns: int,
+        written_at_ns: int,
+    ) -> None:
         sequence = self._sequence[slot] + 1
-        side = sequence & 1
-        at = self._sides[slot][side]
-        body = self._bodies[slot][side]
+        at = self._side(slot, sequence)
+        packed = BODY.pack(
+            sequence, bid_e9, ask_e9, bid_size_e9, ask_size_e9, price_e9, size_e9, exch_ns, traded_at_ns, written_at_ns
+        )
         if self._mid_write is None:
-            BODY.pack_into(self._data, at, sequence, *fields)
+            self._data[at : at + BODY_BYTES] = packed
         else:
-            packed = BODY.pack(sequence, *fields)
             half = BODY_BYTES // 2
-            body[:half] = packed[:half]
+            self._data[at : at + half] = packed[:half]
             self._mid_write()
-            body[half:] = packed[half:]
-        CRC.pack_into(self._data, at + BODY_BYTES, crc32(body))
+            self._data[at + half : at + BODY_BYTES] = packed[half:]
+        CRC.pack_into(self._data, at + BODY_BYTES, crc32(packed))
         self._sequence[slot] = sequence
-        self._values[slot] = fields
 
     def close(self) -> None:
         """Let another feed take the table; what is in it stays, and ages."""
-        for bodies in self._bodies:
-            for body in bodies:
-                body.release()
-        self._view.release()
         self._data.close()
         os.close(self._lock_fd)
+
+    def _side(self, slot: int, sequence: int) -> int:
+        """Return where the side with that sequence begins."""
+        return self._slots_at + SLOT_BYTES * slot + SIDE_BYTES * (sequence & 1)
 
 
 class TableReader:

@@ -46,7 +46,7 @@ def environment(compiled: Path) -> dict[str, str]:
 
 def test_the_hot_modules_are_compiled(compiled: Path) -> None:
     """Each module that setup.py names is machine code there, and is what a process imports."""
-    names = "engine.orders, engine.sidecars, engine.reports, risk.gate.fused, journal.writer, market.table"
+    names = "engine.orders, engine.sidecars, engine.reports, risk.gate.fused, journal.writer, market.table, market.feed"
     code = f"import {names}; print(all(m.__file__.endswith('.so') for m in ({names})))"
     said = subprocess.run(
         [sys.executable, "-c", code], env=environment(compiled), capture_output=True, text=True, check=True
@@ -55,7 +55,7 @@ def test_the_hot_modules_are_compiled(compiled: Path) -> None:
 
 
 def test_what_decides_holds_compiled(compiled: Path) -> None:
-    """Gate, engine, journal, golden journals and simulation pass on the compiled build, all but planted defects."""
+    """Gate, engine, journal, feed, golden journals and simulation pass compiled, all but planted defects."""
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-o", "pythonpath=", "-m", "not plants", "-p", "no:cacheprovider", *TESTS],
         check=False, cwd=ROOT, env=environment(compiled), capture_output=True, text=True, timeout=TESTS_S,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
@@ -17,10 +15,12 @@ from typing import Self
 import msgspec
 import pytest
 
-from market import replay
+from market import epochs, replay
+from market.epochs import LOOP_GAP_NS, MarketTick
 from market.errors import FeedError, RecordingError, TableError
-from market.feed import Feed, FeedSettings
-from market.replay import LOOP_GAP_NS, MarketTick, Recording
+from market.feed import Feed
+from market.feed_settings import FeedSettings
+from market.replay import Recording
 from market.table import LastValue, TableReader
 from protocol.channels import Context, Dealer, Subscriber, Waiter
 from protocol.ticks import (
@@ -38,9 +38,8 @@ from protocol.ticks import (
     topic,
 )
 from runtime.failpoints import ENV_LOG, ENV_POINT
-from tests.unit.market.recorded import BTCUSDT, LINEAR, ROOT, recorded
+from tests.unit.market.recorded import BTCUSDT, ROOT
 
-LINES = 600
 WAIT_MS = 10_000  # a test that waits longer for a condition has failed
 WALL_NS = 1_800_000_000_000_000_000
 
@@ -66,36 +65,6 @@ class Switch:
     def close(self) -> None:
         os.close(self.fd)
         os.close(self._write_fd)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder whose path is short enough for a socket."""
-    with tempfile.TemporaryDirectory(prefix="wf") as name:
-        yield Path(name)
-
-
-@pytest.fixture
-def context() -> Iterator[Context]:
-    """The sockets of one test."""
-    context = Context()
-    yield context
-    context.close()
-
-
-@pytest.fixture(scope="session")
-def short_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first 600 lines of the recording: 14 diffs, the snapshot, two seconds."""
-    path = tmp_path_factory.mktemp("r") / "short"
-    with gzip.open(recorded(LINEAR), "rb") as file:
-        path.write_bytes(b"".join(next(file) for _ in range(LINES)))
-    return path
-
-
-@pytest.fixture(scope="session")
-def short(short_path: Path) -> Recording:
-    """The short recording as it is replayed."""
-    return replay.load(short_path, BTCUSDT)
 
 
 def settings(folder: Path, recording: Path | str = "", **changes: object) -> FeedSettings:
@@ -177,7 +146,7 @@ def test_subscribers_get_the_recording_epoch_after_epoch(
         ticks = from_clear(receive_until(subscriber, lambda t: len(from_clear(t)) > n + 10))
     subscriber.close()
     epoch, shift_ns = ticks[0].feed_epoch, ticks[0].exch_ns - short.ticks[0].exch_ns
-    assert ticks[:n] == list(replay.events(short, epoch, shift_ns))
+    assert ticks[:n] == list(epochs.events(short.ticks, epoch, shift_ns))
     assert (ticks[n].feed_epoch, ticks[n].feed_seq) == (epoch + 1, 1)
     assert ticks[n].exch_ns == ticks[n - 1].exch_ns + LOOP_GAP_NS
 
@@ -206,6 +175,28 @@ def test_a_latecomer_gets_the_book_by_asking(
     assert last.feed_seq == len(short.ticks)
     assert last.bids == sorted(((p, q) for p, q in bids.items() if q), reverse=True)
     assert last.asks == sorted((p, q) for p, q in asks.items() if q)
+
+
+def test_one_who_comes_when_nobody_listened_misses_nothing_from_then_on(folder: Path, context: Context) -> None:
+    """Ticks nobody asked for are not sent; from the first that arrives none is missing, and others stay unsent."""
+    eth = msgspec.structs.replace(BTCUSDT, instrument="ETH")
+    told = settings(folder, instruments=(BTCUSDT, eth), rate_per_s=2_000)
+    with Playing(told, context) as playing:
+        dealer = Dealer(context, f"ipc://{folder}/r", 100)
+        request = msgspec.msgpack.encode(SnapshotRequest("BTCUSDT"))
+        before = ask(dealer, request).snapshot  # it has played, and nobody listens
+        subscriber = Subscriber(context, f"ipc://{folder}/p", 100_000, [topic("BTCUSDT")])
+
+        def market(ticks: list[Tick]) -> list[MarketTick]:
+            return [t for t in ticks if not isinstance(t, FeedStatus)]
+
+        ticks = market(receive_until(subscriber, lambda t: len(market(t)) > 500))
+        assert [line.is_heard for line in playing.feed._lines.values()] == [True, False]
+    assert before is not None
+    assert ticks[0].feed_seq > before.feed_seq
+    assert [t.feed_seq for t in ticks] == list(range(ticks[0].feed_seq, ticks[0].feed_seq + len(ticks)))
+    subscriber.close()
+    dealer.close()
 
 
 def test_requests_that_can_not_be_answered(folder: Path, context: Context, short_path: Path) -> None:
@@ -381,7 +372,7 @@ def test_what_can_not_be_played_is_named(
 def start(folder: Path, recording: Path, **environment: str) -> subprocess.Popen[bytes]:
     """Start a feed process on the recording."""
     code = (
-        "import sys, msgspec; from market.feed import FeedSettings, run;"
+        "import sys, msgspec; from market.feed import run; from market.feed_settings import FeedSettings;"
         "run(msgspec.msgpack.decode(bytes.fromhex(sys.argv[1]), type=FeedSettings))"
     )
     told = msgspec.msgpack.encode(settings(folder, recording)).hex()

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from market import replay
+from market import epochs, replay
 from market.book import Book
+from market.epochs import LOOP_GAP_NS
 from market.errors import RecordingError
 from market.formats.binance import BestQuote, DepthDiff, Message, RestSnapshot, TradePrint
 from market.recording import book_sha256
-from market.replay import LOOP_GAP_NS, Recording
+from market.replay import Recording
 from protocol.ticks import BookClear, BookDelta, BookSnapshot, Quote, Trade
 from tests.unit.market.recorded import BTCUSDT
 
@@ -77,7 +78,7 @@ def test_what_came_before_the_book_is_left_out(recording: Recording, messages: l
 def test_the_replayed_book_ends_as_the_recorded_one(recording: Recording) -> None:
     """In exchange order, from the first snapshot on, the diffs give the book that was measured."""
     book = Book()
-    for tick in replay.events(recording):
+    for tick in epochs.events(recording.ticks):
         if isinstance(tick, BookSnapshot):
             book.apply_snapshot(tick.bids, tick.asks)
         elif isinstance(tick, BookDelta):
@@ -89,30 +90,30 @@ def test_the_replayed_book_ends_as_the_recorded_one(recording: Recording) -> Non
 def test_each_loop_is_a_new_epoch_that_goes_on(recording: Recording) -> None:
     """The second loop has the next epoch, numbers from 1, and begins a gap after the first one's end."""
     n = len(recording.ticks)
-    ticks = list(islice(replay.loops(recording, 7), 2 * n))
+    ticks = list(islice(epochs.loops(recording.ticks, 7), 2 * n))
     assert [(t.feed_epoch, t.feed_seq) for t in (ticks[0], ticks[n - 1], ticks[n])] == [(7, 1), (7, n), (8, 1)]
     assert isinstance(ticks[n], BookClear)
     assert ticks[n].exch_ns == ticks[n - 1].exch_ns + LOOP_GAP_NS
     shift_ns = ticks[n].exch_ns - ticks[0].exch_ns
-    assert ticks[n:] == [replay.restamp(t, 8, t.feed_seq, shift_ns) for t in ticks[:n]]
-    assert ticks[-1].exch_ns - ticks[n].exch_ns == recording.span_ns
+    assert ticks[n:] == [epochs.restamp(t, 8, t.feed_seq, shift_ns) for t in ticks[:n]]
+    assert ticks[-1].exch_ns - ticks[n].exch_ns == recording.ticks[-1].exch_ns - recording.ticks[0].exch_ns
 
 
 def test_a_replay_goes_on_from_an_exchange_time(recording: Recording) -> None:
     """A feed that restarts tells where exchange time was; an earlier time than the recording's changes nothing."""
     later = recording.ticks[0].exch_ns + 12_345
-    assert next(replay.loops(recording, 1, later)).exch_ns == later
-    assert next(replay.loops(recording, 1, 5)).exch_ns == recording.ticks[0].exch_ns
+    assert next(epochs.loops(recording.ticks, 1, later)).exch_ns == later
+    assert next(epochs.loops(recording.ticks, 1, 5)).exch_ns == recording.ticks[0].exch_ns
 
 
 def test_events_are_the_recording(recording: Recording) -> None:
     """One epoch, unshifted, is the recording itself; stamped anew only stamps differ."""
-    assert tuple(replay.events(recording)) == recording.ticks
-    stamped = next(islice(replay.events(recording, 3, 10), 50, None))
+    assert tuple(epochs.events(recording.ticks)) == recording.ticks
+    stamped = next(islice(epochs.events(recording.ticks, 3, 10), 50, None))
     tick = recording.ticks[50]
     assert (stamped.feed_epoch, stamped.feed_seq) == (3, tick.feed_seq)
     assert (stamped.exch_ns, stamped.local_ns) == (tick.exch_ns + 10, tick.local_ns + 10)
-    assert replay.restamp(stamped, 0, tick.feed_seq, -10) == tick
+    assert epochs.restamp(stamped, 0, tick.feed_seq, -10) == tick
 
 
 @pytest.mark.parametrize(

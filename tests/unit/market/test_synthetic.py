@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from market.book import Book
+from market.epochs import MarketTick
 from market.errors import InstrumentError
-from market.replay import MarketTick
 from market.synthetic import DEPTH, SyntheticInstrument, session
 from protocol.codes import Side
 from protocol.ticks import BookClear, BookDelta, BookSnapshot, Quote, Trade
