@@ -28,6 +28,7 @@ POINTS: Final = frozenset(
         "sidecar.after_submit",
         "sidecar.after_outcome",
         "sidecar.before_settle",
+        "sidecar.after_settle",
         "gateway.after_receive",
         "gateway.after_sync",
         "gateway.before_report",

@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -96,11 +96,13 @@ class HealthServer:
         board: Board,
         families: Iterable[Family],
         monotonic: Callable[[], int] = monotonic_ns,
+        constant: Mapping[str, str] | None = None,
     ) -> None:
+        """``constant``: labels that every sample carries."""
         self._settings = settings
         self._board = board
         self._monotonic = monotonic
-        self._registry = registry_of(BoardCollector(lambda: board.snapshots, families))
+        self._registry = registry_of(BoardCollector(lambda: board.snapshots, families, constant))
         self._text = (Snapshot(-1, {}, {}), b"")
         self._connections: dict[int, _Connection] = {}
         self._selector = selectors.DefaultSelector()
@@ -271,12 +273,14 @@ class HealthServer:
 
 
 @contextlib.contextmanager
-def served(settings: HealthSettings, board: Board, families: Iterable[Family]) -> Iterator[Callable[[], None]]:
+def served(
+    settings: HealthSettings, board: Board, families: Iterable[Family], constant: Mapping[str, str] | None = None
+) -> Iterator[Callable[[], None]]:
     """Yield what begins to serve the board: to be called once the process has its lock. Ends with the block."""
     servers: list[HealthServer] = []
 
     def serve() -> None:
-        servers.append(HealthServer(settings, board, families))
+        servers.append(HealthServer(settings, board, families, constant=constant))
         servers[0].start()
 
     try:

@@ -6,7 +6,7 @@ Rule: what can't be decoded is permanent (R8): it is named field by field and de
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from protocol.baskets import BasketRequest, decode_basket, is_basket, leg_bodies, to_basket
@@ -17,6 +17,7 @@ from protocol.exits import decode_exit_replace, is_exit_replace, to_exit_replace
 from protocol.oco import OcoRequest, decode_oco, is_oco, oco_bodies, to_oco
 from protocol.orders import CancelOrder, Command, NewBasket, NewOco, NewOrder, ReplaceOrder
 from protocol.session import Outcome
+from sidecars.core.envelopes import Item, open_message
 from sidecars.core.source import Delivery
 
 # No value of a valid order can hold a quote, so a quote before a colon ends a name.
@@ -98,11 +99,24 @@ def _require_once(body: bytes) -> None:
         raise FieldError(twice.decode("ascii"), "a field given twice", "each field once, its name in plain letters")
 
 
+def items_of(delivery: Delivery, body_bytes_max: int) -> tuple[Sequence[Item], bool]:
+    """Return the orders of a delivery, not read yet, and whether it is a batch.
+
+    Raises:
+        FieldError: If it is too large, or its envelope can't be opened.
+    """
+    body = delivery.body
+    if len(body) > body_bytes_max:
+        raise FieldError("body", f"{len(body)} bytes", f"at most {body_bytes_max} bytes")
+    return open_message(body, delivery.derived_id, delivery.content_type, delivery.attributes)
+
+
 def decode_delivery(delivery: Delivery) -> Command:
     """Return the command of a delivery.
 
     Raises:
-        FieldError: If the body is no order, or has no id and the source can derive none.
+        FieldError: If the body is no order, or has no id and the source can derive none, or nobody says when it was
+            made.
     """
     if delivery.command is not None:
         return delivery.command
@@ -117,6 +131,11 @@ def decode_delivery(delivery: Delivery) -> Command:
     command, created_at_ns = decode_command(delivery.body, find_id)
     if created_at_ns is not None:
         delivery.created_at_ns = created_at_ns
+    elif delivery.created_at_ns <= 0:
+        text = "a time in the order, its event or from the broker: how old it is decides whether it may be sent"
+        raise FieldError("created_at_ns", "absent", text)
+    if delivery.reply_to:
+        delivery.command = command  # the reply names the order
     return command
 
 

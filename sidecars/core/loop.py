@@ -21,15 +21,16 @@ from msgspec import structs
 
 from protocol.channels import Context
 from protocol.codes import OutcomeKind
-from protocol.errors import FieldError
 from protocol.session import INSTANCE_BYTES
 from runtime import failpoints
 from runtime.signals import StopSignal
-from sidecars.core.decode import decode_delivery
+from sidecars.core.batches import Batches
 from sidecars.core.epochs import EpochFile
+from sidecars.core.intake import Intake
 from sidecars.core.lease import EXTEND_RETRY_NS, is_over, needs_extension
 from sidecars.core.line import Line
 from sidecars.core.metrics import Metrics
+from sidecars.core.replies import is_answer
 from sidecars.core.session import EngineSession
 from sidecars.core.settings import LoopSettings
 from sidecars.core.shards import NONE, WHOLE, EngineSessions
@@ -54,6 +55,8 @@ class SidecarLoop:
         self._log = structlog.get_logger().bind(source=source.name)
         self._lines = self._make_lines()
         self.engines = EngineSessions([line.session for line in self._lines], settings.shard_map())
+        self._batches = Batches()
+        self._intake = Intake(self._batches, settings.body_bytes_max)
         self._context: Context | None = None
         self._changed = asyncio.Event()
         self._settle_due = asyncio.Event()
@@ -208,13 +211,12 @@ class SidecarLoop:
         self._metrics.received += len(deliveries)
         for delivery in deliveries:
             self._metrics.redelivered += delivery.is_redelivered
-            try:
-                command = decode_delivery(delivery)
-            except FieldError as e:
-                poison = Settlement(delivery, Verb.DEAD_LETTER, why=Why.MALFORMED, text=str(e))
-                self.session.ended.append(poison)
-                continue
-            self.engines.of(command.account).take(delivery, command, now_ns)
+            for read in self._intake.read(delivery):
+                if isinstance(read, Settlement):
+                    self.session.ended.append(read)
+                else:
+                    one, command = read
+                    self.engines.of(command.account).take(one, command, now_ns)
 
     # Engines
 
@@ -229,7 +231,7 @@ class SidecarLoop:
             if line.send_due():
                 asyncio.get_running_loop().call_soon(self._on_readable, line)
             if line.session.ended:
-                self._settling += line.session.ended
+                self._settling += self._batches.join(line.session.ended)
                 line.session.ended.clear()
                 self._settle_due.set()
         self._changed.set()
@@ -248,16 +250,27 @@ class SidecarLoop:
             batch, self._settling = self._settling, []
             self._settling_count = len(batch)
             failpoints.hit("sidecar.before_settle")
-            for settlement in batch:
-                if settlement.delivery.reply_to and settlement.outcome is not None:
-                    await self._source.reply(settlement)
-            failed = await self._source.settle(batch)
+            silent = await self._reply(batch)
+            told = [s for s in batch if id(s) not in silent] if silent else batch
+            failed = [*silent.values(), *await self._source.settle(told)]
+            failpoints.hit("sidecar.after_settle")
             self._count(batch, failed)
             if failed:
                 self._settle_again(failed)
             self._settling_count = 0
             self._settle_passes += 1
             self._changed.set()
+
+    async def _reply(self, batch: Sequence[Settlement]) -> dict[int, Settlement]:
+        """Publish what producers wait for; return by identity what could not be, and must not be settled yet."""
+        asked = [s for s in batch if s.delivery.reply_to and is_answer(s) and s.verb in {Verb.ACCEPT, Verb.DEAD_LETTER}]
+        if not asked:
+            return {}
+        silent = {id(s): s for s in await self._source.reply(asked)}
+        for settlement in asked:
+            if id(settlement) not in silent:
+                settlement.delivery.reply_to = ""  # a settle that is tried again does not publish again
+        return silent
 
     def _settle_again(self, failed: Sequence[Settlement]) -> None:
         """Try each again until its lease ends (R9); then redelivery and the engine's dedup finish the job."""
@@ -275,6 +288,9 @@ class SidecarLoop:
         again = {id(s) for s in failed}
         for settlement in batch:
             if id(settlement) in again:
+                continue
+            if settlement.is_lost:
+                self._settle_lost += 1
                 continue
             outcome = settlement.outcome
             received_ns = settlement.delivery.received_mono_ns
@@ -301,6 +317,7 @@ class SidecarLoop:
         if self._finished.done():
             return
         now_ns = time.monotonic_ns()
+        self._batches.follow_leases()
         for session in self.engines.shards:
             session.on_tick(now_ns)
         if self._source.lease_extend_ms:
@@ -314,10 +331,10 @@ class SidecarLoop:
         loop.call_later(self._settings.tick_ms / 1000, self._tick, loop)
 
     def _extend(self, now_ns: int) -> None:
+        live = self._batches.wholes(d for session in self.engines.shards for d in session.live())
         due = [
             d
-            for session in self.engines.shards
-            for d in session.live()
+            for d in live
             if needs_extension(d, self._source.lease_extend_ms, now_ns) and self._extending.get(id(d), 0) <= now_ns
         ]
         if due:
@@ -356,7 +373,15 @@ class SidecarLoop:
         lag = self._source.lag()
         if lag is not None:
             metrics.broker_lag, metrics.broker_oldest_age_ns = lag.messages, lag.oldest_age_ns
-        metrics.publish(now_ns)
+        metrics.publish(now_ns, self._not_ready())
+
+    def _not_ready(self) -> tuple[str, ...]:
+        """Return why not every order that comes is carried now, one line each."""
+        engines = self.engines.shards
+        named = [(f"engine of shard {n}: " if len(engines) > 1 else "engine: ", s) for n, s in enumerate(engines)]
+        reasons = [at + (s.fault or s.why_closed.name) for at, s in named if not s.is_open]
+        fault = self._source.fault()
+        return (*reasons, f"broker: {fault}") if fault else tuple(reasons)
 
     # Drain
 

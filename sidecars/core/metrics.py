@@ -98,7 +98,7 @@ class Metrics:
         self.settle_latency = Histogram()
         self.receive_to_settle = Histogram()
         self.late = Histogram()
-        self._board = Board()
+        self.board = Board()
         self._registry = registry_of(BoardCollector(self._snapshots, FAMILIES, {"source": source}))
 
     def text(self) -> bytes:
@@ -112,12 +112,14 @@ class Metrics:
         return self._text
 
     def _snapshots(self) -> tuple[Snapshot, ...]:
-        return (*self._board.snapshots, self._take(self._monotonic(), Histogram.peek))
+        return (*self.board.snapshots, self._take(self._monotonic(), Histogram.peek))
 
-    def publish(self, now_ns: int) -> None:
-        """Keep a snapshot once a second, from which the last seconds are told."""
-        if self._board.is_due(now_ns):
-            self._board.publish(self._take(now_ns, Histogram.snapshot))
+    def publish(self, now_ns: int, not_ready: tuple[str, ...] = ()) -> None:
+        """Say that the loop turns and why it can't work; keep a snapshot once a second, for the last seconds."""
+        board = self.board
+        board.turned_ns, board.not_ready = now_ns, not_ready
+        if board.is_due(now_ns):
+            board.publish(self._take(now_ns, Histogram.snapshot))
 
     def _take(self, now_ns: int, reading: Callable[[Histogram], Reading]) -> Snapshot:
         histograms = {

@@ -42,6 +42,7 @@ class LoopSettings(Struct, frozen=True, kw_only=True):
         tick_ms: How often time alone is looked at (leases, silence, back-offs).
         shard_endpoints: Of several engines, the socket of each, shard 0 first; empty = the one at ``engine_endpoint``.
         account_shards: Accounts that the configuration gives a shard; the others are where the hash says.
+        body_bytes_max: A larger message body goes to the dead letters unread.
     """
 
     engine_endpoint: str
@@ -52,6 +53,7 @@ class LoopSettings(Struct, frozen=True, kw_only=True):
     tick_ms: int = 20
     shard_endpoints: tuple[str, ...] = ()
     account_shards: dict[str, int] = {}
+    body_bytes_max: int = 256 << 10
 
     @property
     def endpoints(self) -> tuple[str, ...]:

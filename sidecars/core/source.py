@@ -10,7 +10,7 @@ error (R2); credits bound what is received (R6); a refused payload is parked, th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -36,8 +36,9 @@ class Delivery(Struct):
     """One hand-over by a source. Times ``*_mono_ns`` are monotonic nanoseconds, ``created_at_ns`` is UTC.
 
     Attributes:
+        created_at_ns: When the producer, else the broker, says it was published; 0 = neither does.
         command: The decoded command, where the source had to look inside; else None, and ``body`` is decoded here.
-        body: The order as JSON; not read when ``command`` is there.
+        body: An order, a JSON array of orders or a CloudEvent; not read when ``command`` is there.
         source_id: The source's own id of the message, for logs and metrics only.
         derived_id: client_order_id for a body that has none (DECISIONS 17); empty = such a body is dead-lettered.
         lane: Ordering unit; deliveries of one lane are decided in the order received.
@@ -47,6 +48,9 @@ class Delivery(Struct):
         is_redelivered: Whether the broker says that it was delivered before.
         receipt: The source's own handle for settling; nobody else looks inside. One that will hold the settlement is
             taken out of the delivery first, else each delivery is a cycle for the collector.
+        content_type: What the message says its body is; empty = it does not.
+        attributes: The message's headers as texts, for envelopes; None = it has none.
+        refused: Why the source can't let it through, for people: it goes to the dead letters unread; empty = it can.
     """
 
     principal: str
@@ -63,6 +67,9 @@ class Delivery(Struct):
     reply_to: str = ""
     is_redelivered: bool = False
     receipt: Any = None
+    content_type: str = ""
+    attributes: Mapping[str, str] | None = None
+    refused: str = ""
 
 
 class Verb(IntEnum):
@@ -92,6 +99,9 @@ class Settlement(Struct):
     The collector sees it: through a delivery's receipt it may come to refer to itself, and would then never be freed.
 
     ``is_unknown``: the engine may have taken it, and nobody has said so. ``*_mono_ns`` are 0 without an outcome.
+    ``parts``: of a batch, the end of each item in order; empty for a single order.
+    ``is_lost``: set by the source that could not settle because the broker has taken the delivery back (R2): it comes
+    again, and the engine answers with the first outcome.
     """
 
     delivery: Delivery
@@ -104,10 +114,12 @@ class Settlement(Struct):
     durable_after_ns: int = 0
     submitted_mono_ns: int = 0
     answered_mono_ns: int = 0
+    parts: Sequence[Settlement] = ()
+    is_lost: bool = False
 
 
 class Lag(Struct, frozen=True):
-    """What still waits at the broker: messages, and the age of the oldest in nanoseconds."""
+    """What still waits at the broker: messages, and the age of the oldest in nanoseconds, -1 where it can't be told."""
 
     messages: int
     oldest_age_ns: int
@@ -188,10 +200,17 @@ class Source(Protocol):
         """Stop pulling; return what was pulled and not yet received, to be given back."""
 
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
-        """End deliveries; return those that failed and shall be tried again."""
+        """End deliveries; return those that failed and shall be tried again. What is lost is marked ``is_lost``."""
 
-    async def reply(self, settlement: Settlement) -> None:
-        """Publish the final outcome to ``delivery.reply_to``."""
+    async def reply(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+        """Publish ends to each ``delivery.reply_to`` (``replies.reply_body``), durably, before they are settled.
+
+        Returns:
+            Those that could not be published: they are not settled now, but tried again.
+        """
 
     def lag(self) -> Lag | None:
         """Return what waits at the broker; None if the source can't know."""
+
+    def fault(self) -> str:
+        """Return why nothing can be received or settled now, for readiness; empty while it can."""

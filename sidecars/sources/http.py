@@ -242,14 +242,19 @@ class HttpSource:
             ticket.settle(at, settlement)
         return ()
 
-    async def reply(self, settlement: Settlement) -> None:
+    async def reply(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
         """Reply nowhere: the answer is the reply, and no delivery of this source carries an address."""
+        return ()
 
     # Observe
 
     def lag(self) -> Lag | None:
         """Return None: what has not reached us waits at its sender."""
         return None
+
+    def fault(self) -> str:
+        """Return none: whoever reads this has reached us."""
+        return ""
 
     def _readiness(self) -> Readiness:
         flow = self._flow

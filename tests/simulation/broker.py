@@ -196,8 +196,12 @@ class BrokerSource:
                     pass
         return failed
 
-    async def reply(self, settlement: Settlement) -> None:
+    async def reply(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
         """Has no way back."""
+        return ()
+
+    def fault(self) -> str:
+        return ""
 
     def lag(self) -> Lag | None:
         return Lag(len(self._broker.kept), 0)

@@ -97,7 +97,7 @@ def test_an_answered_request_leaves_nothing(kind: str, stage: Stage) -> None:
     peer = stage.engine(credits=4, reserved=0)
     sidecar = stage.start()
     sidecar.wait_open()
-    sidecar.sidecar._metrics._board._due_ns = NEVER  # what is kept a second is no matter of requests
+    sidecar.sidecar._metrics.board._due_ns = NEVER  # what is kept a second is no matter of requests
     caller = Caller(sidecar.source.port)
 
     def ask(times: int) -> int:

@@ -94,8 +94,12 @@ class QueueBroker:
         self.settled += settlements[len(failed) :]
         return failed
 
-    async def reply(self, settlement: Settlement) -> None:
-        self.replied.append(settlement)
+    async def reply(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+        self.replied += settlements
+        return ()
+
+    def fault(self) -> str:
+        return ""
 
     def lag(self) -> Lag | None:
         return Lag(len(self.waiting), 0)
