@@ -15,7 +15,7 @@ import msgspec
 T = TypeVar("T")
 NAMES = (
     "engine", "acknowledger", "gateway", "http", "feed", "crashing-writer", "floor", "chained-floor", "venue-floor",
-    "http-floor",
+    "http-floor", "sidecar",
 )  # fmt: skip
 
 
@@ -54,6 +54,10 @@ def _run_ours(name: str, content: bytes) -> None:
             from sidecars.sources import http
 
             sys.exit(http.run(_decode(content, http.HttpSettings)))
+        case "sidecar":
+            from sidecars.core import process
+
+            sys.exit(process.run(_decode(content, process.SidecarSettings)))
         case _:
             sys.exit(f"server expected one of {', '.join(NAMES)}, was {name}")
 

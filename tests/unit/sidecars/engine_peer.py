@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import dataclass, field
 
 import msgspec
@@ -91,7 +92,11 @@ class EnginePeer:
         self.received: list[object] = []
         self.faults: list[str] = []
         self.is_mute = False
+        self.answers = True  # else it decides and tells nobody, but lives
         self.holds_risk = False
+        self.retry_ms = 20
+        self.retried_ns: list[int] = []  # when a Retry was sent, and a Resume came
+        self.resumed_ns: list[int] = []
         self.drained = threading.Event()
         self._asked: list[EngineMessage] = []
         self._stopping = False
@@ -161,6 +166,7 @@ class EnginePeer:
                     self._send(identity, Pong())
             case Resume():
                 session.in_retry = False
+                self.resumed_ns.append(time.monotonic_ns())
             case Drained():
                 self.drained.set()
             case Leave():
@@ -184,12 +190,13 @@ class EnginePeer:
                 retried.append(item.seq)
                 continue
             outcome = self._decide(item, command)
-            if outcome is not None and not self.is_mute:
+            if outcome is not None and self.answers and not self.is_mute:
                 outcomes.append(outcome)
         if outcomes:
             self._send(identity, Outcomes(outcomes, 118_000))
         if retried:
-            self._send(identity, Retry(20, RetryReason.VENUE_NOT_READY, retried))
+            self.retried_ns.append(time.monotonic_ns())
+            self._send(identity, Retry(self.retry_ms, RetryReason.VENUE_NOT_READY, retried))
 
     def _decide(self, item: Item, command: Command) -> Outcome | None:
         seq = len(self.journal.items)

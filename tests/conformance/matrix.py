@@ -1,0 +1,74 @@
+"""Which case of SOURCES section 12 each source is shown in, by what; what is not shown says why (DECISIONS 41).
+
+``peer``: by a test of the suite, or of the source's own, against its real broker; ``own sender``: the other side is
+ours, because the real one can't be had here; ``stub``: against a stand-in for one call; ``not shown``: with the reason;
+``none``: the case can't happen with this source. A test holds that each case has a line, and each ``peer`` a test.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+CASES: Final = {
+    "C1": "kill -9 before the forward",
+    "C2": "kill -9 after the forward, before the engine reads",
+    "C3": "engine crash after the journal, before the reply",
+    "C4": "kill -9 after the reply, before the settle",
+    "C5": "settle sent, response lost",
+    "C6": "connection cut; half-open",
+    "C7": "lease ends while forwarded: a frozen process wakes",
+    "C8": "duplicates: same id, same order in another message, changed payload",
+    "C9": "reorder inside a unit",
+    "C10": "partial batch settle failure",
+    "C11": "extension fails once, then always",
+    "C12": "engine stall, credits 0",
+    "C13": "poison first in its unit",
+    "C14": "SIGTERM under load",
+    "C15": "rebalance storm",
+    "C16": "revoke then return of a partition with answers pending",
+    "C17": "aborted transactions, compaction gaps",
+    "C18": "split and merge under load; expired iterator; throttle burst",
+    "C19": "two owners of a lease",
+    "C20": "consumer time-out; server cancel; leader loss; delivery limit with no dead letter exchange",
+    "C21": "poll response lost; heartbeat lost; token completed twice; a retry gives a new token",
+    "C22": "forged signature, wrong certificate host, old version, replay, foreign confirmation",
+    "C23": "wrong audience, e-mail, rotated key, expired token",
+    "C24": "key reuse, client gone, slow header and body, oversize, smuggling, nonce replay",
+    "C25": "credentials expire and rotate mid-run",
+    "C26": "envelope against raw, aggregated records",
+}
+PEER: Final = "peer"
+OWN_SENDER: Final = "own sender"
+STUB: Final = "stub"
+NOT_SHOWN: Final = "not shown"
+NONE: Final = "none"
+HOWS: Final = frozenset({PEER, OWN_SENDER, STUB, NOT_SHOWN, NONE})
+
+
+class Shown(Struct, frozen=True):
+    """How a case is shown, and why not better."""
+
+    how: str
+    why: str = ""
+
+
+_ELSEWHERE: Final = Shown(NONE, "another source's case")
+_COMMON: Final = {case: Shown(PEER) for case in ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C12", "C13", "C14")}
+
+MATRIX: Final[dict[str, dict[str, Shown]]] = {
+    "rabbitmq": {
+        **dict.fromkeys(CASES, _ELSEWHERE),
+        **_COMMON,
+        "C9": Shown(PEER, "order across a crash; nothing is ever nacked out of its turn but by a drain, newest first"),
+        "C10": Shown(NONE, "an acknowledgement is a frame without an answer: it fails with its channel, all or none"),
+        "C11": Shown(NONE, "a consumer time-out can't be extended"),
+        "C20": Shown(
+            PEER,
+            "server cancel, leader loss as the node's restart; the time-out and the limits of 4.x are not shown: the "
+            "peer is 3.10",
+        ),
+        "C25": Shown(NOT_SHOWN, "the address is read once; a changed password needs a restart of the sidecar"),
+    },
+}
