@@ -55,6 +55,7 @@ HOT: Final = (
     "engine/meters.py",
     "engine/sidecars.py",
     "engine/sending.py",
+    "engine/gateway_session.py",
     "engine/gateways.py",
 )
 

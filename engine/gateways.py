@@ -6,7 +6,8 @@ What can go wrong on the other side and what happens here:
 - gone: without a confirmation for ``lease_ms`` the venue takes no new order; commands above the gateway's watermark
   are unsent, those below it without a report are UNKNOWN and queried;
 - repeated: reports up to the last one taken are ignored; a gap ends the session;
-- malformed, or numbers that go back or jump within a session: counted, alarmed, BYE;
+- malformed, or numbers that go back or jump within a session, or that were never sent: counted, alarmed, BYE;
+- older than the journal, by its reports or by what it had received: counted, alarmed, BYE; its log is to be restored;
 - lying: a hello with a watermark above what the journal ever numbered, or a higher epoch, stops the engine: this
   journal is not the newest.
 """
@@ -20,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from engine.gateway_session import GatewaySession, forgotten
 from engine.order import Outgoing, OutgoingKind
 from engine.parts import Parts
 from engine.sending import command_of
@@ -29,12 +31,12 @@ from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, GatewayKind, Mode
 from protocol.decisions import Reference, ReportEffect
 from protocol.errors import NOT_DECODED, FencedError
+from protocol.nesting import FLAT_BYTES, require_flat
 from protocol.records import Record, Reported, VenueChanged
 from protocol.session import PROTOCOL_VERSION
 from protocol.statement import Statement
 from protocol.venue import (
     COMMANDS_MAX,
-    Capabilities,
     Commands,
     Confirm,
     EngineVenueMessage,
@@ -63,36 +65,6 @@ _decode: Final = gateway_decoder.decode
 _decode_report: Final = report_decoder.decode
 
 ReferenceOf = Callable[[InstrumentState, int], Reference | None]
-
-
-class GatewaySession:
-    """One gateway that said Hello; ``ready`` once it confirmed the epoch and replayed its reports."""
-
-    __slots__ = (
-        "acked_seq", "capabilities", "confirmed_at_ns", "identity", "instance", "marked_at_ns", "marked_seq", "queue",
-        "ready", "reports_seen", "venue",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        identity: bytes,
-        instance: bytes,
-        venue: VenueState,
-        acked_seq: int,
-        at_ns: int,
-        capabilities: Capabilities,
-    ) -> None:
-        self.capabilities = capabilities
-        self.identity = identity
-        self.instance = instance
-        self.venue = venue
-        self.ready = False
-        self.acked_seq = acked_seq
-        self.confirmed_at_ns = at_ns  # monotonic
-        self.marked_seq = 0  # had been sent at ``marked_at_ns``, monotonic
-        self.marked_at_ns = at_ns
-        self.queue: deque[Outgoing] = deque()
-        self.reports_seen = False
 
 
 class Gateways:
@@ -144,8 +116,8 @@ class Gateways:
             text = f"epoch expected {self._state.epoch}, was another"
             self._bye(session.identity, ByeReason.FENCED, text)
             return
-        if message.received_seq > session.venue.last_seq:  # its hello was in order: a lie, no older journal
-            text = f"received_seq expected at most {session.venue.last_seq}, was {message.received_seq}"
+        if message.received_seq > session.sent_seq:  # its hello was in order: a lie, no older journal
+            text = f"received_seq expected at most {session.sent_seq}, was {message.received_seq}"
             self._malformed(session.identity, text)
             return
         session.confirmed_at_ns = monotonic_ns
@@ -184,8 +156,10 @@ class Gateways:
             return
         if hello.epoch > state.epoch or hello.received_seq > venue.last_seq:
             self._fenced(venue, hello.received_seq, hello.epoch)
-        if hello.report_seq < venue.report_seq:
-            text = f"gateway log is older than the journal: reports {hello.report_seq} < {venue.report_seq}; restore it"
+        confirmed = [s.acked_seq for s in self._sessions.values() if s.venue is venue]
+        if older := forgotten(venue, hello, confirmed):
+            text = f"gateway log is older than the journal: {older}; restore it"
+            self._meters.malformed_venues += 1
             self._alarm(text)
             self._bye(identity, ByeReason.FENCED, text)
             return
@@ -224,6 +198,7 @@ class Gateways:
             self._meters.may_have_unknown = True
             self._append(queried, now_ns)
         venue.fresh.clear()
+        session.sent_seq = message.received_seq
         session.queue = deque(o for o in venue.awaiting.values() if o.seq > message.received_seq)
         session.ready = True
         for outgoing in list(session.queue):
@@ -245,11 +220,18 @@ class Gateways:
         venue = session.venue
         reports = self._core.reports
         writer = self._writer
+        received_seq = message.received_seq  # nothing answers a command that its gateway does not have
         for raw in message.items:
             try:
+                if len(raw) > FLAT_BYTES:
+                    require_flat(raw)
                 report = _decode_report(raw)
             except NOT_DECODED as e:
                 self._malformed(session.identity, f"report {venue.report_seq + 1}: {e}")
+                return
+            if report.venue_seq > received_seq:
+                text = f"report {report.report_seq}: venue_seq expected at most {received_seq}, was {report.venue_seq}"
+                self._malformed(session.identity, text)
                 return
             if report.report_seq <= venue.report_seq:
                 session.reports_seen = True
@@ -365,6 +347,7 @@ class Gateways:
             # Numbers are contiguous, so the window says how many; one pass over them, no test an order.
             count = min(len(queue), COMMANDS_MAX, window_end - queue[0].seq + 1)
             take = queue.popleft
+            session.sent_seq = queue[0].seq + count - 1
             batch = [command_of(take()) for _ in range(count)]
             if not self._send(session, Commands(self._state.epoch, batch)):
                 return sent

@@ -4,7 +4,8 @@ What can go wrong on the other side and what happens here:
 - slow: sends never block; a session whose queue is full is ended, its sidecar comes back and resubmits;
 - gone: the next answer finds no route, the session is ended, the broker keeps the message;
 - repeated: the dedup map answers with the first outcome;
-- lying: a message that breaks the protocol, a unit that was not claimed, more than its credits: BYE, no outcome.
+- lying: a message that breaks the protocol or nests too deep for readers of the journal, a unit that was not claimed,
+  more than its credits: BYE, no outcome.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
 from protocol.decisions import NewDecision, Reference
 from protocol.errors import NOT_DECODED
+from protocol.nesting import FLAT_BYTES, require_flat
 from protocol.orders import (
     CancelOrder,
     ExitReplace,
@@ -175,6 +177,8 @@ class Sidecars:
                 session.outcomes.append(Outcome(item.seq, OutcomeKind.NOT_TAKEN, Code.OK, "", 0, OrderStatus.NONE))
                 continue
             try:
+                if len(item.command) > FLAT_BYTES:
+                    require_flat(item.command)
                 command = _decode_command(item.command)
             except NOT_DECODED as e:
                 self._meters.malformed_sidecars += 1
