@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from protocol.codes import Code, OutcomeKind
+from protocol.oco_records import OcoOrdered
 from protocol.orders import CancelOrder, command_decoder
 from protocol.records import BasketOrdered, CancelRequested, ExitRequested, Failed, Ordered, ReplaceRequested
 from protocol.session import Outcome
@@ -12,7 +13,7 @@ from tests.simulation.checkers import Watch
 
 FOR_PEOPLE = frozenset({Code.ID_CONFLICT, Code.AUTH_NOT_PERMITTED, Code.WRONG_SHARD})
 NO_KEY = FOR_PEOPLE | {Code.MSG_MALFORMED}  # no decision about the id: another command may still have it
-DECIDED = Ordered | CancelRequested | ReplaceRequested | BasketOrdered | ExitRequested | Failed
+DECIDED = Ordered | CancelRequested | ReplaceRequested | BasketOrdered | ExitRequested | OcoOrdered | Failed
 
 
 class Answers:
@@ -65,6 +66,8 @@ def require_journaled(watch: Watch, body: bytes, outcome: Outcome) -> None:
     if isinstance(record, Failed):
         assert outcome.code is Code.INTERNAL
     else:
-        order_id = "" if isinstance(record, BasketOrdered) else record.decision.order_id  # its legs have their own
+        order_id = (
+            "" if isinstance(record, BasketOrdered | OcoOrdered) else record.decision.order_id
+        )  # its legs have their own
         decided = (record.decision.kind, record.decision.code, order_id)
         assert decided == (outcome.kind, outcome.code, outcome.order_id), f"record {seq} decided {decided}: {outcome}"

@@ -12,6 +12,7 @@ from typing import get_args
 
 from protocol.codes import Code, ExecType, OrderStatus, OrderType, OutcomeKind, TimeInForce
 from protocol.decisions import OrderClass
+from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
 from protocol.orders import Command, NewBasket, NewOrder, TermedOrder, command_decoder
 from protocol.records import (
     BasketOrdered,
@@ -37,7 +38,7 @@ NOT_DRAWN = {
     "operator RESOLVE": "an operator's word in the place of the venue's: tests/unit/engine, tests/processes",
     "operator DISCONNECT": "needs a source that is away for long: tests/unit/engine/test_disconnect.py",
 }
-Decided = Ordered | CancelRequested | ReplaceRequested | BasketOrdered | ExitRequested
+Decided = Ordered | CancelRequested | ReplaceRequested | BasketOrdered | ExitRequested | OcoOrdered
 
 
 def _required() -> Iterator[str]:
@@ -49,6 +50,7 @@ def _required() -> Iterator[str]:
         yield from (f"{name} {how}" for how in (TAKEN, REFUSED) if (name, how) != ("exit", REFUSED))
     yield from (f"operator {action.name}" for action in ControlAction)
     yield from ("limit changed", "basket of exits", "released", "nothing left", "stop order ended")
+    yield from ("group triggered", "group sent", "group filled", "group of exits")
     yield from (f"venue {what.name}" for what in ENDS)
 
 
@@ -70,8 +72,12 @@ def asked_of(watch: Watch) -> Asked:
 
 def _of_record(record: Record, watch: Watch) -> Iterator[str]:
     match record:
-        case Ordered() | CancelRequested() | ReplaceRequested() | BasketOrdered() | ExitRequested():
+        case Ordered() | CancelRequested() | ReplaceRequested() | BasketOrdered() | ExitRequested() | OcoOrdered():
             yield from _of_command(record)
+        case OcoTriggered():
+            yield "group triggered"
+        case OcoReleased():
+            yield "group sent" if record.cancel is None else "group filled" if record.code is Code.OCO_FILLED else ""
         case Controlled():
             yield f"operator {record.action.name}"
         case ParamsSet() if record.changed is not None:
@@ -103,3 +109,5 @@ def _of_command(record: Decided) -> Iterator[str]:
         assert isinstance(record, BasketOrdered)
         if any(leg.order_class is OrderClass.EXIT for leg in record.decision.legs):
             yield "basket of exits"
+    if isinstance(record, OcoOrdered) and all(leg.order_class is OrderClass.EXIT for leg in record.decision.legs):
+        yield "group of exits" if record.decision.legs else ""

@@ -13,6 +13,7 @@ from protocol.codes import TERMINAL, ExecType, OrderStatus, OutcomeKind, Scope, 
 from protocol.control import reply_decoder
 from protocol.decisions import EngineCancel
 from protocol.frames import read_header
+from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
 from protocol.orders import (
     CancelOrder,
     Command,
@@ -60,6 +61,7 @@ from protocol.venue import (
 )
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.durable import Durable, Medium
+from tests.simulation.group_checks import take_group, take_group_cancel
 from tests.simulation.ledgers import Ledgers
 
 ENGINE_SOURCE = "engine"
@@ -130,6 +132,8 @@ class Watch:
                 self._take_ordered(seq, position, record)
             case Failed():
                 self._take_key(seq, position, command_decoder.decode(record.item.command))
+            case CancelRequested() if record.decision.other is not None:
+                take_group_cancel(self, seq, record.decision)
             case CancelRequested() if record.decision.status is OrderStatus.CANCELED:
                 if record.decision.kind is OutcomeKind.ACCEPTED:  # it was at no venue
                     self.unsent.add(record.decision.order_id)
@@ -171,6 +175,8 @@ class Watch:
                 self._take_release(seq, record)
             case SessionRolled() | DayOrdersExpired() | KeysRetired():
                 self._take_day(seq, record)
+            case OcoOrdered() | OcoTriggered() | OcoReleased():
+                take_group(self, seq, position, record)
             case _:
                 pass
 

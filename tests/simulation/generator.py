@@ -1,8 +1,8 @@
 """What clients ask for: the one place where a new kind of command joins the simulation.
 
 Ids are ``<name>-<n>``, ``<name>-r<n>`` of replaces, ``<name>-x<n>`` of exits in the place of others, ``<name>-b<n>`` of
-baskets. Of what was asked before some is asked again, some with other content, and some cancels come before their
-order. Which kinds and terms a run must have drawn is said in ``asked``.
+baskets, ``<name>-g<n>`` of OCO groups. Of what was asked before some is asked again, some with other content, and some
+cancels come before their order. Which kinds and terms a run must have drawn is said in ``asked``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from random import Random
 import msgspec
 
 from protocol.codes import OrderType, Side, TimeInForce
-from protocol.orders import CancelOrder, Command, ExitReplace, NewBasket, NewOrder, ReplaceOrder, TermedOrder
+from protocol.orders import CancelOrder, Command, ExitReplace, NewBasket, NewOco, NewOrder, ReplaceOrder, TermedOrder
 
 E9 = 10**9
 RECENT = 30
@@ -39,6 +39,7 @@ class Generator:
         self._replaces = 0
         self._exit_replaces = 0
         self._baskets = 0
+        self._groups = 0
         self.made: list[Command] = []
 
     def next(self) -> Command:
@@ -57,6 +58,8 @@ class Generator:
             command = self._exit_replace(named)
         elif chance < 0.57:
             command = self._basket()
+        elif chance < 0.64:
+            command = self._oco()
         else:
             command = self._new_order()
         self.made.append(command)
@@ -66,10 +69,13 @@ class Generator:
         return self._random.choice((Side.BUY, Side.SELL))
 
     def _some_id(self) -> str:
-        """Return the id of a recent order, of a basket's leg, or of one that is still to come."""
+        """Return the id of a recent order, of a basket's or a group's leg, or of one that is still to come."""
         draw = self._random
         if self._baskets and draw.random() < 0.15:
             return f"{self.name}-b{draw.randint(max(1, self._baskets - 2), self._baskets + 1)}/{draw.randint(1, 3)}"
+        if self._groups and draw.random() < 0.1:
+            name = f"{self.name}-g{draw.randint(max(1, self._groups - 2), self._groups + 1)}"
+            return name + draw.choice(("", "/1", "/2"))
         if self._exit_replaces and draw.random() < 0.1:
             return f"{self.name}-x{draw.randint(max(1, self._exit_replaces - 2), self._exit_replaces + 1)}"
         return f"{self.name}-{draw.randint(max(1, self._orders - 8), self._orders + 2)}"
@@ -81,7 +87,7 @@ class Generator:
                 return msgspec.structs.replace(old, quantity_e9=old.quantity_e9 + E9)
             case ReplaceOrder():
                 return msgspec.structs.replace(old, price_e9=old.price_e9 + E9)
-            case NewBasket():
+            case NewBasket() | NewOco():
                 first = msgspec.structs.replace(old.legs[0], quantity_e9=old.legs[0].quantity_e9 + E9)
                 return msgspec.structs.replace(old, legs=[first, *old.legs[1:]])
             case CancelOrder():
@@ -127,6 +133,36 @@ class Generator:
         if draw.random() < 0.05:
             legs[-1] = self._plain(f"{name}/{len(legs)}", "wild")
         return NewBasket(ACCOUNT, name, legs)
+
+    def _oco(self) -> NewOco:
+        """Ask for two orders of which one cancels the other: exits where something is held, else of any side."""
+        draw = self._random
+        self._groups += 1
+        name = f"{self.name}-g{self._groups}"
+        position = self._position()
+        side = Side.BUY if position < 0 else Side.SELL if position > 0 else self._side()
+        if draw.random() < 0.2:
+            side = self._side()
+        is_buy = side is Side.BUY
+        price, stop_price = (draw.choice((98, 99)), draw.choice((101, 102, 103)))
+        if not is_buy:
+            price, stop_price = draw.choice((102, 103)), draw.choice((98, 99, 100))
+        limit = draw.choice((0, 0, stop_price + (1 if is_buy else -1)))
+        quantity, promises = draw.randint(1, 9), draw.random() < 0.3
+        time_in_force = draw.choice((TimeInForce.DAY, TimeInForce.GTC))
+        if draw.random() < 0.04:
+            price = stop_price  # no group
+        first = NewOrder(
+            ACCOUNT, f"{name}/1", STRATEGY, INSTRUMENT, side, OrderType.LIMIT, time_in_force, quantity * E9,
+            price * E9, promises,
+        )  # fmt: skip
+        dated = draw.random() < 0.2
+        second = TermedOrder(
+            ACCOUNT, f"{name}/2", STRATEGY, INSTRUMENT, side, OrderType.STOP_LIMIT if limit else OrderType.STOP,
+            TimeInForce.GTD if dated else time_in_force, max(1, quantity + draw.choice((0, 0, 0, 1, -1))) * E9,
+            limit * E9, promises, stop_price * E9, self._wall_ns() + draw.choice((3, 10)) * E9 if dated else 0,
+        )  # fmt: skip
+        return NewOco(ACCOUNT, name, [first, second])
 
     def _new_order(self) -> NewOrder:
         draw = self._random

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from engine.state import State
 from protocol.codes import TERMINAL, ExecType, OrderStatus, OrderType, Side
 from protocol.decisions import EngineCancel, NewDecision, OrderClass, Reference, ReplaceAnswer
+from protocol.oco_records import OcoReleased
 from protocol.orders import NewOrder, TermedOrder
 from protocol.records import Adjusted, ExitReleased, FillEntered, Reported
 from protocol.venue import Report, report_decoder
@@ -41,12 +42,38 @@ class Folded:
         self.status = OrderStatus.PENDING_NEW
         self.closed_at = 0
         self.waits: list[str] = []  # of an exit in the place of others
+        self.ahead: Folded | None = None  # of the second order of an OCO group: the first
+        self.is_exit = False
 
     def count(self) -> None:
         """Leave what could still trade: of the larger total while other terms are unanswered."""
         most = max(self.quantity_e9, self.asked[0] if self.asked else 0)
         self.leaves_e9 = most - self.cum_e9
         assert self.leaves_e9 >= 0, f"{self.order_id} filled more than it is"
+
+    @property
+    def left_e9(self) -> int:
+        """Of the second order of an OCO group: what the fills of the first have left of it."""
+        assert self.ahead is not None
+        return max(0, self.quantity_e9 - self.ahead.cum_e9)
+
+    @property
+    def is_behind(self) -> bool:
+        return self.ahead is not None and self.status is OrderStatus.SUSPENDED
+
+    @property
+    def reserved_e9(self) -> int:
+        """What the order adds to B or S: behind another of its group only what it may fill beyond that one."""
+        if self.ahead is None or not self.is_behind:
+            return self.leaves_e9
+        return max(0, self.left_e9 - self.ahead.leaves_e9)
+
+    @property
+    def value_e9(self) -> int:
+        """What the order adds to the open value, likewise."""
+        if self.ahead is None or not self.is_behind:
+            return self.leaves_e9 * self.worst_e9 // E9
+        return max(0, self.left_e9 * self.price_e9 // E9 - self.ahead.value_e9)
 
     @property
     def worst_e9(self) -> int:
@@ -102,7 +129,7 @@ class Ledgers:
         for folded, decision in taken:
             order = folded.order
             reach = self.positions[folded.key] * folded.sign + sum(
-                o.leaves_e9 for o in self.open.values() if (o.key, o.order.side) == (folded.key, order.side)
+                o.reserved_e9 for o in self.open.values() if (o.key, o.order.side) == (folded.key, order.side)
             )
             if decision.order_class is OrderClass.EXIT:
                 assert self.positions[folded.key] * folded.sign < 0, f"{order} is no exit: nothing to exit from"
@@ -110,6 +137,40 @@ class Ledgers:
             else:
                 assert reach <= self.position_max_e9, f"{order} reaches {reach}, the limit is {self.position_max_e9}"
                 assert not order.reduce_only, f"{order} promised to reduce only"
+
+    def accept_group(self, legs: Sequence[tuple[NewOrder, NewDecision]], reference: Reference | None) -> None:
+        """Take the two orders of an OCO group: each as if it were alone, for only one of them can fill."""
+        (order, decision), (behind, waits) = legs
+        second = Folded(behind, waits.order_id, _price_e9(behind, reference))
+        self.accept([(behind, waits, reference)])
+        del self.orders[waits.order_id], self.open[waits.order_id]
+        self.accept([(order, decision, reference)])
+        second.ahead = self.orders[decision.order_id]
+        second.is_exit = waits.order_class is OrderClass.EXIT
+        second.leaves_e9, second.status = 0, OrderStatus.SUSPENDED
+        self.orders[waits.order_id] = self.open[waits.order_id] = second
+
+    def release_group(self, record: OcoReleased) -> None:
+        """Take what goes out of a group; say so if the other order is open, or if it is more than may go."""
+        second = self.orders[record.order_id]
+        assert second.is_behind, f"{record} lets out an order that is {second.status.name}"
+        assert second.ahead is not None
+        assert second.ahead.order_id not in self.open, f"{record} goes out before the other is over"
+        held = -self.positions[second.key] * second.sign
+        pending = sum(
+            o.reserved_e9
+            for o in self.open.values()
+            if o is not second and (o.key, o.order.side) == (second.key, second.order.side)
+        )
+        left, quantity = second.left_e9, record.quantity_e9
+        assert 0 < quantity <= left, f"{record} of {left}"
+        if not second.is_exit or left + pending <= held:
+            assert quantity == left, f"{record} of {left}, held {held}, pending {pending}"
+        else:
+            assert quantity <= held, f"{record} of a position of {held}"
+            assert not second.order.reduce_only or quantity + pending <= held, f"{record}, pending {pending} of {held}"
+        second.quantity_e9 = second.leaves_e9 = quantity
+        second.status = OrderStatus.PENDING_NEW
 
     def suspend(self, order: NewOrder, order_id: str, waits: list[str]) -> None:
         """Take an exit that waits for others: open, with nothing that could trade."""
@@ -128,14 +189,14 @@ class Ledgers:
         still = [i for i in folded.waits if i in self.open]
         assert not still, f"{record} goes out before {still} are over"
         pending = sum(
-            o.leaves_e9 for o in self.open.values() if (o.key, o.order.side) == (folded.key, folded.order.side)
+            o.reserved_e9 for o in self.open.values() if (o.key, o.order.side) == (folded.key, folded.order.side)
         )  # fmt: skip
         position = self.positions[folded.key] * folded.sign
         left = min(folded.quantity_e9, -position - pending)
         if is_own:
             own = (*folded.key, folded.order.strategy)
             mine = sum(
-                o.leaves_e9
+                o.reserved_e9
                 for o in self.open.values()
                 if (*o.key, o.order.strategy, o.order.side) == (*own, folded.order.side)
             )
@@ -220,14 +281,14 @@ class Ledgers:
     def open_value_e9(self, account: str) -> tuple[int, int]:
         """Return how many orders of the account are open, and what they are worth."""
         orders = [o for o in self.open.values() if o.order.account == account]
-        return len(orders), sum(o.leaves_e9 * o.worst_e9 // E9 for o in orders)
+        return len(orders), sum(o.value_e9 for o in orders)
 
 
 def _reserve(exposure: Exposure, order: Folded) -> None:
     if order.sign > 0:
-        exposure.buy += order.leaves_e9
+        exposure.buy += order.reserved_e9
     else:
-        exposure.sell += order.leaves_e9
+        exposure.sell += order.reserved_e9
 
 
 def _price_e9(order: NewOrder, reference: Reference | None) -> int:

@@ -229,6 +229,15 @@ MUTATIONS = (
         "            state.book.fill(order, int(order.cum > 7))\n",
     ),
     _one(
+        "both orders of a group at the venue", r"goes out before the other is over",
+        "engine/oco.py", "(group.triggered and group.first not in self._state.orders)", "group.triggered",
+    ),
+    _one(
+        "the order that waits unreserved", r"exposure is not that of the records|reaches \d+, the limit is|is no exit",
+        "engine/state.py", "        self.book.hold(second, max(0, left - order.leaves), ",
+        "        self.book.hold(second, 0, ",
+    ),
+    _one(
         "the surviving tail not synced", r"is gone|has changed|the chain breaks|on the medium behind|durable (is )?\d+",
         "journal/recovery.py",
         "        fill_zeros(disk, fd, at, size)\n        disk.fdatasync(fd)\n",

@@ -72,7 +72,8 @@ class VenueSide:
             for o in self.sent
         )
         assert all(n == 1 for n in by_content.values()), "one client order reached the venue under two ids"
-        lost = set(watch.accepted) - set(self.sent) - watch.unsent
+        behind = {o.order_id for o in watch.ledgers.open.values() if o.is_behind}  # wait for a price
+        lost = set(watch.accepted) - set(self.sent) - watch.unsent - behind
         assert not lost, f"accepted, neither at the venue nor cancelled unsent: {sorted(lost)}"
         both = set(born) & watch.unsent  # one that the venue forgot was not there
         assert not both, f"cancelled unsent and at the venue: {sorted(both)}"

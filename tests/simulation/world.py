@@ -37,6 +37,8 @@ SCOPES = ((Scope.GLOBAL, ""), (Scope.ACCOUNT, "a1"), (Scope.STRATEGY, "s1"))
 class World(Machines):
     """One run."""
 
+    last_price = 100  # of the market, as the table of last values has it
+
     def control(self) -> None:
         """Let an operator do something."""
         draw = self.random
@@ -87,6 +89,7 @@ class World(Machines):
         """A trade that may reach what rests."""
         side = self.random.choice((Side.BUY, Side.SELL))
         price = self.random.choice((101, 102, 103) if side is Side.BUY else (100, 99, 98))
+        self.last_price = price
         self.tick(Trade(*self._stamp(), price, self.random.randint(1, self.random.choice((3, 40))), side, 0))
 
     def expire(self) -> None:
@@ -126,7 +129,7 @@ class World(Machines):
         draw = self.random
         self.clock.advance(draw.choice((MS, 5 * MS, 20 * MS, 120 * MS)))
         if draw.random() < 0.9:
-            self.table.write_trade(0, 100 * E9, E9, self.clock.wall, self.clock.wall)
+            self.table.write_trade(0, self.last_price * E9, E9, self.clock.wall, self.clock.wall)
         if self.faults and draw.random() < 0.05:
             self._drawn.strike()
         if self.disk.is_full and self.clock.monotonic > self.disk_full_until_ns:
@@ -143,7 +146,7 @@ class World(Machines):
     def round(self, ms: int = 50) -> None:
         """Everybody has a turn, nothing goes wrong."""
         self.clock.advance(ms * MS)
-        self.table.write_trade(0, 100 * E9, E9, self.clock.wall, self.clock.wall)
+        self.table.write_trade(0, self.last_price * E9, E9, self.clock.wall, self.clock.wall)
         for client in self.clients:
             client.turn()
         for host in self.hosts:
@@ -189,9 +192,10 @@ class World(Machines):
         state = self.engine._core.state
         doubtful = {OrderStatus.UNKNOWN, OrderStatus.SUSPENDED}
         waiting = {s for s in OrderStatus if s.name.startswith("PENDING") or s in doubtful}
+        for_a_price = {g.second for g in state.groups.values() if not g.triggered}  # and that may never come
         return (
             all(v.ready for v in state.venues.values())
-            and not any(o.status in waiting for o in state.orders.values())
+            and not any(o.status in waiting for o in state.orders.values() if o.order_id not in for_a_price)
             and self.gateway.gateway.state.report_seq == state.venues["sandbox"].report_seq
             and self.gateway.gateway.state.received_seq == state.venues["sandbox"].last_seq
         )
