@@ -80,6 +80,7 @@ def pages() -> dict[str, str]:
     return {
         "docs/reference/codes.md": _codes(),
         "docs/reference/config.md": _config(),
+        "docs/reference/sources.md": _sources(),
         "docs/reference/cli.md": _cli(),
         "docs/reference/schema.md": _schema(),
         "docs/reference/errors.md": _errors(),
@@ -121,6 +122,17 @@ def _config() -> str:
         f"{WRITTEN}\nOne file, `wojak.toml`; `wojak init` writes a commented one. Unknown keys are refused; every "
         "fault is named at once, before anything starts. Prices, quantities and money are decimal strings.\n\n"
         + "\n".join(_sections(WojakConfig))
+    )
+
+
+def _sources() -> str:
+    from sidecars.core.kinds import OURS, find_kind
+
+    tables = [line for name in sorted(OURS) for line in (f"## {name}\n", *_table(find_kind(name).settings))]
+    return (
+        "# Settings of sources\n\n"
+        f"{WRITTEN}\nWhat stands in `settings` of a `[[sidecars]]` row, by kind. Addresses and credentials never stand "
+        "here but in the environment.\n\n" + "\n".join(tables)
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.settings import HttpCertificateRow, HttpKeyRow, HttpSection, HttpTlsSection, LimitRow, WojakConfig
+from cli.sidecar_rows import sidecar_problems
 from market.errors import InstrumentError
 from market.instruments import to_params
 from protocol.errors import ConfigError, FieldError
@@ -47,6 +48,7 @@ def problems(config: WojakConfig, folder: Path) -> list[str]:
         *_flow(config),
         *_opening(config, folder),
         *_control(config, folder),
+        *sidecar_problems(config.sidecars, [r.source for r in config.sources]),
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from cli.sidecar_rows import SidecarRow
 from market.instruments import InstrumentRow
 from protocol.edge import BODY_BYTES_MAX, ORDERS_MAX, Identifier
 from protocol.shards import SHARDS_MAX
@@ -400,6 +401,7 @@ class WojakConfig(Struct, frozen=True, forbid_unknown_fields=True):
     follower: FollowerSection = FollowerSection()
     metrics: MetricsSection = MetricsSection()
     flow: FlowSection = FlowSection()
+    sidecars: tuple[SidecarRow, ...] = ()
 
 
 class OpeningPositionRow(Struct, frozen=True, forbid_unknown_fields=True):
