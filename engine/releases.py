@@ -28,6 +28,8 @@ WATCH_NS: Final = WATCH_MS * 1_000_000
 """Between two looks at the prices that groups wait for."""
 EXPIRY_NS: Final = 100_000_000
 """Between two looks whether a leg that waits is past its expiry."""
+BLIND_NS: Final = 60_000_000_000
+"""Between two alarms about an instrument that has no fresh price while stop orders wait for one."""
 
 
 class Releases:
@@ -37,12 +39,14 @@ class Releases:
         self._core = parts.core
         self._writer = parts.writer
         self._make_room = parts.make_room
+        self._alarm = parts.alarm
         self._reference_of = reference_of
         self._cancel_due_ns = 0
         self._watch_due_ns = 0
         self._look_due_ns = 0
         self._seen = -1  # State.group_changes at the last look
         self._watched: dict[str, list[Group]] = {}  # that wait for a price, by instrument
+        self._alarm_due_ns: dict[str, int] = {}  # instruments that had none
 
     @property
     def is_watching(self) -> bool:
@@ -74,7 +78,7 @@ class Releases:
             self._release_due(now_ns)
         if monotonic_ns >= self._watch_due_ns:
             self._watch_due_ns = monotonic_ns + WATCH_NS
-            self._trigger_reached(now_ns)
+            self._trigger_reached(now_ns, monotonic_ns)
             if state.group_changes != self._seen:  # a leg may be over already
                 self._release_due(now_ns)
 
@@ -91,11 +95,12 @@ class Releases:
             if second is not None and not group.triggered:
                 self._watched.setdefault(second.route.instrument.name, []).append(group)
 
-    def _trigger_reached(self, now_ns: int) -> None:
+    def _trigger_reached(self, now_ns: int, monotonic_ns: int) -> None:
         state, ocos = self._core.state, self._core.ocos
         for name, groups in self._watched.items():
             reference = self._reference_of(state.instruments[name], now_ns)
             if reference is None:
+                self._say_blind(name, len(groups), monotonic_ns)
                 continue
             for group in groups:
                 second = ocos.waiting(group)
@@ -103,6 +108,12 @@ class Releases:
                     record = ocos.decide_trigger(group, now_ns, reference)
                     if record is not None:
                         self._append(record, now_ns)
+
+    def _say_blind(self, instrument: str, stops: int, monotonic_ns: int) -> None:
+        """Call a person: stop orders wait for a price, and there is none."""
+        if monotonic_ns >= self._alarm_due_ns.get(instrument, 0):
+            self._alarm_due_ns[instrument] = monotonic_ns + BLIND_NS
+            self._alarm(f"no fresh price of {instrument}: {stops} stop orders of OCO groups wait for one; see the feed")
 
     def _append(self, record: Record, now_ns: int) -> None:
         self._make_room(now_ns)

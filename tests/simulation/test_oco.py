@@ -175,6 +175,29 @@ def test_a_price_that_comes_while_the_venue_is_away(tmp_path: Path) -> None:
         assert status_of(stage, "g/2") is S.FILLED
 
 
+def test_a_stop_without_a_price_calls_a_person(tmp_path: Path) -> None:
+    """The feed is silent: one alarm a minute while the stop sees nothing, and it goes on when a price is there."""
+    with holding(tmp_path) as stage:
+        assert stage.engine is not None
+
+        def alarms() -> int:
+            texts = [str(facts["text"]) for event, facts in stage.log.lines if event == "alarm"]
+            return sum(text.startswith("no fresh price of XY: 1 stop orders") for text in texts)
+
+        def blind(seconds: int) -> None:
+            for _ in range(seconds * 10):
+                stage.clock.advance(100 * MS)
+                stage.turn_engine()
+                stage.turn_gateway()
+
+        blind(50)
+        assert alarms() == 1
+        blind(30)
+        assert (alarms(), status_of(stage, "g/2")) == (2, S.SUSPENDED)
+        finish(stage)
+        assert status_of(stage, "g/2") is S.FILLED
+
+
 def test_a_kill_ends_both_for_good(tmp_path: Path) -> None:
     """The operator kills the account, the engine dies, the price comes: nothing of it is ever sent."""
     with holding(tmp_path) as stage:
