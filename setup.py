@@ -43,7 +43,10 @@ HOT: Final = (
     "engine/session.py",
     "engine/order_state.py",
     "engine/venue_state.py",
+    "engine/suspense.py",
+    "engine/amends.py",
     "engine/permit.py",
+    "engine/hashed.py",
     "engine/state.py",
     "engine/orders.py",
     "engine/reports.py",
@@ -56,6 +59,7 @@ HOT: Final = (
     "engine/sidecars.py",
     "engine/sending.py",
     "engine/gateway_session.py",
+    "engine/amended_reports.py",
     "engine/gateways.py",
 )
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from books.errors import QueryError
 from books.sqlite import accepted_filters
 from books.store import FILTERS, LIMIT_MAX
-from protocol.codes import Code
+from protocol.codes import Code, TradeStatus
 from protocol.shards import SHARDS_MAX
 from protocol.units import INT64_MAX
 
@@ -83,6 +83,10 @@ def _filter_value(name: str, text: str) -> str | int:
         return int(text == "true")
     if name == "day":
         return _number(name, text, 19700101, 99991231)
+    if name == "status":
+        if text not in TradeStatus.__members__:
+            raise QueryError(name, text[:NAME_CHARS_MAX], f"one of: {', '.join(TradeStatus.__members__)}")
+        return int(TradeStatus[text])
     if name == "code":
         if text not in Code.__members__:
             raise QueryError(name, text[:NAME_CHARS_MAX], f"one of: {', '.join(Code.__members__)}")

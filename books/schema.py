@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from journal.rows import BreachRow, OrderRow, PositionRow, TradeRow
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 _encode = msgspec.json.encode
 _decode = msgspec.json.Decoder(dict[str, int]).decode
 
@@ -56,17 +56,19 @@ TABLES: Final = {
             TradeRow,
             ("seq",),
             "seq",
-            frozenset({"fee_e9", "position_e9", "last_price_e9", "last_quantity_e9"}),
+            frozenset({
+                "fee_e9", "position_e9", "last_price_e9", "last_quantity_e9", "first_price_e9", "first_quantity_e9",
+            }),
             ("venue", "trade_id"),
             (("account", "client_order_id"), ("account", "strategy"), ("account", "instrument"), ("account",),
-             ("day",)),
+             ("day",), ("status",)),
         ),
         Table(
             "positions",
             PositionRow,
             ("account", "instrument"),
             "rowid",
-            frozenset({"quantity_e9", "cost_e18"}),
+            frozenset({"quantity_e9", "cost_e18", "anchor_quantity_e9", "anchor_cost_e18"}),
             (),
             (),
         ),

@@ -19,7 +19,7 @@ from books.errors import QueryError, StoreDamagedError, StoreUnavailableError, S
 from books.schema import SCHEMA_VERSION, TABLES, Coder, ddl
 from books.store import FILTERS, LIMIT_MAX, Counts, Page, Progress, StoreMark
 from journal.projection import Changes
-from journal.rows import OrderRow, PositionRow
+from journal.rows import OrderRow, PositionRow, TradeRow
 from protocol.errors import FencedError
 
 T = TypeVar("T")
@@ -47,9 +47,11 @@ def _insert(kind: str) -> str:
 _WRITES: Final = (
     ("orders", _upsert("orders")),
     ("trades", _insert("trades")),
+    ("amended", _upsert("trades")),
     ("positions", _upsert("positions")),
     ("breaches", _insert("breaches")),
 )
+_TABLE_OF: Final = {"amended": "trades"}
 _SET_META: Final = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
 
@@ -94,7 +96,7 @@ class SqliteStore:
             if was != after:
                 raise FencedError(f"the books in {self._path}", _name(after), _name(was))
             for kind, statement in _WRITES:
-                encode = _CODERS[kind].encode
+                encode = _CODERS[_TABLE_OF.get(kind, kind)].encode
                 self._write(statement, [encode(row) for row in getattr(changes, kind)])
             self._db.execute(_SET_META, ("watermark", msgspec.json.encode(mark).decode()))
 
@@ -141,6 +143,19 @@ class SqliteStore:
         """See ``Reader.find_position``."""
         found = self._select("positions", "account = ? AND instrument = ?", (account, instrument))
         return found[0][1] if found else None
+
+    def find_trade(self, venue: str, trade_id: str) -> TradeRow | None:
+        """See ``Reader.find_trade``."""
+        found = self._select("trades", "venue = ? AND trade_id = ?", (venue, trade_id))
+        return found[0][1] if found else None
+
+    def trades_of(self, account: str, instrument: str, after_seq: int) -> Iterator[TradeRow]:
+        """See ``Reader.trades_of``."""
+        after = after_seq
+        where = f"account = ? AND instrument = ? AND seq > ? ORDER BY seq LIMIT {LIMIT_MAX}"
+        while page := self._select("trades", where, (account, instrument, after)):
+            yield from (row for _, row in page)
+            after = page[-1][0]
 
     def order_as_of(self, account: str, client_order_id: str) -> tuple[OrderRow | None, int]:
         """See ``Reader.order_as_of``."""

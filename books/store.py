@@ -6,6 +6,7 @@ every filter has its index (DECISIONS 45), every list is paged by the record num
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -35,6 +36,7 @@ FILTERS: Final[dict[str, tuple[frozenset[str], ...]]] = {
         frozenset({"account", "strategy"}),
         frozenset({"account", "instrument"}),
         frozenset({"day"}),
+        frozenset({"status"}),
     ),
     "positions": (frozenset(), frozenset({"account"}), frozenset({"account", "instrument"})),
     "breaches": (
@@ -103,6 +105,12 @@ class Reader(Protocol):
 
     def find_position(self, account: str, instrument: str) -> PositionRow | None:
         """Return the position with this key."""
+
+    def find_trade(self, venue: str, trade_id: str) -> TradeRow | None:
+        """Return the trade with this key."""
+
+    def trades_of(self, account: str, instrument: str, after_seq: int) -> Iterator[TradeRow]:
+        """Yield the trades of a position that came after a record, oldest first, without holding them all."""
 
     def order_as_of(self, account: str, client_order_id: str) -> tuple[OrderRow | None, int]:
         """Return the order and the watermark it reflects."""

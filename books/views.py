@@ -47,7 +47,12 @@ class OrderView(Struct):
 
 
 class TradeView(Struct):
-    """One fill; ``position`` is what the account holds after it, ``fee`` in ``currency``, negative is a rebate."""
+    """One fill; ``position`` is what the account held after it, ``fee`` in ``currency``, negative is a rebate.
+
+    ``status``: BOOKED and CORRECTED count, as ASSIGNED does; BUSTED (the venue took it back) and DISMISSED do not;
+    SUSPENSE is a fill of an order that nobody knows, and counts nowhere yet. ``first_*`` are the terms it came with,
+    ``changed_seq`` is the record that changed it last.
+    """
 
     venue: str
     trade_id: str
@@ -70,6 +75,11 @@ class TradeView(Struct):
     exch_ns: int
     at_ns: int
     seq: int
+    status: str
+    first_quantity: str
+    first_price: str
+    changed_seq: int
+    changed_at_ns: int
 
 
 class PositionView(Struct):
@@ -174,7 +184,7 @@ def _trade(row: TradeRow) -> TradeView:
         venue_order_id=row.venue_order_id,
         strategy=row.strategy,
         instrument=row.instrument,
-        side=row.side.name,
+        side=Side(row.side).name if row.side else "",
         last_quantity=format_e9(row.last_quantity_e9),
         last_price=format_e9(row.last_price_e9),
         liquidity=row.liquidity.name,
@@ -185,6 +195,11 @@ def _trade(row: TradeRow) -> TradeView:
         exch_ns=row.exch_ns,
         at_ns=row.at_ns,
         seq=row.seq,
+        status=row.status.name,
+        first_quantity=format_e9(row.first_quantity_e9),
+        first_price=format_e9(row.first_price_e9),
+        changed_seq=row.changed_seq,
+        changed_at_ns=row.changed_at_ns,
     )
 
 

@@ -84,4 +84,6 @@ _MEANING: Final = {
     Happening.REPLACE_UNSENT: "the send gate refused the new terms before they went out",
     Happening.TRIGGERED: "a stop order met its stop price",
     Happening.RELEASED: "what it waited for is over",
+    Happening.FILLS_AMENDED: "the venue took a trade back, or corrected one, and not all is filled after it",
+    Happening.FILLS_COMPLETE: "the venue corrected a trade, or took back one of too many, and all is filled after it",
 }

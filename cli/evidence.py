@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from cli.flow_log import Entry, Kind, client_order_id, read, unanswered
 from journal.reader import read_batches
+from protocol.amends import TradeAmended
 from protocol.codes import Code, ExecType, OutcomeKind
 from protocol.decisions import ReportEffect
 from protocol.orders import NewOrder, command_decoder
 from protocol.records import FillEntered, Ordered, Reported, record_decoder
 from protocol.venue import Report, SendNew, report_decoder
-from venues.core.log import Batch, Checkpoint, KillChanged, read_log
+from venues.core.log import Batch, Checkpoint, KillChanged, TradeChanged, read_log
 from venues.core.state import new_commands
 
 
@@ -96,6 +97,8 @@ def journaled(folder: Path, account: str, ids: set[str]) -> Journaled:
                     if report.last_quantity_e9 and record.decision.effect is ReportEffect.APPLIED:
                         trades[report.trade_id] += 1
                         trade_reports[report.trade_id] = report.report_seq
+                case TradeAmended():
+                    report_seq = max(report_seq, report_decoder.decode(record.report).report_seq)
                 case FillEntered():  # by hand: the venue's own report of it may come, and is then a duplicate
                     trades[report_decoder.decode(record.report).trade_id] += 1
     return Journaled(records, last_seq, outcomes, accepted, trades, trade_reports, report_seq)
@@ -120,13 +123,13 @@ def at_venue(folder: Path) -> AtVenue:
                 if isinstance(command, SendNew):
                     sent[command.order_id] += 1
             received = record.received_seq
-        if isinstance(record, Batch | KillChanged):
+        if isinstance(record, Batch | KillChanged | TradeChanged):
             for raw in record.reports:
                 report: Report = report_decoder.decode(raw)
                 if report.report_seq <= reported:
                     continue
                 reported = report.report_seq
                 made[report.order_id] += report.exec_type is ExecType.NEW
-                if report.trade_id:
+                if report.trade_id and report.exec_type is ExecType.TRADE:
                     trades[report.trade_id] = report.report_seq
     return AtVenue(sent, made, trades, reported, complete)

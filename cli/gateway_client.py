@@ -46,9 +46,16 @@ class GatewayRefusedError(WojakError):
 
 
 def ask_gateway(
-    loaded: Loaded, gateway: str, action: Literal["kill", "resume", "status"], reason: str = ""
+    loaded: Loaded,
+    gateway: str,
+    action: Literal["kill", "resume", "status", "bust", "correct"],
+    reason: str = "",
+    *,
+    trade_id: str = "",
+    quantity: str = "0",
+    price: str = "0",
 ) -> GatewayControlReply:
-    """Return the gateway's answer; asking again does nothing twice.
+    """Return the gateway's answer; asking again does nothing twice. The last three: of a trade that is changed.
 
     Raises:
         ConfigError: If there is no such gateway.
@@ -57,7 +64,9 @@ def ask_gateway(
     """
     if gateway != VENUE:
         raise ConfigError([f"--gateway expected {VENUE}, was {gateway!r}"], "options")
-    request = msgspec.json.encode(GatewayControl(read_token(loaded.paths.token), getpass.getuser(), action, reason))
+    token = read_token(loaded.paths.token)
+    body = GatewayControl(token, getpass.getuser(), action, reason, trade_id, quantity, price)
+    request = msgspec.json.encode(body)
     deadline = monotonic_ns() + TIMEOUT_MS * MS_NS
     context = Context()
     try:

@@ -14,7 +14,7 @@ from cli.shards import Shard, ask, chosen
 from cli.view import decimal, grouped
 from cli.wiring import books_url
 from protocol.codes import OrderStatus
-from protocol.control import EnterFill, Resolve, UnknownOrders
+from protocol.control import EnterBust, EnterFill, Resolve, ResolveSuspense, SuspenseFills, UnknownOrders
 from protocol.errors import ConfigError, FieldError
 from protocol.units import format_e9, parse_e9
 
@@ -83,7 +83,7 @@ def unknown(*, shard: Shard = None, config: ConfigPath = DEFAULT_CONFIG) -> int:
 
 
 @app.command
-def resolve(
+def resolve(  # noqa: PLR0913 - one option each
     order_id: str,
     /,
     *,
@@ -95,32 +95,117 @@ def resolve(
     filled: Annotated[str, Parameter(help="Quantity filled in all; with --trade-id that of the trade.")] = "0",
     price: Annotated[str, Parameter(help="Average price of the fills; with --trade-id that of the trade.")] = "0",
     trade_id: Annotated[str, Parameter(help="The venue's id of a trade that it did not report.")] = "",
+    bust: Annotated[str, Parameter(help="The id of a booked trade that the venue took back.")] = "",
     shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
-    """Say what became of an UNKNOWN order, after asking the venue, or book a trade of an order that it did not report.
+    """Say what became of an UNKNOWN order, after asking the venue, or book what it did not report of a trade.
 
-    A final state frees what the order reserved. If the venue reports the trade later, it counts once.
+    A final state frees what the order reserved. If the venue reports the trade, or that it took it back, later, it
+    counts once.
 
     Example: `wojak orders resolve P-bc7a436b893666cf --status CANCELED --reason "venue desk confirmed"`
 
     Example: `wojak orders resolve P-bc7a436b893666cf --trade-id T9 --filled 2 --price 100 --reason "drop copy"`
+
+    Example: `wojak orders resolve P-bc7a436b893666cf --bust T9 --reason "venue desk called"`
     """
     try:
         quantity_e9, price_e9 = parse_e9(filled, "--filled"), parse_e9(price, "--price")
     except FieldError as e:
         raise ConfigError([f"{e.field}: expected {e.expected}, was {e.value!r}"], "options") from e
-    if trade_id and status is not None:
-        raise ConfigError(["expected --trade-id or --status, was both; book the trade first"], "options")
-    body: EnterFill | Resolve
-    if trade_id:
+    if sum((bool(trade_id), bool(bust), status is not None)) != 1:
+        raise ConfigError(["expected one of --status, --trade-id and --bust; a trade first, then --status"], "options")
+    body: EnterFill | EnterBust | Resolve
+    if bust:
+        body = EnterBust(order_id, bust, reason)
+    elif trade_id:
         body = EnterFill(order_id, trade_id, quantity_e9, price_e9, reason)
-    elif status is not None:
-        body = Resolve(order_id, OrderStatus[status], quantity_e9, price_e9, reason)
     else:
-        raise ConfigError(["expected --status or --trade-id, was neither"], "options")
+        assert status is not None
+        body = Resolve(order_id, OrderStatus[status], quantity_e9, price_e9, reason)
     loaded = deployment(config)
     (answer,) = ask(loaded, [_shard_of(loaded, shard, order_id)], body)
+    assert answer.reply is not None
+    say(f"{answer.reply.text} · durable at seq {grouped(answer.reply.seq)}")
+    return 0
+
+
+@app.command
+def suspense(*, shard: Shard = None, config: ConfigPath = DEFAULT_CONFIG) -> int:
+    """List fills of orders that nobody knows: no position has them, and everything is in reduce-only meanwhile.
+
+    Example: `wojak orders suspense`
+    """
+    loaded = deployment(config)
+    answers = ask(loaded, chosen(loaded, shard), SuspenseFills())
+    count = 0
+    for answer in answers:
+        if answer.reply is None:
+            say(f"shard {answer.shard} not asked: {answer.why_not}")
+            continue
+        of = f"   shard {answer.shard}" if len(answers) > 1 else ""
+        fills = answer.reply.suspense or []
+        count += len(fills) + answer.reply.suspense_more
+        for fill in fills:
+            where = " ".join(part or "?" for part in (fill.account, fill.side, fill.instrument))
+            terms = f"{format_e9(fill.quantity_e9)} @ {format_e9(fill.price_e9)}"
+            say(f"{fill.venue} {fill.trade_id}   {where} {terms}   of order {fill.order_id}{of}")
+        if answer.reply.suspense_more:
+            more = f"{grouped(answer.reply.suspense_more)} more than the ledger holds"
+            say(f"{more}: /v1/trades?status=SUSPENSE has them, then wojak orders dismiss --rest{of}")
+    say(f"{grouped(count)} fills in suspense")
+    return 0 if all(a.reply for a in answers) else 1
+
+
+@app.command
+def assign(  # noqa: PLR0913 - one option each
+    venue: str,
+    trade_id: str,
+    /,
+    *,
+    account: Annotated[str, Parameter(help="Whose position the fill moves.")],
+    strategy: Annotated[str, Parameter(help="Whose part of it.")],
+    reason: Reason,
+    instrument: Annotated[str, Parameter(help="Only where the venue did not say it.")] = "",
+    side: Annotated[Literal["BUY", "SELL"] | None, Parameter(help="Only where the venue did not say it.")] = None,
+    shard: Shard = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Say whose a fill in suspense is: it moves that position, journaled with your name and reason.
+
+    Example: `wojak orders assign sandbox S-T9 --account demo --strategy manual --reason "drop copy"`
+    """
+    body = ResolveSuspense(venue, trade_id, reason, account, strategy, instrument, side or "")
+    return _resolve_suspense(config, shard, body, account)
+
+
+@app.command
+def dismiss(
+    venue: str = "",
+    trade_id: str = "",
+    /,
+    *,
+    reason: Reason,
+    rest: Annotated[bool, Parameter(negative="", help="All that the ledger had no room for.")] = False,
+    shard: Shard = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Say that a fill in suspense is nobody's here: no position moves, and it counts nothing if it comes again.
+
+    Example: `wojak orders dismiss sandbox S-T9 --reason "of another system"`
+    """
+    if rest == bool(venue and trade_id):
+        raise ConfigError(["expected a venue and a trade id, or --rest"], "options")
+    return _resolve_suspense(config, shard, ResolveSuspense("" if rest else venue, "" if rest else trade_id, reason))
+
+
+def _resolve_suspense(config: ConfigPath, shard: int | None, body: ResolveSuspense, account: str = "") -> int:
+    loaded = deployment(config)
+    shards = chosen(loaded, shard, account)
+    if len(shards) > 1:
+        raise ConfigError(["expected --shard: each engine has a suspense ledger of its own"], "options")
+    (answer,) = ask(loaded, shards, body)
     assert answer.reply is not None
     say(f"{answer.reply.text} · durable at seq {grouped(answer.reply.seq)}")
     return 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from journal.reader import Batch, read_batches, start_of
+from protocol.amend_events import AmendEvent
 from protocol.codes import ExecType
 from protocol.event_kinds import Event, OrderEvent, ReplaceEvent, StatusEvent, TradeEvent
 from protocol.events import events_of
@@ -96,6 +97,16 @@ def _steps(event: Event) -> list[Step]:
                     f"{fill}   {fee}   venue {event.trade_id}",
                 )
             ]
+        case AmendEvent():
+            was = f"was {format_e9(event.quantity_e9)} @ {format_e9(event.price_e9)}"
+            now = (
+                f"{format_e9(event.last_quantity_e9)} @ {format_e9(event.last_price_e9)}   "
+                if event.last_price_e9
+                else ""
+            )
+            by = f"   by {event.operator}: {event.reason}" if event.operator else ""
+            word = event.exec_type.name.lower().replace("_", " ")
+            return [Step(word, event.at_ns, event.seq, f"{now}{was}   venue {event.trade_id}{by}")]
         case ReplaceEvent():
             terms = f"{format_e9(event.quantity_e9)} at {format_e9(event.price_e9)} as {event.client_order_id}"
             why = f" {event.code.name}" if event.code else ""

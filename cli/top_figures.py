@@ -88,6 +88,7 @@ class Figures(Struct, frozen=True):
     alarms: int
     open_orders: int
     unknown_orders: int
+    suspense_fills: int
     dedup_keys: int
     dedup_keys_max: int
     disk_free_bytes: int
@@ -121,6 +122,7 @@ def figures(now: Mapping[str, Scraped], before: Mapping[str, Scraped], wall_s: f
         alarms=int(engine.value("wojak_engine_alarms_total")),
         open_orders=int(engine.value("wojak_engine_open_orders")),
         unknown_orders=int(engine.value("wojak_engine_unknown_orders")),
+        suspense_fills=int(engine.value("wojak_engine_suspense_fills")),
         dedup_keys=int(engine.value("wojak_engine_dedup_keys")),
         dedup_keys_max=int(engine.value("wojak_engine_dedup_keys_max")),
         disk_free_bytes=int(engine.value("wojak_engine_disk_free_bytes")),

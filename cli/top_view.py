@@ -64,6 +64,8 @@ def alerts(figures: Figures) -> list[Line]:
     found += [f"halted: {scope}" for scope in figures.halted]
     if figures.unknown_orders:
         found.append(f"{grouped(figures.unknown_orders)} orders UNKNOWN: wojak orders unknown")
+    if figures.suspense_fills:
+        found.append(f"{grouped(figures.suspense_fills)} fills in suspense: wojak orders suspense")
     if figures.dedup_keys * 100 >= figures.dedup_keys_max * DEDUP_BAD_PERCENT and figures.dedup_keys_max:
         found.append(f"order ids: {_percent(figures.dedup_keys, figures.dedup_keys_max)} taken")
     return [Line(f"! {text}", BAD) for text in found]

@@ -107,6 +107,7 @@ def _orders(snapshot: Snapshot) -> list[str]:
         f"fills {grouped(status.fills)}",
         f"open {grouped(status.open_orders)}",
         *([f"UNKNOWN {grouped(status.unknown_orders)}"] if status.unknown_orders else []),
+        *([f"SUSPENSE {grouped(status.suspense_fills)}"] if status.suspense_fills else []),
     ]
 
 

@@ -35,10 +35,12 @@ from protocol.control import (
     ControlLook,
     ControlReply,
     EngineStatus,
+    EnterBust,
     EnterFill,
     HaltedScope,
     Reconcile,
     Resolve,
+    ResolveSuspense,
     RollSession,
     SessionStatus,
     SetLimit,
@@ -48,6 +50,7 @@ from protocol.control import (
     StartDrain,
     StartFlatten,
     Status,
+    SuspenseFills,
     UnknownOrder,
     UnknownOrders,
     VenueStatus,
@@ -200,6 +203,8 @@ class Control:
                 return ControlReply(True, "", limits=self._limits())
             case AwaitFlatten():
                 return self._flatten_reply(body.flatten_id, now_ns)
+            case SuspenseFills():
+                return self._truth.shown_suspense()
 
     def _act(self, body: ControlAct, operator: str, now_ns: int) -> ControlReply:
         match body:
@@ -223,7 +228,7 @@ class Control:
                 record = Controlled(drain, Scope.GLOBAL, "", operator, body.reason, False, [])
                 self._start_drain(body.within_ms, f"asked by {operator}")
                 return self._append([record], now_ns, f"draining within {body.within_ms} ms")
-            case Reconcile() | EnterFill() | ComparePositions():
+            case Reconcile() | EnterFill() | EnterBust() | ResolveSuspense() | ComparePositions():
                 return self._truth.decide(body, operator, now_ns)
             case RollSession():
                 return self._roll(body, operator, now_ns)
@@ -258,6 +263,8 @@ class Control:
             return ControlReply(False, why)
         if action is ControlAction.RESUME and body.scope is Scope.GLOBAL and self._state.unconfirmed_jump:
             return ControlReply(False, "the clock jumped and nobody confirmed it: wojak resume --clock")
+        if action is ControlAction.RESUME and body.scope is Scope.GLOBAL and (held := self._in_suspense()):
+            return ControlReply(False, f"{held} fills are in suspense, and no position has them: wojak orders suspense")
         unsent_from = self._gateways.unsent_from()
         cancels = 0
         seq = 0
@@ -270,6 +277,9 @@ class Control:
             self._make_room(now_ns)
         where = body.scope.name.lower() + (f" {body.key}" if body.key else "")
         return ControlReply(True, f"{where}: {body.action}", seq=seq, cancels=cancels)
+
+    def _in_suspense(self) -> int:
+        return len(self._state.suspense) + self._state.suspense_more
 
     def _refuse_scope(self, scope: Scope, key: str) -> str:
         """Return why nothing can be done to a scope here; empty if it can."""
@@ -351,6 +361,7 @@ class Control:
             receive_to_durable_ns=self._board.recent(DURABLE),
             sync_ns=self._board.recent(SYNC),
             table_reads={"verified": table.verified, "retried": table.retried, "stale": table.stale},
+            suspense_fills=self._in_suspense(),
         )
 
 

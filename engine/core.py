@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from engine.amends import Amends
 from engine.baskets import Baskets
 from engine.controls import Controls
 from engine.dedup import KeyHash
@@ -22,6 +23,8 @@ from engine.replaces import Replaces
 from engine.reports import Reports
 from engine.rolls import Rolls
 from engine.state import ENGINE, State
+from engine.suspense import Suspense
+from protocol.amends import SuspenseResolved, TradeAmended
 from protocol.codes import OutcomeKind
 from protocol.decisions import BasketDecision, CancelDecision, ExitDecision, NewDecision
 from protocol.oco_records import OcoDecision, OcoOrdered, OcoReleased, OcoTriggered
@@ -76,6 +79,8 @@ class Core:
         self.is_as_replayed = True
         self.orders = Orders(self.state)
         self.reports = Reports(self.state, self.orders)
+        self.suspense = Suspense(self.state)
+        self.amends = Amends(self.state, self.reports, self.suspense)
         self.replaces = Replaces(self.state, self.orders)
         self.baskets = Baskets(self.state, self.orders)
         self.exit_replaces = ExitReplaces(self.state, self.orders, self.reports)
@@ -151,6 +156,10 @@ class Core:
                 self.reports.apply_entered(venue, report_decoder.decode(record.report), record.decision)
             case StateChecked():
                 pass  # said of the state, changes nothing
+            case TradeAmended():
+                self.amends.apply(record, report_decoder.decode(record.report))
+            case SuspenseResolved():
+                self.suspense.apply(record)
             case _:
                 self._apply_replaces(now_ns, position, record)
 
@@ -267,6 +276,10 @@ class Core:
                 return self._decide_oco_again(record, now_ns)
             case OcoTriggered() | OcoReleased():
                 return self.ocos.decide_again(record, now_ns)
+            case TradeAmended():
+                return self.amends.decide_again(record, report_decoder.decode(record.report))
+            case SuspenseResolved():
+                return self.suspense.decide_again(record)
             case _:
                 return None
 

@@ -21,11 +21,13 @@ from typing import Final
 
 import msgspec
 
+from engine.amended_reports import AmendedReports
 from engine.gateway_session import GatewaySession, forgotten
 from engine.order import Outgoing, OutgoingKind
 from engine.parts import Parts
 from engine.sending import command_of
 from engine.statements import Statements
+from engine.terms import AMENDING
 from engine.venue_state import VenueState
 from protocol.channels import IDENTITY_BYTES_MIN, Router
 from protocol.codes import ByeReason, GatewayKind, Mode
@@ -85,6 +87,7 @@ class Gateways:
         self._heartbeat_at_ns = 0
         self._lost: list[VenueChanged] = []  # not yet journaled
         self.statements = Statements(parts)
+        self._amended = AmendedReports(parts)
 
     # Before the sync: what came in, what is decided
 
@@ -240,6 +243,10 @@ class Gateways:
                 text = f"report_seq expected {venue.report_seq + 1}, was {report.report_seq}"
                 self._malformed(session.identity, text)
                 return
+            if report.details is not None and report.exec_type in AMENDING:
+                self._amended.take(venue, raw, report, now_ns)
+                session.reports_seen = True
+                continue
             decision = reports.decide_report(venue, report)
             writer.append(Reported(venue.name, raw, decision))
             reports.apply_report(venue, report, decision)

@@ -164,12 +164,13 @@ BIG: Final = Kind.BIG
 SCALARS: Final = Layout(
     State,
     Field("mode", Mode), "shard", "epoch", "instance", "trading_date", "order_id_key", "last_ns", "params_hash",
-    "unconfirmed_jump",
+    "unconfirmed_jump", Field("suspense_more", default=0),
     left_out={
         "accounts": "rows of AccountState",
         "book": "its state and rows of Ledger",
         "channels": "from params",
         "closed": "rows of Order",
+        "closed_order": "the ids of closed",
         "day": "a row of TradingDay",
         "dedup": "in chunks",
         "exits": "ids of orders, with the scopes",
@@ -190,6 +191,7 @@ SCALARS: Final = Layout(
         "routes": "three names and a Ledger each",
         "shards": "from params",
         "strategies": "rows of StrategyState",
+        "suspense": "as journaled, with the scopes",
         "venues": "rows of VenueState",
     },
 )  # fmt: skip
@@ -232,7 +234,10 @@ VENUE: Final = Layout(
     left_out={
         "awaiting": "rows of Outgoing",
         "not_found": "numbers of orders",
-        "trade_ids": "a list",
+        "amended": "with what trades counted",
+        "corrections": "with what trades counted",
+        "trade_ids": "a list, and what each counted",
+        "trade_order": "the ids of trade_ids",
         "fresh": "no state: what the loop was not yet handed",
     },
 )  # fmt: skip

@@ -43,6 +43,8 @@ FAMILIES: Final = (
     Family("wojak_engine_fills", COUNTER, "Venue reports that filled something"),
     Family("wojak_engine_retries", COUNTER, "Items told to come back later, unjournaled"),
     Family("wojak_engine_decide_failures", COUNTER, "Commands whose decision failed here: answered INTERNAL"),
+    Family("wojak_engine_trades_amended", COUNTER, "Trades that a venue took back or corrected"),
+    Family("wojak_engine_suspense_fills", GAUGE, "Fills of orders that nobody knows, not yet resolved"),
     Family("wojak_engine_reports_refused", COUNTER, "Venue reports that fit no order or no state"),
     Family("wojak_engine_sessions_ended", COUNTER, "Sidecar sessions ended by the engine, by reason", ("reason",)),
     Family("wojak_engine_malformed", COUNTER, "Messages that broke the protocol of a socket", ("socket",)),
@@ -134,6 +136,7 @@ class EngineReadings:
             "wojak_engine_fills": meters.fills,
             "wojak_engine_retries": meters.retries,
             "wojak_engine_decide_failures": meters.failed,
+            "wojak_engine_trades_amended": meters.trades_amended,
             "wojak_engine_reports_refused": meters.reports_refused,
             "wojak_engine_sessions_ended": {(reason.name,): count for reason, count in meters.ended.items()},
             "wojak_engine_malformed": {
@@ -160,6 +163,7 @@ class EngineReadings:
             "wojak_engine_disk_reserve_bytes": settings.disk_reserve_bytes,
             "wojak_engine_dedup_keys": state.dedup.keys,
             "wojak_engine_dedup_keys_max": state.dedup.keys_max,
+            "wojak_engine_suspense_fills": len(state.suspense) + state.suspense_more,
             "wojak_engine_open_orders": len(state.orders),
             "wojak_engine_unknown_orders": self._unknown_orders(),
             "wojak_engine_halted": {

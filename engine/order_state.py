@@ -46,6 +46,8 @@ class Happening(IntEnum):
     REPLACE_UNSENT = 14  # the send gate refused the new terms before they went out
     TRIGGERED = 15  # a stop order met its stop price
     RELEASED = 16  # what it waited for is over
+    FILLS_AMENDED = 17  # a trade was taken back or corrected, and not all is filled
+    FILLS_COMPLETE = 18  # a trade was corrected, and all is filled
 
 
 H = Happening
@@ -147,6 +149,26 @@ TRANSITIONS: Final[dict[tuple[OrderStatus, Happening], OrderStatus]] = {
     (PENDING_CANCEL, H.TRIGGERED): PENDING_CANCEL,
     (PENDING_REPLACE, H.TRIGGERED): PENDING_REPLACE,
     (UNKNOWN, H.TRIGGERED): WORKING,
+    (PENDING_NEW, H.FILLS_AMENDED): PENDING_NEW,  # filled once, then the venue said that it never saw it
+    (NEW, H.FILLS_AMENDED): WORKING,
+    (PARTIALLY_FILLED, H.FILLS_AMENDED): WORKING,  # it gets its leaves back
+    (PENDING_CANCEL, H.FILLS_AMENDED): PENDING_CANCEL,
+    (PENDING_REPLACE, H.FILLS_AMENDED): WORKING,
+    (UNKNOWN, H.FILLS_AMENDED): UNKNOWN,  # it says what traded, not whether it works
+    (FILLED, H.FILLS_AMENDED): CANCELED,  # it is not filled any more, and nothing of it works at the venue
+    (CANCELED, H.FILLS_AMENDED): CANCELED,
+    (REJECTED, H.FILLS_AMENDED): REJECTED,
+    (EXPIRED, H.FILLS_AMENDED): EXPIRED,
+    (PENDING_NEW, H.FILLS_COMPLETE): FILLED,
+    (NEW, H.FILLS_COMPLETE): FILLED,
+    (PARTIALLY_FILLED, H.FILLS_COMPLETE): FILLED,  # corrected to what was still open
+    (PENDING_CANCEL, H.FILLS_COMPLETE): FILLED,
+    (PENDING_REPLACE, H.FILLS_COMPLETE): FILLED,  # of the larger total
+    (UNKNOWN, H.FILLS_COMPLETE): FILLED,
+    (FILLED, H.FILLS_COMPLETE): FILLED,  # another price, or one of too many fills taken back
+    (CANCELED, H.FILLS_COMPLETE): FILLED,  # nothing was left to cancel
+    (REJECTED, H.FILLS_COMPLETE): FILLED,
+    (EXPIRED, H.FILLS_COMPLETE): FILLED,
 }
 
 _HAPPENINGS: Final = {

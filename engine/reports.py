@@ -15,9 +15,10 @@ from engine.order import Order, Outgoing, OutgoingKind, Replacement
 from engine.order_state import Happening, happening_of, next_status
 from engine.orders import Orders
 from engine.state import State
-from engine.terms import TermReports, void
+from engine.suspense import Suspense
+from engine.terms import AMENDING, TermReports, void
 from engine.venue_state import VenueState
-from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Scope, TimeInForce, TradingState
+from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Scope, Side, TimeInForce, TradingState
 from protocol.decisions import EngineCancel, Reference, ReportDecision, ReportEffect
 from protocol.orders import NewOrder
 from protocol.records import Queried, SendDecided, VenueChanged
@@ -35,16 +36,18 @@ MANUAL_MAX: Final = 10_000
 VOID: Final = OutgoingKind.VOID
 DAY: Final = TimeInForce.DAY
 TRADE: Final = ExecType.TRADE
+BUY: Final = Side.BUY
 
 
 class Reports:
     """Decides and applies what venues say over one State."""
 
-    __slots__ = ("_orders", "_state", "_terms")
+    __slots__ = ("_orders", "_state", "_suspense", "_terms")
 
     def __init__(self, state: State, orders: Orders) -> None:
         self._state = state
         self._orders = orders
+        self._suspense = Suspense(state)
         self._terms = TermReports(state)
 
     def decide_report(self, venue: VenueState, report: Report) -> ReportDecision:
@@ -72,6 +75,8 @@ class Reports:
         if order.terms is not None:
             return _kept_back(venue, report, self._terms.decide_termed(order, order.terms, report, filled, cum))
         if cum > order.quantity:
+            if report.exec_type in AMENDING:  # it does not say which trade it means
+                return unchanged(order, ReportEffect.REFUSED)
             return described(order, ReportEffect.OVERFILL, OrderStatus.FILLED, 0, cum, filled, report)
         happening = happening_of(report.exec_type, report.status, leaves_nothing=cum == order.quantity)
         status = None if happening is None else next_status(order.status, happening, is_filled_partly=cum > 0)
@@ -93,15 +98,14 @@ class Reports:
         effect = decision.effect
         if effect is ReportEffect.ORDER_UNKNOWN:
             if report.last_quantity_e9:
-                state.raise_state(Scope.GLOBAL, "", TradingState.REDUCING, f"fill of unknown order {report.order_id}")
+                self._suspense.take(venue, report)
             return
         if effect is not ReportEffect.APPLIED and effect is not ReportEffect.OVERFILL:
             return
         order = state.orders.get(report.order_id) or state.closed[report.order_id]
         if report.last_quantity_e9:
-            state.book.fill(order, report.last_quantity_e9 // order.route.instrument.quantity_step_e9)
-            state.remember_trade(venue, report.trade_id)
-        self._set(venue, order, decision)
+            self._fill(venue, order, report)
+        self.set_order(venue, order, decision)
         if effect is ReportEffect.OVERFILL:
             name = order.route.instrument.name
             state.raise_state(Scope.INSTRUMENT, name, TradingState.HALTED_AUTO, f"overfill of {order.order_id}")
@@ -121,7 +125,15 @@ class Reports:
         ):
             order.cancel_seq = 0
 
-    def _set(self, venue: VenueState, order: Order, decision: ReportDecision) -> None:
+    def _fill(self, venue: VenueState, order: Order, report: Report) -> None:
+        route = order.route
+        filled = report.last_quantity_e9 // route.instrument.quantity_step_e9
+        self._state.book.fill(order, filled)
+        signed = filled if order.side is BUY else -filled
+        venue.remember_trade(report.trade_id, (order.order_id, route, signed, report.last_price_e9))
+
+    def set_order(self, venue: VenueState, order: Order, decision: ReportDecision) -> None:
+        """Write what the order is after a report."""
         state = self._state
         step = order.route.instrument.quantity_step_e9
         order.cum = decision.cum_quantity_e9 // step
@@ -176,10 +188,9 @@ class Reports:
         """Write a trade entered by hand; the venue's own report of it will be a duplicate."""
         state = self._state
         order = state.orders.get(report.order_id) or state.closed[report.order_id]
-        state.book.fill(order, report.last_quantity_e9 // order.route.instrument.quantity_step_e9)
         venue.manual_trades[report.trade_id] = None
-        state.remember_trade(venue, report.trade_id)
-        self._set(venue, order, decision)
+        self._fill(venue, order, report)
+        self.set_order(venue, order, decision)
 
     def apply_resolved(self, order_id: str, decision: ReportDecision) -> None:
         """Write an operator's word on an UNKNOWN order; what it filled moves the position."""
@@ -190,7 +201,7 @@ class Reports:
         if filled:
             self._state.book.fill(order, filled)
         venue.not_found.pop(order_id, None)
-        self._set(venue, order, decision)
+        self.set_order(venue, order, decision)
 
     # The send gate
 

@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from engine.core import Core
+from engine.counted import big, counted_rows, take_counted
 from engine.dedup import POSITION_MASK, DedupTable, KeyHash
 from engine.flatten_plan import Flattened
 from engine.layouts import (
@@ -32,7 +33,6 @@ from engine.layouts import (
     GROUP,
     HALT,
     INSTRUMENT,
-    INT64,
     LAYOUT_ID,
     LAYOUTS,
     LEDGER,
@@ -55,6 +55,7 @@ from engine.state import Halt, State, state_hash
 from engine.venue_state import VenueState
 from journal.errors import SnapshotDamagedError
 from journal.snapshots import SnapshotHead, SnapshotReader
+from protocol.amends import SuspendedFill
 from protocol.codes import Scope, TradingState
 from protocol.errors import ConfigError
 from protocol.params import encode_params, params_decoder
@@ -68,7 +69,7 @@ ROWS: Final = 2048
 TIMES_MAX: Final = 1 << 16
 LAYOUT, STATE, SCOPES, LEDGERS, ROUTES, ORDERS, VENUES, AWAITING, TABLE, DEDUP, TIMES = range(1, 12)
 OPEN, CLOSED, LOOSE = range(3)
-EXITS_AT, GROUPS_AT = 2, 3
+EXITS_AT, GROUPS_AT, SUSPENSE_AT = 2, 3, 4
 """Places behind the halts in the block of scopes; a snapshot from before there were any has none."""
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -103,7 +104,7 @@ def head_of(
 
 def blocks_of(state: State) -> Iterator[tuple[int, bytes]]:
     """Yield the blocks of a snapshot. The state must not change before the last one was drawn."""
-    save: dict[Of, Callable[[Any], object]] = {Kind.BIG: _big, Kind.MONEY: _money, Kind.TIMES: list, Kind.IDS: list}
+    save: dict[Of, Callable[[Any], object]] = {Kind.BIG: big, Kind.MONEY: _money, Kind.TIMES: list, Kind.IDS: list}
     save[Kind.NAMES] = list
     try:
         yield from _blocks_of(state, save)
@@ -128,6 +129,7 @@ def _blocks_of(state: State, save: dict[Of, Callable[[Any], object]]) -> Iterato
         [(i, FLATTENED.row(f, save)) for i, f in state.flattened.items()],
         [(i, waits) for i, waits in state.exits.items()],
         [GROUP.row(g, save) for g in state.groups.values()],
+        list(state.suspense.values()),
     )
     yield SCOPES, _encode(scopes)
     yield from _times((*state.accounts.values(), *state.strategies.values()))
@@ -144,7 +146,8 @@ def _blocks_of(state: State, save: dict[Of, Callable[[Any], object]]) -> Iterato
     save[Kind.ORDER] = lambda order: numbers[id(order)]
     for venue in state.venues.values():
         not_found = [numbers[id(order)] for order in venue.not_found.values()]
-        yield VENUES, _encode((VENUE.row(venue, save), not_found, list(venue.trade_ids)))
+        trades = list(venue.trade_ids), *counted_rows(venue, routes)
+        yield VENUES, _encode((VENUE.row(venue, save), not_found, *trades))
         yield from _rows(AWAITING, (OUTGOING.row(o, save) for o in venue.awaiting.values()), venue.name)
     table = state.dedup
     yield TABLE, _encode((table.keys_max, table.slots_max, table.slots, table.keys, table.deleted))
@@ -181,13 +184,8 @@ def _loose(state: State) -> dict[str, Order]:
     return found
 
 
-def _big(value: int) -> int | str:
-    """Return an integer as msgpack can hold it: as text beyond int64."""
-    return value if -INT64 <= value < INT64 else str(value)
-
-
 def _money(amounts: dict[str, int]) -> dict[str, int | str]:
-    return {currency: _big(amount) for currency, amount in amounts.items()}
+    return {currency: big(amount) for currency, amount in amounts.items()}
 
 
 # In
@@ -320,6 +318,9 @@ class _Loader:
         if len(since) > GROUPS_AT:
             groups = [self._maker(GROUP).make(row) for row in since[GROUPS_AT]]
             state.groups = {(g.account, g.client_order_id): g for g in groups}
+        if len(since) > SUSPENSE_AT:
+            fills = msgspec.convert(since[SUSPENSE_AT], list[SuspendedFill])
+            state.suspense = {(fill.venue, fill.trade_id): fill for fill in fills}
 
     def _refilled(self, layout: Layout[T], made: dict[str, T], rows: list[list[object]]) -> dict[str, T]:
         """Return the scopes of the rows in their order; the objects that the parameters made are kept."""
@@ -363,14 +364,19 @@ class _Loader:
         if place != LOOSE:
             into = state.orders if place == OPEN else state.closed
             into.update((order.order_id, order) for order in orders)
+        if place == CLOSED:
+            state.closed_order.extend(order.order_id for order in orders)
         if place == OPEN:
             state.renamed.update((key[2], o) for o in orders if o.terms is not None for key in o.terms.keys)
 
     def _take_venue(self, body: Any) -> None:
-        row, not_found, trade_ids = body
+        row, not_found, trade_ids, *since = body
         venue = self._maker(VENUE).fill(VenueState(""), row)
         venue.not_found = {self._orders[n].order_id: self._orders[n] for n in not_found}
         venue.trade_ids = dict.fromkeys(trade_ids)
+        venue.trade_order = deque(trade_ids)
+        if since:
+            take_counted(venue, self._routes, *since)
         self._state.venues.pop(venue.name, None)  # so that they stand in the order they had
         self._state.venues[venue.name] = venue
         if venue.capabilities is not None:

@@ -6,6 +6,7 @@ rate logs. ``state_hash`` covers all of it in canonical order (DECISIONS 5).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Container
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -16,9 +17,11 @@ from engine.day import TradingDay
 from engine.dedup import DedupTable, KeyHash
 from engine.flatten_plan import Flatten, Flattened
 from engine.group import Group
+from engine.hashed import order_row
 from engine.order import Order, Terms
 from engine.permit import ANY, Permit
 from engine.venue_state import VenueState
+from protocol.amends import SuspendedFill
 from protocol.codes import Mode, OrderStatus, Scope, TradingState
 from protocol.params import ChannelParams, InstrumentParams, Params, PrincipalParams
 from protocol.session import Facts
@@ -28,7 +31,6 @@ from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Ledg
 from risk.gate.limits import LimitTable
 
 CLOSED_MAX: Final = 4096
-TRADE_IDS_MAX: Final = 50_000
 FLATTENED_MAX: Final = 64
 ENGINE: Final = "engine"  # an operator's name may not be this: engine.control
 CLOCK_JUMPED: Final = "clock jumped"
@@ -55,6 +57,7 @@ class State:
         "book",
         "channels",
         "closed",
+        "closed_order",
         "day",
         "dedup",
         "epoch",
@@ -82,6 +85,8 @@ class State:
         "shard",
         "shards",
         "strategies",
+        "suspense",
+        "suspense_more",
         "trading_date",
         "unconfirmed_jump",
         "venues",
@@ -114,6 +119,7 @@ class State:
         self.venues: dict[str, VenueState] = {}
         self.orders: dict[str, Order] = {}
         self.closed: dict[str, Order] = {}
+        self.closed_order: deque[str] = deque()  # oldest first: the dict alone would walk over its holes
         self.renamed: dict[bytes, Order] = {}  # open orders by the ids that replaces gave them
         self.exits: dict[str, tuple[str, ...]] = {}  # SUSPENDED orders: the ids of those that each waits for
         self.groups: dict[tuple[str, str], Group] = {}  # OCO groups of which an order is open, by account and id
@@ -123,6 +129,8 @@ class State:
         self.flattened: dict[str, Flattened] = {}
         self.dedup = DedupTable(dedup_keys_max)
         self.unconfirmed_jump = False
+        self.suspense: dict[tuple[str, str], SuspendedFill] = {}  # by venue and trade id
+        self.suspense_more = 0  # fills that it had no room for
 
     def set_params(self, params: Params, content_hash: bytes) -> None:
         """Take new parameters; positions, orders, counts and halts stay.
@@ -299,8 +307,9 @@ class State:
             if order.terms.group is not None:
                 self._leave_group(order, order.terms.group)
         self.closed[order.order_id] = order
-        if len(self.closed) > CLOSED_MAX:
-            del self.closed[next(iter(self.closed))]
+        self.closed_order.append(order.order_id)
+        if len(self.closed_order) > CLOSED_MAX:
+            del self.closed[self.closed_order.popleft()]
 
     def add_group(self, group: Group) -> None:
         """Take an OCO group; its orders are open."""
@@ -350,15 +359,6 @@ class State:
         if slot >= 0:
             self.dedup.set_state(slot, order.status)
 
-    def remember_trade(self, venue: VenueState, trade_id: str) -> None:
-        """Take the id into the window in which a repeated fill is seen."""
-        venue.trade_ids[trade_id] = None
-        if len(venue.trade_ids) > TRADE_IDS_MAX:
-            oldest = next(iter(venue.trade_ids))
-            del venue.trade_ids[oldest]
-            if venue.manual_trades and oldest in venue.manual_trades:
-                venue.trade_ids[oldest] = None
-
 
 def state_hash(state: State) -> str:
     """Return a hash over everything ``apply`` writes, in canonical order; equal states have equal hashes."""
@@ -373,9 +373,9 @@ def state_hash(state: State) -> str:
         )
     )  # fmt: skip
     for order_id in sorted(state.orders):
-        digest.update(encode(_order_row(state.orders[order_id])))
+        digest.update(encode(order_row(state.orders[order_id])))
     for order_id in sorted(state.closed):
-        digest.update(encode(_order_row(state.closed[order_id])))
+        digest.update(encode(order_row(state.closed[order_id])))
     for key in sorted(state.book.ledgers):
         ledger = state.book.ledgers[key]
         if ledger.position or ledger.buy or ledger.sell:
@@ -391,6 +391,7 @@ def state_hash(state: State) -> str:
         digest.update(encode(state.venues[name].row()))
     digest.update(encode([(int(s), k, *h) for (s, k), h in sorted(state.halts.items())]))
     digest.update(_waiting_rows(state))
+    digest.update(_suspense_row(state))
     if state.flattens or state.flattened:
         under_way = [
             (f.plan, int(f.scope), f.key, f.operator, f.started_ns, f.children)
@@ -412,26 +413,11 @@ def _waiting_rows(state: State) -> bytes:
     return exits + (encode([g.row() for _, g in sorted(state.groups.items())]) if state.groups else b"")
 
 
-def _order_row(order: Order) -> tuple[object, ...]:
-    return (
-        order.order_id, order.account, order.client_order_id, order.route.strategy.name, order.route.instrument.name,
-        int(order.side), int(order.order_type), int(order.time_in_force), int(order.status), order.quantity,
-        order.limit_price, order.price, order.leaves, order.cum, str(order.value_e9), str(order.reserved_value_e9),
-        order.venue_seq, order.cancel_seq, order.accepted_ns, *_terms_row(order.terms),
-    )  # fmt: skip
-
-
-def _terms_row(terms: Terms | None) -> tuple[object, ...]:
-    """Return nothing for a plain order, whose row is as it was before there were any terms."""
-    if terms is None:
-        return ()
-    asked = terms.replacement
-    return (
-        terms.stop_price, terms.expire_at_ns, terms.post_only, terms.keys,
-        None if asked is None else (
-            asked.seq, asked.client_order_id, asked.key, asked.quantity, asked.price, asked.stop_price,
-        ),
-    )  # fmt: skip
+def _suspense_row(state: State) -> bytes:
+    """Return nothing where no fill is in suspense: the hash is then what it was before there was such a ledger."""
+    if not state.suspense and not state.suspense_more:
+        return b""
+    return msgspec.msgpack.encode((list(state.suspense.values()), state.suspense_more))
 
 
 def _hash_scopes(state: State, digest: blake2b) -> None:

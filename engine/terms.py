@@ -22,6 +22,7 @@ from protocol.venue import Details, Report
 APPLIED: Final = ReportEffect.APPLIED
 REFUSED: Final = ReportEffect.REFUSED
 FILLED: Final = OrderStatus.FILLED
+AMENDING: Final = frozenset({ExecType.TRADE_CANCEL, ExecType.TRADE_CORRECT})
 WORKING_STATES: Final = frozenset({OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED})
 
 
@@ -38,6 +39,8 @@ class TermReports:
         asked = terms.replacement
         most = order.quantity_most
         if cum > most:
+            if report.exec_type in AMENDING:  # it does not say which trade it means
+                return unchanged(order, REFUSED)
             return described(order, ReportEffect.OVERFILL, FILLED, 0, cum, filled, report)
         happening = happening_of(report.exec_type, report.status, leaves_nothing=cum == most)
         if asked is not None and report.exec_type is ExecType.ORDER_STATUS and report.status in WORKING_STATES:

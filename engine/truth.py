@@ -1,4 +1,4 @@
-"""Operators' words on what is so: a trade that the venue did not report, a broker's positions, a venue asked anew.
+"""Operators' words on what is so: trades, whose a fill is, a broker's positions, a venue asked anew.
 
 Rule: nothing is taken silently. What is booked stands in the journal with the operator's name and reason; what is only
 compared changes nothing.
@@ -13,21 +13,26 @@ from msgspec import Raw
 
 from engine.gateways import Gateways
 from engine.parts import Parts
-from protocol.codes import ExecType, OrderStatus
+from protocol.amends import TradeAmended
+from protocol.codes import ExecType, OrderStatus, Side
 from protocol.control import (
     BrokerPosition,
     ComparePositions,
     ControlReply,
+    EnterBust,
     EnterFill,
     PositionDifference,
     Reconcile,
+    ResolveSuspense,
+    SuspenseFill,
 )
 from protocol.records import Adjusted, FillEntered, Record
 from protocol.units import INT64_MAX
 from protocol.venue import Report
 
-Body = Reconcile | EnterFill | ComparePositions
+Body = Reconcile | EnterFill | EnterBust | ResolveSuspense | ComparePositions
 FAULTS_SHOWN: Final = 5
+SIDES: Final[dict[str, Side | None]] = {"": None, "BUY": Side.BUY, "SELL": Side.SELL}
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -45,6 +50,10 @@ class Truth:
         """Answer a request. Of a Reconcile only that it began: whoever is to hear the rest waits for it."""
         if isinstance(body, EnterFill):
             return self._enter(body, operator, now_ns)
+        if isinstance(body, EnterBust):
+            return self._bust(body, operator, now_ns)
+        if isinstance(body, ResolveSuspense):
+            return self._resolve(body, operator, now_ns)
         if isinstance(body, ComparePositions):
             return self._compare(body, operator, now_ns)
         refused = self._gateways.reconcile(body.venue, operator, body.reason)
@@ -77,6 +86,45 @@ class Truth:
         venue = self._state.instruments[decision.instrument].venue
         seq = self._append(FillEntered(venue, operator, body.reason, Raw(_encode(report)), decision), now_ns)
         return ControlReply(True, f"trade {body.trade_id} is booked, the order is {decision.status.name}", seq=seq)
+
+    def _bust(self, body: EnterBust, operator: str, now_ns: int) -> ControlReply:
+        found = self._core.amends.decide_by_hand(body.order_id, body.trade_id, now_ns)
+        if isinstance(found, str):
+            return ControlReply(False, found)
+        venue, report, (decision, amendment) = found
+        record = TradeAmended(venue.name, Raw(_encode(report)), decision, amendment, operator, body.reason)
+        seq = self._append(record, now_ns)
+        became = f", the order is {decision.status.name}" if decision.client_order_id else ""
+        return ControlReply(True, f"trade {body.trade_id} is taken back{became}", seq=seq)
+
+    def _resolve(self, body: ResolveSuspense, operator: str, now_ns: int) -> ControlReply:
+        if body.side not in SIDES:
+            return ControlReply(False, f"side expected BUY or SELL, was {body.side!r}")
+        if body.account and not body.strategy:
+            return ControlReply(False, "strategy expected with the account, was none")
+        record = self._core.suspense.decide(
+            body.venue, body.trade_id, operator, body.reason, account=body.account, strategy=body.strategy,
+            instrument=body.instrument, side=SIDES[body.side],
+        )  # fmt: skip
+        if isinstance(record, str):
+            return ControlReply(False, record)
+        seq = self._append(record, now_ns)
+        state = self._state
+        did = f"is {record.account}'s" if record.account else "is nobody's"
+        left = len(state.suspense) + state.suspense_more
+        more = f"{left} more in suspense" if left else "none in suspense now; lift: wojak resume --global"
+        return ControlReply(True, f"trade {record.trade_id or 'beyond the ledger'} {did} · {more}", seq=seq)
+
+    def shown_suspense(self) -> ControlReply:
+        """Return the fills in suspense."""
+        fills = [
+            SuspenseFill(
+                f.venue, f.trade_id, f.order_id, f.account, f.instrument, "" if f.side is None else f.side.name,
+                f.quantity_e9, f.price_e9,
+            )
+            for f in self._state.suspense.values()
+        ]  # fmt: skip
+        return ControlReply(True, "", suspense=fills, suspense_more=self._state.suspense_more)
 
     def _compare(self, body: ComparePositions, operator: str, now_ns: int) -> ControlReply:
         if faults := self._faults(body.rows):

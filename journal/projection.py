@@ -6,15 +6,18 @@ nothing; memory holds open orders and positions only, what is needed of closed o
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from journal.amended import amend_order, amend_position, amended_trade, resolved_trade, trade_in_suspense
 from journal.errors import ProjectionError
 from journal.rows import BreachRow, OrderRow, PositionRow, TradeRow
-from protocol.codes import TERMINAL, Code, ExecType, Mode, OrderStatus, ReferenceSource, Side
+from protocol.amend_events import AmendEvent, SuspenseEvent
+from protocol.codes import TERMINAL, Code, ExecType, Mode, OrderStatus, ReferenceSource, Side, TradeStatus
 from protocol.decisions import ReportDecision
-from protocol.event_kinds import AdjustEvent, OrderEvent, ReplaceEvent, StatusEvent, TradeEvent
+from protocol.event_kinds import AdjustEvent, Event, OrderEvent, ReplaceEvent, StatusEvent, TradeEvent
 from protocol.events import events_of
 from protocol.records import Controlled, Queried, Record, Started
 from protocol.rolls import SessionRolled
@@ -37,6 +40,12 @@ class Lookup(Protocol):
     def find_position(self, account: str, instrument: str) -> PositionRow | None:
         """Return the position as last stored."""
 
+    def find_trade(self, venue: str, trade_id: str) -> TradeRow | None:
+        """Return the trade as last stored."""
+
+    def trades_of(self, account: str, instrument: str, after_seq: int) -> Iterator[TradeRow]:
+        """Yield the stored trades of a position that came after a record, oldest first."""
+
 
 class NothingStored:
     """The lookup of a projection that begins at the first record and is taken once, at the end."""
@@ -46,6 +55,13 @@ class NothingStored:
 
     def find_position(self, account: str, instrument: str) -> PositionRow | None:
         """Return None."""
+
+    def find_trade(self, venue: str, trade_id: str) -> TradeRow | None:
+        """Return None."""
+
+    def trades_of(self, account: str, instrument: str, after_seq: int) -> Iterator[TradeRow]:
+        """Yield nothing."""
+        return iter(())
 
 
 class State(Struct, frozen=True):
@@ -64,6 +80,7 @@ class Changes(NamedTuple):
     positions: list[PositionRow]
     breaches: list[BreachRow]
     state: State
+    amended: Sequence[TradeRow] = ()  # trades that were taken before, in their newest form
 
 
 class Projection:
@@ -86,7 +103,8 @@ class Projection:
         self._changed_orders: dict[tuple[str, str, int], OrderRow] = {}
         self._changed_ids: dict[str, OrderRow] = {}
         self._changed_positions: dict[tuple[str, str], PositionRow] = {}
-        self._trades: list[TradeRow] = []
+        self._trades: dict[tuple[str, str], TradeRow] = {}
+        self._amended: dict[tuple[str, str], TradeRow] = {}
         self._breaches: list[BreachRow] = []
 
     @property
@@ -110,14 +128,11 @@ class Projection:
         elif isinstance(record, SessionRolled):
             self.trading_date = record.to_date
         for event in events_of(seq, now_ns, record):
-            if isinstance(event, OrderEvent):
-                self._on_order(event)
-            elif isinstance(event, TradeEvent):
-                self._on_trade(event)
-            elif isinstance(event, StatusEvent | ReplaceEvent):
-                self._on_change(event)
-            elif isinstance(event, AdjustEvent):
-                self._on_adjust(event)
+            if isinstance(event, AdjustEvent):
+                if not isinstance(record, Controlled):  # else it says what ``_on_resolved`` books
+                    self._on_adjust(event)
+            else:
+                self._on_event(event)
         if isinstance(record, Controlled) and record.resolved is not None:
             self._on_resolved(seq, now_ns, record.key, record.resolved)
         elif isinstance(record, Queried | Reconciled):
@@ -128,18 +143,34 @@ class Projection:
         """Return what changed since the last call. Rows are the caller's until the next ``apply``."""
         changes = Changes(
             list(self._changed_orders.values()),
-            self._trades,
+            list(self._trades.values()),
             list(self._changed_positions.values()),
             self._breaches,
             State(self.seq, self.ledger, self.trading_date),
+            list(self._amended.values()),
         )
         self._changed_orders.clear()
         self._changed_ids.clear()
         self._changed_positions.clear()
-        self._trades, self._breaches = [], []
+        self._trades, self._amended, self._breaches = {}, {}, []
         return changes
 
     # Events
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case OrderEvent():
+                self._on_order(event)
+            case TradeEvent():
+                self._on_trade(event)
+            case StatusEvent() | ReplaceEvent():
+                self._on_change(event)
+            case AmendEvent():
+                self._on_amend(event)
+            case SuspenseEvent():
+                self._on_suspense(event)
+            case _:
+                pass
 
     def _on_order(self, event: OrderEvent) -> None:
         if event.exec_type is ExecType.REJECTED:
@@ -206,19 +237,63 @@ class Projection:
         position.fill(signed_e9, event.last_price_e9, event.position_e9)
         position.add_fee(event.currency, event.fee_e9)
         self._keep_position(position, event.seq, event.at_ns)
-        self._trades.append(
-            TradeRow(
-                event.seq, self.ledger, self.trading_date, event.venue, event.trade_id, event.account,
-                event.client_order_id, event.order_id, event.strategy, event.instrument, event.side,
-                event.last_quantity_e9, event.last_price_e9, event.liquidity, event.fee_e9, event.currency,
-                event.position_e9, event.venue_order_id, event.trace_id, _int64(event.exch_ns), event.at_ns,
-            )
+        self._trades[event.venue, event.trade_id] = TradeRow(
+            event.seq, self.ledger, self.trading_date, event.venue, event.trade_id, event.account,
+            event.client_order_id, event.order_id, event.strategy, event.instrument, int(event.side),
+            event.last_quantity_e9, event.last_price_e9, event.liquidity, event.fee_e9, event.currency,
+            event.position_e9, event.venue_order_id, event.trace_id, _int64(event.exch_ns), event.at_ns,
+            TradeStatus.BOOKED, event.seq, event.at_ns, event.last_quantity_e9, event.last_price_e9,
         )  # fmt: skip
+
+    def _on_amend(self, event: AmendEvent) -> None:
+        """Rows as if the trade had come as it is now: fills, value, cost, fees, position and its average."""
+        before = self._trade(event.venue, event.trade_id)
+        if before is None:
+            raise ProjectionError(event.seq, f"changes trade {event.trade_id!r} of {event.venue}, never booked")
+        after = amended_trade(before, event)
+        self._keep_trade(after)
+        if before.client_order_id:  # else it was in suspense, and assigned to no order
+            row = self._order(event.seq, event.order_id, event.client_order_id)
+            row.seq, row.updated_at_ns = event.seq, event.at_ns
+            amend_order(row, before, event)
+            if event.knows_order:
+                self._set_status(row, event.status, event.leaves_quantity_e9, event.cum_quantity_e9)
+            if event.order_quantity_e9:
+                row.quantity_e9, row.price_e9 = event.order_quantity_e9, event.order_price_e9
+            self._keep_order(row)
+        position = self._position(before.account, before.instrument)
+        amend_position(position, before, event, self._trades_of(position))
+        position.add_fee(before.currency, -before.fee_e9)
+        if after.status is TradeStatus.CORRECTED:
+            position.add_fee(after.currency, after.fee_e9)
+        self._keep_position(position, event.seq, event.at_ns)
+
+    def _on_suspense(self, event: SuspenseEvent) -> None:
+        """A fill that is nobody's is a trade that counts nowhere; assigned it counts in one position."""
+        known = self._trade(event.venue, event.trade_id)
+        if known is None:
+            if event.status is TradeStatus.SUSPENSE:
+                self._trades[event.venue, event.trade_id] = trade_in_suspense(
+                    event, self.ledger, self.trading_date, _int64(event.exch_ns)
+                )
+            return
+        if known.status is not TradeStatus.SUSPENSE:
+            return  # said again
+        row = resolved_trade(known, event)
+        self._keep_trade(row)
+        if row.status is TradeStatus.ASSIGNED:
+            position = self._position(row.account, row.instrument)
+            signed_e9 = row.last_quantity_e9 if row.side == Side.BUY else -row.last_quantity_e9
+            position.fill(signed_e9, row.last_price_e9, row.position_e9)
+            position.add_fee(row.currency, row.fee_e9)
+            position.anchor(event.seq)
+            self._keep_position(position, event.seq, event.at_ns)
 
     def _on_adjust(self, event: AdjustEvent) -> None:
         if event.instrument:  # else cash alone
             position = self._position(event.account, event.instrument)
             position.set(event.quantity_e9, event.price_e9)
+            position.anchor(event.seq)
             self._keep_position(position, event.seq, event.at_ns)
 
     def _on_resolved(self, seq: int, now_ns: int, order_id: str, resolved: ReportDecision) -> None:
@@ -235,6 +310,7 @@ class Projection:
         self._keep_order(row)
         position = self._position(resolved.account, resolved.instrument)
         position.fill(added_e9 if resolved.side is Side.BUY else -added_e9, price_e9, resolved.position_e9)
+        position.anchor(seq)
         self._keep_position(position, seq, now_ns)
 
     def _on_queried(self, seq: int, now_ns: int, record: Queried | Reconciled) -> None:
@@ -268,8 +344,25 @@ class Projection:
         row.is_open = status not in TERMINAL
         if leaves_e9 >= 0:
             row.leaves_quantity_e9 = leaves_e9
-        # What the engine says by itself of a cancel may leave cum out; fills are never taken back.
+        # What the engine says by itself of a cancel may leave cum out. What takes a fill back has set it before.
         row.cum_quantity_e9 = max(row.cum_quantity_e9, cum_e9)
+
+    def _trade(self, venue: str, trade_id: str) -> TradeRow | None:
+        key = (venue, trade_id)
+        return self._trades.get(key) or self._amended.get(key) or self._lookup.find_trade(venue, trade_id)
+
+    def _keep_trade(self, row: TradeRow) -> None:
+        key = (row.venue, row.trade_id)
+        (self._trades if key in self._trades else self._amended)[key] = row
+
+    def _trades_of(self, position: PositionRow) -> Iterator[TradeRow]:
+        """Yield the trades of a position since it was set from outside, each in its newest form, oldest first."""
+        account, instrument = position.account, position.instrument
+        for row in self._lookup.trades_of(account, instrument, position.anchor_seq):
+            yield self._amended.get((row.venue, row.trade_id), row)
+        for row in self._trades.values():
+            if row.account == account and row.instrument == instrument and row.seq > position.anchor_seq:
+                yield row
 
     def _position(self, account: str, instrument: str) -> PositionRow:
         key = (account, instrument)

@@ -17,6 +17,7 @@ from protocol.codes import (
     Scope,
     Side,
     TimeInForce,
+    TradeStatus,
 )
 
 
@@ -81,7 +82,11 @@ class OrderRow(Struct):
 
 
 class TradeRow(Struct, frozen=True):
-    """One fill; key (venue, trade_id). A record holds at most one, so ``seq`` is a key too."""
+    """One fill; key (venue, trade_id). A record holds at most one, so ``seq`` is a key too.
+
+    ``side`` 0: a fill in suspense whose venue did not say it. ``status`` says whether it counts, ``changed_seq`` is the
+    record that said so last; ``first_*`` are the terms it came with.
+    """
 
     seq: int
     ledger: str
@@ -93,7 +98,7 @@ class TradeRow(Struct, frozen=True):
     order_id: str
     strategy: str
     instrument: str
-    side: Side
+    side: int
     last_quantity_e9: int
     last_price_e9: int
     liquidity: Liquidity
@@ -104,10 +109,18 @@ class TradeRow(Struct, frozen=True):
     trace_id: bytes
     exch_ns: int
     at_ns: int
+    status: TradeStatus
+    changed_seq: int
+    changed_at_ns: int
+    first_quantity_e9: int
+    first_price_e9: int
 
 
 class PositionRow(Struct):
-    """What an account holds of an instrument; key (account, instrument). ``fees_e9`` by currency, paid so far."""
+    """What an account holds of an instrument; key (account, instrument). ``fees_e9`` by currency, paid so far.
+
+    ``anchor_*``: what it was when it was last set from outside, and by which record; all since then are its trades.
+    """
 
     seq: int
     ledger: str
@@ -117,6 +130,9 @@ class PositionRow(Struct):
     cost_e18: int
     fees_e9: dict[str, int]
     updated_at_ns: int
+    anchor_seq: int = 0
+    anchor_quantity_e9: int = 0
+    anchor_cost_e18: int = 0
 
     @property
     def avg_price_e9(self) -> int:
@@ -148,6 +164,10 @@ class PositionRow(Struct):
         """Set from outside: an opening position."""
         self.quantity_e9 = quantity_e9
         self.cost_e18 = quantity_e9 * price_e9
+
+    def anchor(self, seq: int) -> None:
+        """Take what it is now as given: earlier trades are no more what it is made of."""
+        self.anchor_seq, self.anchor_quantity_e9, self.anchor_cost_e18 = seq, self.quantity_e9, self.cost_e18
 
     def add_fee(self, currency: str, fee_e9: int) -> None:
         """Add what a fill cost; negative is a rebate."""

@@ -90,6 +90,8 @@ class ExecType(IntEnum):
     EXPIRED = 12
     PENDING_REPLACE = 14
     TRADE = 15
+    TRADE_CORRECT = 16
+    TRADE_CANCEL = 17
     ORDER_STATUS = 18
     TRIGGERED = 21
     CANCEL_REJECT = 100  # FIX message type 9 in answer to a cancel
@@ -114,6 +116,17 @@ class Liquidity(IntEnum):
     NONE = 0
     MAKER = 1
     TAKER = 2
+
+
+class TradeStatus(IntEnum):
+    """What a trade in the books is."""
+
+    BOOKED = 0
+    CORRECTED = 1  # counts, with the terms that the venue gave it later
+    BUSTED = 2  # the venue took it back: counts no more
+    SUSPENSE = 3  # of an order that nobody knows: counts nowhere yet
+    ASSIGNED = 4  # was in suspense; an operator said whose it is
+    DISMISSED = 5  # was in suspense; an operator said that it is nobody's
 
 
 class ReferenceSource(IntEnum):

@@ -81,6 +81,33 @@ class EnterFill(Struct, tag="enter_fill", frozen=True, forbid_unknown_fields=Tru
     reason: Reason
 
 
+class EnterBust(Struct, tag="enter_bust", frozen=True, forbid_unknown_fields=True):
+    """Book that the venue took a trade back. Its own report of it later counts no more."""
+
+    order_id: str
+    trade_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    reason: Reason
+
+
+class ResolveSuspense(Struct, tag="resolve_suspense", frozen=True, forbid_unknown_fields=True):
+    """Say whose a fill in suspense is; ``account`` empty: nobody's. ``trade_id`` empty: all beyond the ledger's room.
+
+    ``instrument`` and ``side`` (BUY, SELL) only where the venue did not say them.
+    """
+
+    venue: str
+    trade_id: str
+    reason: Reason
+    account: str = ""
+    strategy: str = ""
+    instrument: str = ""
+    side: str = ""
+
+
+class SuspenseFills(Struct, tag="suspense_fills", frozen=True, forbid_unknown_fields=True):
+    """Ask for the fills of orders that nobody knows."""
+
+
 class BrokerPosition(Struct, array_like=True, frozen=True):
     """One row of a broker's statement; signed quantity, in 1e-9; ``price_e9`` values it, 0 = not known."""
 
@@ -143,7 +170,7 @@ class AwaitFlatten(Struct, tag="await_flatten", frozen=True, forbid_unknown_fiel
     wait_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
 
 
-ControlLook = Status | UnknownOrders | ShowLimits | AwaitFlatten
+ControlLook = Status | UnknownOrders | ShowLimits | AwaitFlatten | SuspenseFills
 """What changes nothing."""
 ControlAct = (
     CheckState
@@ -156,6 +183,8 @@ ControlAct = (
     | RollSession
     | Reconcile
     | EnterFill
+    | EnterBust
+    | ResolveSuspense
     | ComparePositions
 )
 ControlBody = ControlLook | ControlAct
@@ -228,6 +257,7 @@ class EngineStatus(Struct, frozen=True):
     receive_to_durable_ns: dict[str, int]
     sync_ns: dict[str, int]
     table_reads: dict[str, int]
+    suspense_fills: int = 0
 
 
 class UnknownOrder(Struct, frozen=True):
@@ -240,6 +270,19 @@ class UnknownOrder(Struct, frozen=True):
     side: str
     quantity_e9: int
     cum_quantity_e9: int
+
+
+class SuspenseFill(Struct, frozen=True):
+    """A fill of an order that nobody knows; empty is what the venue did not say."""
+
+    venue: str
+    trade_id: str
+    order_id: str
+    account: str
+    instrument: str
+    side: str
+    quantity_e9: int
+    price_e9: int
 
 
 class ShownLimit(Struct, frozen=True):
@@ -309,6 +352,8 @@ class ControlReply(Struct, frozen=True):
     flatten: FlattenResult | None = None
     reconciled: list[VenueReconciled] | None = None
     positions: list[PositionDifference] | None = None
+    suspense: list[SuspenseFill] | None = None
+    suspense_more: int = 0
 
 
 request_decoder: msgspec.msgpack.Decoder[ControlRequest] = msgspec.msgpack.Decoder(ControlRequest)

@@ -29,6 +29,7 @@ class ReportEffect(IntEnum):
     ORDER_UNKNOWN = 3
     OVERFILL = 4
     REFUSED = 5  # a transition that the table does not have: recorded, counted, nothing changed
+    TRADE_UNKNOWN = 6  # takes back or corrects a trade that is not remembered here
 
 
 class ReplaceAnswer(IntEnum):

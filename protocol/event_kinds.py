@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from protocol.amend_events import AmendEvent, SuspenseEvent
 from protocol.codes import Code, ExecType, Liquidity, OrderStatus, OrderType, Scope, Side, TimeInForce
 from protocol.decisions import Reference
 from protocol.records import ControlAction
@@ -175,6 +176,9 @@ class ReplaceEvent(Struct, array_like=True, tag=7, frozen=True):
     takes_key: bool
 
 
-Event = ReplaceEvent | OrderEvent | StatusEvent | TradeEvent | ControlEvent | AdjustEvent | SystemEvent
+Event = (
+    ReplaceEvent | OrderEvent | StatusEvent | TradeEvent | ControlEvent | AdjustEvent | SystemEvent | AmendEvent
+    | SuspenseEvent
+)  # fmt: skip
 
 event_encoder: Final = msgspec.msgpack.Encoder()

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from protocol.amend_events import amend_events, suspended_fill
+from protocol.amends import SuspenseResolved, TradeAmended
 from protocol.codes import Code, ExecType, OrderStatus, OutcomeKind
 from protocol.decisions import EngineCancel, NewDecision, Reference, ReplaceAnswer, ReportDecision, ReportEffect
 from protocol.event_kinds import (
@@ -93,8 +95,15 @@ def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
                 )
             ]  # fmt: skip
         case _:
-            lines = reconciled_lines(record) if isinstance(record, Reconciled) else [system_text(record)]
-            return [SystemEvent(seq, n, now_ns, type(record).__name__, line) for n, line in enumerate(lines)]
+            return _others(seq, now_ns, record)
+
+
+def _others(seq: int, now_ns: int, record: Record) -> list[Event]:
+    """Return what happened to a trade afterwards; of what is no order's, a line for a person."""
+    if isinstance(record, TradeAmended | SuspenseResolved) and (found := amend_events(seq, now_ns, record)):
+        return [*found]
+    lines = reconciled_lines(record) if isinstance(record, Reconciled) else [system_text(record)]
+    return [SystemEvent(seq, n, now_ns, type(record).__name__, line) for n, line in enumerate(lines)]
 
 
 def _several(seq: int, now_ns: int, record: Several) -> list[Event]:
@@ -249,7 +258,11 @@ def _reported(seq: int, now_ns: int, record: Reported | FillEntered) -> list[Eve
     if decision.effect in {ReportEffect.APPLIED, ReportEffect.OVERFILL}:
         return [_applied(seq, 0, now_ns, record.venue, report, decision)]
     text = f"report {report.report_seq} {report.exec_type.name} of {report.order_id}: {decision.effect.name}"
-    return [SystemEvent(seq, 0, now_ns, "Reported", text)]
+    told = SystemEvent(seq, 0, now_ns, "Reported", text)
+    if decision.effect is not ReportEffect.ORDER_UNKNOWN:
+        return [told]
+    in_suspense = suspended_fill(seq, 1, now_ns, record.venue, report)
+    return [told] if in_suspense is None else [told, in_suspense]
 
 
 def _applied(

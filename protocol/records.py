@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
+from protocol.amends import SuspenseResolved, TradeAmended
 from protocol.codes import Code, Mode, Scope
 from protocol.decisions import (
     BasketDecision,
@@ -311,6 +312,8 @@ Record = (
     | OcoOrdered
     | OcoTriggered
     | OcoReleased
+    | TradeAmended
+    | SuspenseResolved
 )
 
 record_encoder: Final = msgspec.msgpack.Encoder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from protocol.amends import SuspenseResolved, TradeAmended
 from protocol.records import (
     AcceptedCut,
     Clocked,
@@ -53,6 +54,10 @@ def system_text(record: Record) -> str:
             return f"{len(record.queries)} orders UNKNOWN at {record.venue}, queried"
         case StateChecked():
             return f"state {record.state_hash} ({record.why})"
+        case TradeAmended():
+            return f"a trade of {record.venue} taken back or corrected: {record.decision.effect.name}, nothing changed"
+        case SuspenseResolved():
+            return f"fills beyond the suspense ledger were looked at by {record.operator}: {record.reason}"
         case _:
             return ""
 

@@ -28,9 +28,9 @@ from msgspec.structs import replace
 from protocol.codes import Code, ExecType, Liquidity, OrderStatus, OrderType, TimeInForce
 from protocol.ticks import Tick, Trade
 from protocol.venue import Query, Report, SendCancel, SendNew, SendReplace, VenueCommand, Void
+from sandbox.amending import Amending
 from sandbox.book import Order
 from sandbox.listing import Closed, Listing, OpenOrder
-from sandbox.register import Register
 
 CLOSED_MAX: Final = 100_000
 DUE_SPARE: Final = 1_000
@@ -55,7 +55,7 @@ CANCELED: Final = OrderStatus.CANCELED
 REJECTED: Final = OrderStatus.REJECTED
 
 
-class Exchange(Register):
+class Exchange(Amending):
     """Many instruments, one numbering of orders, trades and reports.
 
     Attributes:
@@ -329,6 +329,8 @@ class Exchange(Register):
             self._remember(order_id, Closed(0, REJECTED, 0))
         elif exec_type is ExecType.REPLACED:
             self._restore_replaced(report)
+        elif exec_type is ExecType.TRADE_CANCEL or exec_type is ExecType.TRADE_CORRECT:
+            self.restore_amended(report)
         elif exec_type is ExecType.TRIGGERED:
             order = self.open[order_id]
             matcher = self.listings[order.symbol].matcher

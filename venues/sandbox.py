@@ -229,6 +229,15 @@ class SandboxVenue:
         self.exchange.cancel_all(code, reports)
         return reports
 
+    def amend_trade(self, trade_id: str, quantity_e9: int, price_e9: int) -> list[Report] | str:
+        """Take a trade of this session back, or correct it."""
+        reports, self._reports = self._reports, []
+        refused = self.exchange.amend_trade(trade_id, quantity_e9, price_e9, reports)
+        if not refused:
+            return reports
+        self._reports = reports
+        return refused
+
     def set_killed(self, *, is_killed: bool) -> None:
         """Refuse new orders, or take them again."""
         self.exchange.is_killed = is_killed

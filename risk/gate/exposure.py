@@ -359,6 +359,17 @@ class ExposureBook:
         order.reserved_value_e9 = route.instrument.value_e9(leaves, price)
         route.account.open_value_e9 += order.reserved_value_e9
 
+    def reopen(self, order: Reservation, leaves: int) -> None:
+        """Reserve again for an order that works though nothing was left: a fill of it was taken back."""
+        assert order.leaves == 0, f"a reopened order reserved nothing, was {order.leaves}"
+        order.route.account.open_count += 1
+        self.release(order, leaves, order.price)
+
+    def move(self, route: Route, signed: int) -> None:
+        """Move a position by what a venue said of a trade later on."""
+        route.ledger.position += signed
+        route.own.position += signed
+
     def fill(self, order: Reservation, quantity: int) -> None:
         """Book a fill; the leaves are set apart."""
         signed = quantity if order.side is BUY else -quantity

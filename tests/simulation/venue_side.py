@@ -15,7 +15,7 @@ from protocol.venue import (
     report_decoder,
 )
 from tests.simulation.checkers import Watch
-from venues.core.log import Batch, Checkpoint, KillChanged, read_log
+from venues.core.log import Batch, Checkpoint, KillChanged, TradeChanged, read_log
 
 
 class VenueSide:
@@ -34,7 +34,7 @@ class VenueSide:
                 for body in record.messages:
                     received = self._take(body, received, record.received_seq)
                 assert received == record.received_seq
-            if isinstance(record, Batch | KillChanged):
+            if isinstance(record, Batch | KillChanged | TradeChanged):
                 self.reports += [report_decoder.decode(raw) for raw in record.reports]
 
     def _take(self, body: bytes, received: int, until: int) -> int:

@@ -2,18 +2,20 @@
 
 One JSON request a message over DEALER and ROUTER: ``{"token": …, "operator": …, "action": "kill", "reason": …}``.
 ``kill`` refuses new orders and cancels all open ones at the venue, durably before it is answered; ``resume`` takes new
-orders again; ``status`` changes nothing.
+orders again; ``status`` changes nothing. Of a simulation alone: ``bust`` takes the trade ``trade_id`` back, ``correct``
+gives it another ``quantity`` and ``price`` (decimal strings).
 """
 
 from __future__ import annotations
 
 from hmac import compare_digest
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from protocol.control import Reason
+from protocol.edge import Decimal
 from protocol.errors import NOT_DECODED
 from protocol.orders import Name
 
@@ -25,8 +27,11 @@ class GatewayControl(Struct, frozen=True, forbid_unknown_fields=True):
 
     token: str
     operator: Name
-    action: Literal["kill", "resume", "status"]
+    action: Literal["kill", "resume", "status", "bust", "correct"]
     reason: Reason = ""
+    trade_id: Annotated[str, Meta(max_length=64)] = ""
+    quantity: Decimal = "0"
+    price: Decimal = "0"
 
 
 class GatewayStatus(Struct, frozen=True):
@@ -66,7 +71,7 @@ def parse_request(body: bytes, token: str) -> GatewayControl | str:
     try:
         request = request_decoder.decode(body)
     except NOT_DECODED as e:
-        return f"CONTROL: request expected token, operator and action (kill, resume, status): {e}"
+        return f"CONTROL: request expected token, operator and action (kill, resume, status, bust, correct): {e}"
     if not compare_digest(request.token.encode(), token.encode()):
         return "AUTH_NOT_PERMITTED: token expected that of the gateway's token file, was another; read the file again"
     return request

@@ -39,7 +39,7 @@ from protocol.venue import (
 )
 from runtime.failpoints import hit
 from venues.core.errors import LogBehindError
-from venues.core.log import Batch, EpochTaken, KillChanged, LogWriter
+from venues.core.log import Batch, EpochTaken, KillChanged, LogWriter, TradeChanged
 from venues.core.state import GatewayState
 from venues.core.statement import statement_parts
 from venues.core.venue import Venue
@@ -159,6 +159,21 @@ class Gateway:
         self.log.sync()
         self.state.apply(record)
         return len(cancelled)
+
+    def amend_trade(
+        self, trade_id: str, quantity_e9: int, price_e9: int, operator: str, now_ns: int, reason: str = ""
+    ) -> str:
+        """Have the venue take a trade back (quantity 0) or correct it; durable on return. Returns why not, or empty."""
+        self.commit(now_ns)
+        found = self.venue.amend_trade(trade_id, quantity_e9, price_e9)
+        if isinstance(found, str):
+            return found
+        raws = [Raw(_encoder.encode(report)) for report in found]
+        record = TradeChanged(operator, now_ns, self.venue.note(), raws, reason)
+        self.log.append(record)
+        self.log.sync()
+        self.state.apply(record)
+        return ""
 
     def cancel_for_loss(self, after_ms: int, mono_ns: int) -> int:
         """Cancel what is open if the engine was not heard for ``after_ms``; return how many orders. 0 ms = never."""

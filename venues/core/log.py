@@ -94,7 +94,17 @@ class KillChanged(Struct, array_like=True, tag=4, frozen=True):
     reason: str = ""
 
 
-LogRecord = Checkpoint | EpochTaken | Batch | KillChanged
+class TradeChanged(Struct, array_like=True, tag=5, frozen=True):
+    """An operator had the venue take a trade back or correct it; ``reports`` say which."""
+
+    operator: str
+    at_ns: int
+    note: bytes
+    reports: list[Raw]
+    reason: str = ""
+
+
+LogRecord = Checkpoint | EpochTaken | Batch | KillChanged | TradeChanged
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[LogRecord]] = msgspec.msgpack.Decoder(LogRecord)

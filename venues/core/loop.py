@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from protocol.channels import Channel, Context, Dealer, Router, Waiter, make_private
-from protocol.errors import ConfigError
+from protocol.codes import GatewayKind
+from protocol.errors import ConfigError, FieldError
+from protocol.units import parse_e9
 from runtime import clock, logs
 from runtime.health import served
 from runtime.metrics import PUBLISH_NS, Board
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 ENGINE_HWM: Final = 16_384
 CONTROL_HWM: Final = 64
 WAIT_MAX_MS: Final = 1_000
+AMENDING: Final = frozenset({"bust", "correct"})
 
 
 class GatewayLoop:
@@ -216,6 +219,8 @@ class GatewayLoop:
     def _act(self, request: GatewayControl, now_ns: int) -> GatewayControlReply:
         if request.action == "status":
             return GatewayControlReply(ok=True, text="", status=self.status())
+        if request.action in AMENDING:
+            return self._amend(request, now_ns)
         is_killed = request.action == "kill"
         cancelled = self.gateway.set_killed(request.operator, now_ns, is_killed=is_killed, reason=request.reason)
         self._logger.warning(
@@ -224,6 +229,29 @@ class GatewayLoop:
         )  # fmt: skip
         text = f"killed: {cancelled} open orders cancelled, new ones refused" if is_killed else "new orders are taken"
         return GatewayControlReply(ok=True, text=text, cancelled=cancelled, status=self.status())
+
+    def _amend(self, request: GatewayControl, now_ns: int) -> GatewayControlReply:
+        if self._venue.kind is not GatewayKind.SANDBOX:
+            return GatewayControlReply(ok=False, text=f"{request.action} expected a simulation, was a real venue")
+        is_bust = request.action == "bust"
+        try:
+            quantity_e9 = 0 if is_bust else parse_e9(request.quantity, "quantity")
+            price_e9 = 0 if is_bust else parse_e9(request.price, "price")
+        except FieldError as e:
+            return GatewayControlReply(ok=False, text=f"{e.field}: expected {e.expected}, was {e.value!r}")
+        if not is_bust and quantity_e9 < 1:
+            return GatewayControlReply(ok=False, text="quantity expected above 0, was 0; bust takes the trade back")
+        refused = self.gateway.amend_trade(
+            request.trade_id, quantity_e9, price_e9, request.operator, now_ns, request.reason
+        )
+        if refused:
+            return GatewayControlReply(ok=False, text=refused)
+        self._logger.warning(
+            "gateway control", action=request.action, operator=request.operator, reason=request.reason,
+            trade_id=request.trade_id,
+        )  # fmt: skip
+        did = "taken back" if is_bust else f"corrected to {request.quantity} at {request.price}"
+        return GatewayControlReply(ok=True, text=f"trade {request.trade_id} {did}", status=self.status())
 
     def status(self) -> GatewayStatus:
         """Return how the gateway is."""

@@ -12,7 +12,16 @@ from msgspec import Raw
 
 from protocol.venue import Commands, EngineVenueMessage, VenueCommand, engine_venue_decoder, report_decoder
 from venues.core.errors import LogDamagedError
-from venues.core.log import Batch, Checkpoint, EpochTaken, KillChanged, LogRecord, LogWriter, read_newest
+from venues.core.log import (
+    Batch,
+    Checkpoint,
+    EpochTaken,
+    KillChanged,
+    LogRecord,
+    LogWriter,
+    TradeChanged,
+    read_newest,
+)
 from venues.core.venue import Venue
 
 NO_INSTANCE: Final = bytes(16)
@@ -47,6 +56,8 @@ class GatewayState:
             self.shard, self.epoch, self.instance = record.shard, record.epoch, record.instance
         elif type(record) is KillChanged:
             self.is_killed = record.is_killed
+            self._keep(record.reports)
+        elif type(record) is TradeChanged:
             self._keep(record.reports)
         else:
             assert type(record) is Checkpoint
@@ -102,7 +113,7 @@ def recover(
         elif isinstance(record, Batch):
             commands = new_commands(record.messages, received_before, record.received_seq)
             venue.replay(commands, [report_decoder.decode(raw) for raw in record.reports], record.note)
-        elif isinstance(record, KillChanged):
+        elif isinstance(record, KillChanged | TradeChanged):
             venue.replay((), [report_decoder.decode(raw) for raw in record.reports], record.note)
     venue.set_killed(is_killed=state.is_killed)
     log = LogWriter(

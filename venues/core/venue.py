@@ -65,6 +65,12 @@ class Venue(Protocol):
     def set_killed(self, *, is_killed: bool) -> None:
         """Refuse new orders from here on, or take them again."""
 
+    def amend_trade(self, trade_id: str, quantity_e9: int, price_e9: int) -> list[Report] | str:
+        """Take a trade back (quantity 0) or correct it, and return its report, or why it can't be done.
+
+        A simulation's own business: a real venue does this by itself, and its gateway refuses.
+        """
+
     def note(self) -> bytes:
         """Return and forget what belongs in the log beside the batch made since the last call."""
 

@@ -67,7 +67,7 @@ class _Rows:
     def keep(self, changes: Changes) -> None:
         self.orders |= {(r.account, r.client_order_id): astuple(r) for r in changes.orders}
         self.positions |= {
-            (r.account, r.instrument): (*astuple(r)[:6], dict(r.fees_e9), r.updated_at_ns) for r in changes.positions
+            (r.account, r.instrument): (*astuple(r)[:6], dict(r.fees_e9), *astuple(r)[7:]) for r in changes.positions
         }
 
     def find_order(self, account: str, client_order_id: str) -> OrderRow | None:

@@ -1,0 +1,28 @@
+"""An order as the state hash covers it."""
+
+from __future__ import annotations
+
+from engine.order import Order, Terms
+
+
+def order_row(order: Order) -> tuple[object, ...]:
+    """Return everything of it that is state."""
+    return (
+        order.order_id, order.account, order.client_order_id, order.route.strategy.name, order.route.instrument.name,
+        int(order.side), int(order.order_type), int(order.time_in_force), int(order.status), order.quantity,
+        order.limit_price, order.price, order.leaves, order.cum, str(order.value_e9), str(order.reserved_value_e9),
+        order.venue_seq, order.cancel_seq, order.accepted_ns, *_terms_row(order.terms),
+    )  # fmt: skip
+
+
+def _terms_row(terms: Terms | None) -> tuple[object, ...]:
+    """Return nothing for a plain order, whose row is as it was before there were any terms."""
+    if terms is None:
+        return ()
+    asked = terms.replacement
+    return (
+        terms.stop_price, terms.expire_at_ns, terms.post_only, terms.keys,
+        None if asked is None else (
+            asked.seq, asked.client_order_id, asked.key, asked.quantity, asked.price, asked.stop_price,
+        ),
+    )  # fmt: skip
