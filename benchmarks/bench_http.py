@@ -8,7 +8,10 @@ from __future__ import annotations
 import http.client
 import socket
 import time
+from statistics import median
 from typing import Final
+
+from msgspec import Struct
 
 from benchmarks import workload
 from benchmarks.arrivals import due_offsets_ns
@@ -20,7 +23,7 @@ from benchmarks.http_load import HttpAnswered, build, digest, drive
 from benchmarks.options import Options
 from benchmarks.replay import replay
 from benchmarks.report import ENGINE, FLOOR, Report, interleaved
-from benchmarks.stack import READY_NS, Stack
+from benchmarks.stack import READY_NS, Stack, cpu_ns, rss_bytes
 from protocol.errors import RemoteProtocolError
 from protocol.orders import Command
 from runtime.clock import monotonic_ns
@@ -30,6 +33,10 @@ NS_PER_S: Final = 1_000_000_000
 SATURATED_PER_S: Final = 5_000
 REQUEST_MS: Final = 30_000
 LOOK_S: Final = 0.02
+RATIO_MIN: Final = 0.7
+RESIDENT_MIB_MAX: Final = 80
+P99_RATE_PER_S: Final = 1_000
+P99_US_MAX: Final = 5_000
 SATURATED: Final = " saturated"
 GOOD: Final = frozenset({201, 202, 422})
 
@@ -48,20 +55,40 @@ def http_end_to_end(options: Options) -> Report:
     saturated = workload.commands(options.orders(SATURATED_PER_S), seed=workload.SEED + 1)
     runner = _Runner(options, report)
     for of in interleaved(options.runs):
-        both = runner.run(of, paced, offsets_ns, saturated)
-        add_latencies(report, of, both[0].latencies_ns)
-        report.add(of + SATURATED, requests_per_s=len(saturated) * NS_PER_S / both[1].duration_ns)
+        ran = runner.run(of, paced, offsets_ns, saturated)
+        add_latencies(report, of, ran.paced.latencies_ns)
+        report.add(
+            of + SATURATED, requests_per_s=len(saturated) * NS_PER_S / ran.saturated.duration_ns,
+            cpu_us_request=ran.cpu_ns / len(saturated) / 1_000, resident_mib=ran.resident_bytes / (1 << 20),
+        )  # fmt: skip
     report.say(runner.said)
     for of in (ENGINE, FLOOR):
         for key in ("p50", "p99", "p99_9", "max"):
             report.figure(of, f"{key}_us", f"{key.replace('_', '.')} µs")
         report.figure(of + SATURATED, "requests_per_s", "requests/s")
+        report.figure(of + SATURATED, "cpu_us_request", "CPU µs a request, HTTP process")
+        report.figure(of + SATURATED, "resident_mib", "MiB resident, HTTP process")
     report.ratio("p50 engine ÷ floor", (ENGINE, "p50_us"), (FLOOR, "p50_us"))
     report.ratio("p99 engine ÷ floor", (ENGINE, "p99_us"), (FLOOR, "p99_us"))
     key = "requests_per_s"
-    report.ratio("saturated, engine ÷ floor", (ENGINE + SATURATED, key), (FLOOR + SATURATED, key))
+    least = report.ratio("saturated, engine ÷ floor", (ENGINE + SATURATED, key), (FLOOR + SATURATED, key))
+    report.bar("saturated, engine ÷ floor", least, at_least=RATIO_MIN)
+    resident = max(report.values(ENGINE + SATURATED, "resident_mib"))
+    report.bar("MiB resident, most of any run", resident, at_most=RESIDENT_MIB_MAX)
+    if options.rate_per_s == P99_RATE_PER_S:
+        p99_us = median(report.values(ENGINE, "p99_us"))
+        report.bar(f"p99 µs at {P99_RATE_PER_S:,}/s", p99_us, at_most=P99_US_MAX)
     report.end()
     return report
+
+
+class Ran(Struct, frozen=True):
+    """One run: what both loads were answered; what the HTTP process used for the saturated one, and holds after it."""
+
+    paced: HttpAnswered
+    saturated: HttpAnswered
+    cpu_ns: int
+    resident_bytes: int
 
 
 class _Runner:
@@ -71,10 +98,8 @@ class _Runner:
         self._record_bytes = 0
         self.said = ""
 
-    def run(
-        self, of: str, paced: list[Command], offsets_ns: list[int], saturated: list[Command]
-    ) -> tuple[HttpAnswered, HttpAnswered]:
-        """Run both loads against the engine or the floor once; return both answers."""
+    def run(self, of: str, paced: list[Command], offsets_ns: list[int], saturated: list[Command]) -> Ran:
+        """Run both loads against the engine or the floor once."""
         count = len(paced) + len(saturated)
         port = free_port()
         with Stack(self._options.folder, count) as stack:
@@ -85,14 +110,17 @@ class _Runner:
                 stack.spawn("http-floor", HttpFloorSettings(port, path, self._record_bytes))
             _wait_http(stack, port, "/readyz" if of == ENGINE else "/")
             connections = self._options.connections
-            both = (
-                drive(port, build(paced, connections), connections, offsets_ns),
-                drive(port, build(saturated, connections), connections),
-            )
+            pid = stack.pid("http" if of == ENGINE else "http-floor")
+            first = drive(port, build(paced, connections), connections, offsets_ns)
+            requests = build(saturated, connections)
+            before_ns = cpu_ns(pid)
+            second = drive(port, requests, connections)
+            ran = Ran(first, second, cpu_ns(pid) - before_ns, rss_bytes(pid))
+            both = (first, second)
             _require_good(both)
             if of == ENGINE:
                 self._check(stack, both, count)
-        return both
+        return ran
 
     def _start_engine(self, stack: Stack, port: int) -> None:
         stack.start_engine()

@@ -226,6 +226,12 @@ def rss_bytes(pid: int) -> int:
     return resident_pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def cpu_ns(pid: int) -> int:
+    """Return the CPU time a process has used, user and system, in steps of a clock tick, from /proc."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:

@@ -193,9 +193,10 @@ class HttpSource:
         Raises:
             ConfigError: Naming what can't be used; what was read before stays.
         """
-        if self._tls is not None:
-            self._tls.read()
+        context = self._tls.fresh() if self._tls is not None else None
         self._keys.read(self._settings.keys, self._settings.certificates)
+        if self._tls is not None and context is not None:
+            self._tls.context = context
 
     async def close(self) -> None:
         """Stop listening."""

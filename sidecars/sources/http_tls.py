@@ -49,9 +49,9 @@ class Tls:
         self._settings = settings
         self.context = make_context(settings)
 
-    def read(self) -> None:
-        """Read the files anew; raises as when made, and what was read before stays then."""
-        self.context = make_context(self._settings)
+    def fresh(self) -> ssl.SSLContext:
+        """Return what the files give now, to be put into ``context``; raises as when made."""
+        return make_context(self._settings)
 
     def identity_of(self, certificate: Mapping[str, Any] | None) -> str:
         """Return the name that a client's certificate goes by; empty for no certificate, no such name, or several."""

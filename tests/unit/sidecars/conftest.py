@@ -110,9 +110,8 @@ class Stage:
 
     def start(self, **options: Any) -> Sidecar:
         defaults: dict[str, Any] = {"loopback_principal": "demo", "port": 0, "drain_ms": 1000}
-        settings = HttpSettings(
-            engine_endpoint=self.endpoint, state_file=str(self.folder / "epochs"), **{**defaults, **options}
-        )
+        state_file = str(self.folder / options.pop("state_file", "epochs"))
+        settings = HttpSettings(engine_endpoint=self.endpoint, state_file=state_file, **{**defaults, **options})
         sidecar = Sidecar(settings)
         self.sidecars.append(sidecar)
         return sidecar

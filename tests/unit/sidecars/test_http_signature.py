@@ -54,8 +54,8 @@ def signing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     )
     stage.engine()
     stage.start(keys=keys, loopback_principal="").wait_open()
-    stage.sidecars[-1].source._api._keys._signers["desk-1"].seen.floor_s = 0
-    stage.sidecars[-1].source._api._keys._signers["desk-2"].seen.floor_s = 0
+    stage.sidecars[-1].source._keys._signers["desk-1"].seen.floor_s = 0
+    stage.sidecars[-1].source._keys._signers["desk-2"].seen.floor_s = 0
     return stage
 
 
@@ -191,6 +191,20 @@ def test_after_a_restart_nothing_from_before_counts(stage: Stage, monkeypatch: p
     )
     assert answer.json()["outcome"] == "ACCEPTED"
     assert refusal(post(stage, body_of(1), captured)) == (503, "SIGN_AGAIN")
+
+
+def test_a_replay_at_another_process_has_no_effect(signing: Stage) -> None:
+    """Each process remembers for itself; behind both the engine knows the order, and the repeat is marked as one."""
+    headers = headers_for(body_of(1))
+    first = post(signing, body_of(1), headers)
+    other = signing.start(keys=signing.sidecars[0].settings.keys, loopback_principal="", state_file="other")
+    other.wait_open()
+    other.source._keys._signers["desk-1"].seen.floor_s = 0
+    replayed = post(signing, body_of(1), headers)
+
+    assert (first.status_code, replayed.status_code) == (201, 201)
+    assert replayed.headers["idempotent-replayed"] == "true"
+    assert len(signing.journal.outcomes) == 1
 
 
 # The memory of signatures

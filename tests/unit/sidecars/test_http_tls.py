@@ -203,6 +203,22 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
             make_context(settings)
 
 
+def test_reading_again_is_all_or_nothing(secured: Secured, tmp_path: Path) -> None:
+    """A good certificate beside a secret that is too short: neither counts, and the fault is named."""
+    secret = tmp_path / "secret"
+    secret.write_text("the old secret of some length")
+    secured.start(client_ca=False, keys=(HttpKey(principal="desk", secret_file=str(secret)),))
+    source = secured.stage.sidecars[-1].source
+    before = source._tls.context  # type: ignore[union-attr]
+    secret.write_text("short")
+
+    with pytest.raises(ConfigError, match="at least 16 characters"):
+        source.read()
+
+    assert source._tls.context is before  # type: ignore[union-attr]
+    assert secured.send(1, **{"x-api-key": "the old secret of some length"}).status_code == 201
+
+
 PROCESS = """
 import sys
 from sidecars.sources.http import HttpSettings, run
