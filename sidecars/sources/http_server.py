@@ -112,6 +112,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0  # of what is parsed
         self._raw_head_bytes = 0  # of chunks that are all head, parsed or not
         self._begun = 0
+        self._answered = 0
+        self._answered_then = 0
         self._running: RequestResponseCycle | None = None  # of requests behind each other, the one being answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -187,6 +189,11 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         return running is not self.cycle or not running.more_body
 
+    def on_response_complete(self) -> None:
+        """Count the answer."""
+        self._answered += 1
+        super().on_response_complete()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
@@ -200,8 +207,9 @@ class BoundedProtocol(HttpToolsProtocol):
         bounds = self.bounds
         if not self.transport.get_write_buffer_size():
             self.sending_since = 0.0
-        elif not self.sending_since:
-            self.sending_since = now_s
+        elif not self.sending_since or self._answered_then != self._answered:
+            # An answer that could be written whole is progress: of many behind each other each has its own time.
+            self.sending_since, self._answered_then = now_s, self._answered
         elif now_s - self.sending_since > bounds.send_s:
             bounds.refuse("SLOW_READER")
             self.transport.abort()
