@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks.bench_recovery import QUICK_ORDERS, SMALL_ORDERS, recovery
+from benchmarks.bench_source import KINDS
 from benchmarks.conditions import Conditions, conditions
 from benchmarks.errors import BenchError
 from benchmarks.options import Options
@@ -45,6 +46,7 @@ class Benchmark(NamedTuple):
     run: Callable[[Options], Report]
     what: str
     rate_per_s: int = 5_000
+    is_in_all: bool = True
 
 
 class Written(Struct, frozen=True):
@@ -67,6 +69,7 @@ def benchmarks() -> dict[str, Benchmark]:
     from benchmarks.bench_http import http_end_to_end
     from benchmarks.bench_idle import idle
     from benchmarks.bench_kill import kill
+    from benchmarks.bench_source import source
     from benchmarks.bench_ticks import ticks
 
     return {
@@ -83,6 +86,9 @@ def benchmarks() -> dict[str, Benchmark]:
         "ticks": Benchmark(ticks, "whether ticks slow orders, and a table writer killed mid-write once a second"),
         "kill": Benchmark(kill, "operator's kill: 1,000 open orders' cancels durable and handed to the gateway"),
         "recovery": Benchmark(recovery, "an engine's start from snapshot and tail, after ten million orders"),
+        "source": Benchmark(
+            source, "sidecar of a broker beside the plain client of its library (needs the broker)", is_in_all=False
+        ),
         "idle": Benchmark(idle, "memory of an engine that does nothing"),
     }
 
@@ -91,7 +97,7 @@ def main(argv: list[str]) -> int:
     """Run what the arguments ask for; return the exit code."""
     known = benchmarks()
     arguments = _parser(known).parse_args(argv)
-    names = list(known) if arguments.benchmark == "all" else [arguments.benchmark]
+    names = [n for n in known if known[n].is_in_all] if arguments.benchmark == "all" else [arguments.benchmark]
     written: list[Written] = []
     reports: list[Report] = []
     try:
@@ -123,6 +129,7 @@ def _parser(known: dict[str, Benchmark]) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("benchmark", nargs="?", default="all", choices=[*known, "all"], metavar="BENCHMARK", help="one of the above")
+    add("kind", nargs="?", default=Options().kind, choices=sorted(KINDS), metavar="KIND", help="of a source")
     add("--runs", type=_positive, help="interleaved pairs of runs (7; all: 3)")
     add("--seconds", type=float, help="length of a run: fixes the number of orders (10; all: 3)")
     add("--rate", type=_positive, help="orders a second of an open loop (5,000; http: 2,000)")
@@ -149,6 +156,7 @@ def _options(arguments: argparse.Namespace, benchmark: Benchmark) -> Options:
         recording=arguments.recording,
         ticks_per_s=arguments.ticks_rate,
         connections=arguments.connections,
+        kind=arguments.kind,
         orders_of_day=arguments.orders or (QUICK_ORDERS if quick else SMALL_ORDERS if small else 0),
     )
 

@@ -20,6 +20,7 @@ class Options(Struct, frozen=True, kw_only=True):
         recording: The recorded session, for ``ticks``.
         ticks_per_s: How fast it is replayed, for ``ticks``.
         orders_of_day: Commands in the journal that is recovered, for ``recovery``; 0 = its own number.
+        kind: Of the source that is measured, for ``source``.
         connections: Of the HTTP client; orders of one account share one.
     """
 
@@ -32,6 +33,7 @@ class Options(Struct, frozen=True, kw_only=True):
     recording: Path = Path("../shared/data/btcusdt_20240808.gz")
     ticks_per_s: int = 25_000
     connections: int = 50
+    kind: str = "rabbitmq"
     orders_of_day: int = 0
 
     def orders(self, per_s: int) -> int:

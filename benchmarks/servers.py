@@ -15,7 +15,7 @@ import msgspec
 T = TypeVar("T")
 NAMES = (
     "engine", "acknowledger", "gateway", "http", "feed", "crashing-writer", "floor", "chained-floor", "venue-floor",
-    "http-floor", "sidecar",
+    "http-floor", "sidecar", "granter",
 )  # fmt: skip
 
 
@@ -54,6 +54,10 @@ def _run_ours(name: str, content: bytes) -> None:
             from sidecars.sources import http
 
             sys.exit(http.run(_decode(content, http.HttpSettings)))
+        case "granter":
+            from benchmarks import granter
+
+            granter.run(_decode(content, granter.GranterSettings))
         case "sidecar":
             from sidecars.core import process
 

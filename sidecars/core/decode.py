@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from protocol.baskets import BasketRequest, decode_basket, is_basket, leg_bodies, to_basket
+from protocol.changes import cancel_of, decode_cancel, decode_replace_message, is_cancel, is_replace, replace_of
 from protocol.codes import Code, OutcomeKind
 from protocol.edge import NewOrderRequest, ReplaceRequest, decode_new_order, decode_replace, to_new_order
 from protocol.errors import FieldError
@@ -128,15 +129,28 @@ def decode_delivery(delivery: Delivery) -> Command:
             raise FieldError("client_order_id", "absent", text)
         return client_order_id
 
-    command, created_at_ns = decode_command(delivery.body, find_id)
+    command, created_at_ns = _decode_message(delivery.body, find_id)
     if created_at_ns is not None:
         delivery.created_at_ns = created_at_ns
-    elif delivery.created_at_ns <= 0:
+    elif delivery.created_at_ns <= 0 and not isinstance(command, CancelOrder):  # nothing but identity stops a cancel
         text = "a time in the order, its event or from the broker: how old it is decides whether it may be sent"
         raise FieldError("created_at_ns", "absent", text)
     if delivery.reply_to:
         delivery.command = command  # the reply names the order
     return command
+
+
+def _decode_message(body: bytes, find_id: Callable[[str | None], str]) -> tuple[Command, int | None]:
+    """Return what ``decode_command`` does, and cancels and replaces too, which HTTP tells by its methods."""
+    if is_cancel(body):
+        cancel = decode_cancel(body)
+        _require_once(body)
+        return cancel_of(cancel), cancel.created_at_ns
+    if is_replace(body):
+        replace = decode_replace_message(body)
+        _require_once(body)
+        return replace_of(replace, find_id(replace.client_order_id)), replace.created_at_ns
+    return decode_command(body, find_id)
 
 
 def may_use_reserve(command: Command) -> bool:

@@ -77,6 +77,8 @@ class Peer(ABC):
         has_message_id: Whether a message without a client_order_id gets an id that is stable across redeliveries.
         names_all: Whether the broker gives each message an id, so that none is without.
         keeps_order: Whether the effects of what one unit (or key) was sent have its order.
+        lease_ms: What one extension of a lease gives, in the settings that ``settings()`` returns; 0 = it can't be
+            extended. A few seconds: a test waits three of them.
         bound: The most messages a sidecar of ``settings()`` may hold unsettled (R6).
         many: How many messages the test of many sends (DECISIONS 41).
     """
@@ -86,6 +88,7 @@ class Peer(ABC):
     has_message_id = True
     names_all = False
     keeps_order = True
+    lease_ms = 0
     bound = 500
     many = 10_000
 

@@ -8,6 +8,7 @@ shown. How to write a source and its tests: docs/writing-a-source.md.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,6 +237,27 @@ class SourceContract(NetworkContract):
         rig.wait_effects(count)
         rig.finish(ids(count))
 
+    @covers("C11")
+    def test_a_lease_is_extended_while_the_engine_thinks(self, rig: Rig) -> None:
+        """With an engine that takes three times the lease nothing comes again, and then it is settled."""
+        if not rig.peer.lease_ms:
+            pytest.skip("this source's lease can't be extended: matrix")
+        engine = rig.small_engine()
+        engine.answers = False
+        sidecar = rig.sidecar(session=SessionSettings(answer_ms=60_000)).wait_ready()
+        rig.peer.send(orders(5))
+        wait_until(lambda: len(engine.journal.items) == 5, WITHIN_S, "five submits")
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() - began > 3 * rig.peer.lease_ms / 1000, WITHIN_S, "three leases")
+
+        assert sidecar.metric("received") == 5
+        assert sidecar.metric("lost_lease") == 0
+        assert sidecar.metric("lease_extensions", result="ok") >= 5
+        engine.close()
+        rig.small_engine()
+        rig.wait_effects(5)
+        rig.finish(ids(5))
+
     # Drain
 
     @covers("C14")
@@ -364,6 +386,25 @@ class SourceContract(NetworkContract):
         rig.wait_effects(2)
 
         rig.finish(["structured", "binary"])
+
+    def test_orders_are_cancelled_and_replaced_by_message(self, rig: Rig) -> None:
+        """A cancel finds its order, a replace its own id; both are settled by their outcome."""
+        rig.start_engine()
+        sidecar = rig.sidecar().wait_ready()
+        account = msgspec.json.decode(order())["account"]
+        changes = [
+            {"account": account, "replace_client_order_id": "o000000", "price": "59980", "client_order_id": "r"},
+            {"account": account, "cancel_client_order_id": "o000001"},
+            {"account": account, "cancel_client_order_id": "not-there-yet"},
+        ]
+        rig.peer.send(orders(2))
+        rig.wait_effects(2)
+        rig.peer.send([Message(body=msgspec.json.encode(c), message_id=f"c{n}") for n, c in enumerate(changes)])
+        rig.peer.send([Message(body=order("not-there-yet"), message_id="late")])
+        wait_until(lambda: sidecar.metric("settled") == 6, WITHIN_S, "six settles told")
+
+        assert sidecar.metric("settled", result="parked") == 0
+        rig.finish(ids(2))
 
     def test_the_answer_is_published_before_the_message_is_settled(self, rig: Rig) -> None:
         """Each producer that asks hears what became of its order; an address that is not allowed is refused."""

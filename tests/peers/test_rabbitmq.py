@@ -68,6 +68,21 @@ class TestRabbitMq(SourceContract):
 
         rig.finish(ids(10))
 
+    def test_what_takes_nearly_the_consumer_time_out_is_given_up_and_comes_again(self, rig: Rig) -> None:
+        """Before the broker's time is over the channel is closed; the order is decided once and settled later."""
+        engine = rig.small_engine()
+        engine.answers = False
+        sidecar = rig.sidecar(consumer_timeout_ms=2_000).wait_ready()
+        rig.peer.send(orders(5))
+        wait_until(lambda: sidecar.metric("lost_lease") >= 5, WITHIN_S, "five leases given up")
+        wait_until(lambda: sidecar.metric("redelivered") >= 5, WITHIN_S, "five redelivered")
+        engine.close()
+        rig.small_engine()
+        rig.wait_effects(5)
+        wait_until(lambda: sidecar.metric("settled", result="ok") >= 5, WITHIN_S, "five settles told")
+
+        rig.finish(ids(5))
+
     async def test_check_says_what_would_break_a_promise(
         self, peer: RabbitMqPeer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

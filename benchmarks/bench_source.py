@@ -1,0 +1,266 @@
+"""``source``: the sidecar of a broker beside the plain client of the same library, on the same preloaded messages.
+
+Messages a second: the sidecar into an engine that accepts at once (its own cost), then into the real engine. Latency it
+adds, at a fixed rate: from the broker's delivery to the submit, and from the outcome to the settle call. Memory.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from benchmarks import workload
+from benchmarks.conditions import conditions
+from benchmarks.errors import BenchError
+from benchmarks.granter import Granted, GranterSettings
+from benchmarks.options import Options
+from benchmarks.report import ENGINE, FLOOR, Report, interleaved
+from benchmarks.stack import CREDITS, READY_NS, ROOT, Stack, rss_bytes
+from protocol.units import format_e9
+from runtime.clock import monotonic_ns
+from runtime.health import HealthSettings
+from sidecars.core.process import SidecarSettings
+from sidecars.core.settings import LoopSettings
+
+PER_S: Final = 5_000
+LATENCY_PER_S: Final = 1_000
+NS_PER_S: Final = 1_000_000_000
+MIB: Final = 1 << 20
+LOOK_S: Final = 0.01
+SLICE_S: Final = 0.05
+RATIO_MIN: Final = 0.7
+RSS_MIB_MAX: Final = 80
+HOP_MS_MAX: Final = 1.0
+HOPS: Final = ("receive_to_submit", "settle_latency")
+KINDS: Final = {"rabbitmq": "benchmarks.source_rabbitmq:RabbitMqBench"}  # imported when used: each needs its client
+
+
+class SourceBench(Protocol):
+    """What a kind of source brings for its benchmark."""
+
+    kind: str
+
+    def start(self) -> None:
+        """Start the broker."""
+
+    def end(self) -> None:
+        """Leave nothing running."""
+
+    def resource(self, name: str) -> Any:
+        """Return a new, empty resource (``tests.conformance.peer.Peer``)."""
+
+    def settings(self, peer: Any) -> dict[str, Any]:
+        """Return the settings of the sidecar under load."""
+
+    def plain(self, peer: Any, count: int, path: Path) -> tuple[Sequence[str], Mapping[str, str]]:
+        """Return command and environment of the plain client, which writes ``Granted`` to ``path`` at its end."""
+
+
+def _bench_of(kind: str) -> SourceBench:
+    module, _, name = KINDS[kind].partition(":")
+    made: SourceBench = getattr(importlib.import_module(module), name)()
+    return made
+
+
+def source(options: Options) -> Report:
+    """Measure one kind of source."""
+    bench = _bench_of(options.kind)
+    count = options.orders(PER_S)
+    report = Report(
+        f"source {options.kind}",
+        f"{count:,} preloaded orders read, decoded, submitted, answered, settled, into an engine that accepts at once; "
+        "floor = the plain client of the same library: receive, decode, acknowledge in batches",
+        str(conditions(options.folder)),
+    )
+    bench.start()
+    try:
+        runner = _Runner(bench, options, report)
+        for of in interleaved(options.runs):
+            runner.saturate(of, count)
+        runner.real(count)
+        runner.hops()
+    finally:
+        bench.end()
+    for of in (ENGINE, FLOOR):
+        report.figure(of, "messages_per_s", "messages/s")
+    ratio = report.ratio("sidecar ÷ plain client", (ENGINE, "messages_per_s"), (FLOOR, "messages_per_s"))
+    report.bar("sidecar ÷ plain client", ratio, at_least=RATIO_MIN)
+    report.bar("resident MiB of the sidecar", max(report.values(ENGINE, "rss_mib")), at_most=RSS_MIB_MAX)
+    report.hold(f"{count} orders, each settled once")
+    report.end()
+    return report
+
+
+class _Runner:
+    def __init__(self, bench: SourceBench, options: Options, report: Report) -> None:
+        self._bench = bench
+        self._options = options
+        self._report = report
+        self._number = 0
+
+    def saturate(self, of: str, count: int) -> None:
+        """Read a full queue once, by the sidecar or plainly."""
+        peer = self._loaded(count)
+        try:
+            with Stack(self._options.folder, count) as stack:
+                if of == FLOOR:
+                    self._report.add(of, messages_per_s=_rate(count, self._plain(stack, peer, count)))
+                    return
+                path = stack.folder / "granted"
+                stack.spawn("granter", GranterSettings(stack.sidecars, str(path), count, CREDITS))
+                pid = self._sidecar(stack, peer)
+                granted = _wait_file(path, stack)
+                rss_mib = rss_bytes(pid) / MIB
+                stack.stop("sidecar")
+            _require_empty(peer)
+            self._report.add(of, messages_per_s=_rate(count, granted), rss_mib=rss_mib)
+        finally:
+            peer.close()
+
+    def real(self, count: int) -> None:
+        """Read a full queue into the real engine."""
+        peer = self._loaded(count)
+        try:
+            with Stack(self._options.folder, count) as stack:
+                stack.start_engine()
+                stack.start_acknowledger()
+                self._sidecar(stack, peer)
+                began_ns = monotonic_ns()
+                until_ns = began_ns + READY_NS
+                while (done := stack.status().accepted) < count:
+                    if monotonic_ns() > until_ns:
+                        raise BenchError(f"engine expected {count} accepted orders, was {done}; see {stack.folder}")
+                    time.sleep(LOOK_S)  # the engine is asked over its control socket
+                took_ns = monotonic_ns() - began_ns
+                stack.stop("sidecar")
+            _require_empty(peer)
+        finally:
+            peer.close()
+        self._report.add("real engine", orders_per_s=count * NS_PER_S / took_ns)
+        self._report.figure("real engine", "orders_per_s", "orders/s, start of the sidecar included")
+
+    def hops(self) -> None:
+        """Publish at a fixed rate, and read what the sidecar says of its own last seconds."""
+        rate = self._options.rate_per_s if self._options.quick else LATENCY_PER_S
+        seconds = max(1.0, self._options.seconds)
+        peer = self._bench.resource("hops")
+        count = int(rate * seconds)
+        try:
+            with Stack(self._options.folder, count) as stack:
+                path = stack.folder / "granted"
+                stack.spawn("granter", GranterSettings(stack.sidecars, str(path), count, CREDITS))
+                self._sidecar(stack, peer)
+                _publish_paced(peer, count, rate)
+                _wait_file(path, stack)
+                time.sleep(1.1)  # its figures are told once a second
+                text = _metrics(stack)
+                values = {f"{hop}_p99_ms": _p99_ms(text, hop) for hop in HOPS}
+                stack.stop("sidecar")
+        finally:
+            peer.close()
+        self._report.add(f"hops at {rate:,}/s", **values)
+        for key, value in values.items():
+            self._report.bar(f"{key.removesuffix('_p99_ms').replace('_', ' ')}, p99 ms", value, at_most=HOP_MS_MAX)
+
+    def _loaded(self, count: int) -> Any:
+        self._number += 1
+        peer = self._bench.resource(f"run-{self._number}")
+        _publish(peer, 0, count)
+        return peer
+
+    def _plain(self, stack: Stack, peer: Any, count: int) -> Granted:
+        path = stack.folder / "plain"
+        argv, env = self._bench.plain(peer, count, path)
+        subprocess.run(argv, check=True, timeout=READY_NS / NS_PER_S, cwd=ROOT, env={**_environ(), **env})
+        return msgspec.json.decode(path.read_bytes(), type=Granted)
+
+    def _sidecar(self, stack: Stack, peer: Any) -> int:
+        settings = SidecarSettings(
+            source=workload.SOURCE,
+            kind=self._bench.kind,
+            settings=self._bench.settings(peer),
+            loop=LoopSettings(engine_endpoint=stack.sidecars, state_file=str(stack.folder / "epochs")),
+            health=HealthSettings(process="sidecar", socket_path=_health(stack)),
+        )
+        return stack.spawn("sidecar", settings, dict(peer.env()))
+
+
+def _environ() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def _body(number: int) -> bytes:
+    side, price = ("BUY", workload.PRICE_E9 - 10**10) if number % 2 else ("SELL", workload.PRICE_E9 + 10**10)
+    order = {
+        "account": workload.accounts[number % workload.ACCOUNTS], "strategy": workload.STRATEGY,
+        "instrument": workload.instruments[number % workload.INSTRUMENTS], "side": side, "quantity": "0.001",
+        "price": format_e9(price), "time_in_force": "GTC", "client_order_id": f"s-{number:08d}",
+    }  # fmt: skip
+    return msgspec.json.encode(order)
+
+
+def _publish(peer: Any, first: int, count: int) -> None:
+    from tests.conformance.peer import Message
+
+    peer.send([Message(body=_body(n), message_id=f"m{n}") for n in range(first, first + count)])
+
+
+def _publish_paced(peer: Any, count: int, rate_per_s: int) -> None:
+    """Publish a few at a time, evenly: the hops are measured inside the sidecar, so small bursts only worsen them."""
+    per_slice = max(1, int(rate_per_s * SLICE_S))
+    began = time.monotonic()
+    for at in range(0, count, per_slice):
+        wait_s = began + at / rate_per_s - time.monotonic()
+        if wait_s > 0:
+            time.sleep(wait_s)
+        _publish(peer, at, min(per_slice, count - at))
+
+
+def _rate(count: int, granted: Granted) -> float:
+    return count * NS_PER_S / max(1, granted.last_ns - granted.first_ns)
+
+
+def _wait_file(path: Path, stack: Stack) -> Granted:
+    until_ns = monotonic_ns() + 2 * READY_NS
+    while not path.exists():
+        stack.require_alive()
+        if monotonic_ns() > until_ns:
+            raise BenchError(f"granter expected every message within {2 * READY_NS} ns, had not; see {stack.folder}")
+        time.sleep(LOOK_S)  # written by another process, once
+    return msgspec.json.decode(path.read_bytes(), type=Granted)
+
+
+def _require_empty(peer: Any) -> None:
+    left = len(peer.left())
+    if left:
+        raise BenchError(f"source expected every message to be settled, {left} were not")
+
+
+def _health(stack: Stack) -> str:
+    return stack.endpoint("health").removeprefix("ipc://")
+
+
+def _metrics(stack: Stack) -> str:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+        asked.connect(_health(stack))
+        asked.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        data = b""
+        while part := asked.recv(65_536):
+            data += part
+    return data.decode()
+
+
+def _p99_ms(text: str, hop: str) -> float:
+    match = re.search(rf'^wojak_sidecar_{hop}_recent_seconds{{[^}}]*quantile="0.99"[^}}]*}} (\S+)$', text, re.MULTILINE)
+    if match is None:
+        raise BenchError(f"metrics expected a p99 of {hop}, had none")
+    return float(match[1]) * 1000
