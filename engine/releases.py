@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from engine.group import Group
-from engine.oco import is_reached
+from engine.oco import GROUPS_MAX, is_reached
 from engine.parts import Parts
 from protocol.decisions import Reference
 from protocol.records import Record
@@ -28,6 +28,8 @@ WATCH_NS: Final = WATCH_MS * 1_000_000
 """Between two looks at the prices that groups wait for."""
 EXPIRY_NS: Final = 100_000_000
 """Between two looks whether a leg that waits is past its expiry."""
+HINDERED_NS: Final = 50_000_000
+"""Before a stop is looked at again that is reached and can't go out: a halt over many must not keep the loop busy."""
 BLIND_NS: Final = 60_000_000_000
 """Between two alarms about an instrument that has no fresh price while stop orders wait for one."""
 
@@ -46,6 +48,7 @@ class Releases:
         self._look_due_ns = 0
         self._seen = -1  # State.group_changes at the last look
         self._watched: dict[str, list[Group]] = {}  # that wait for a price, by instrument
+        self._hindered_until_ns: dict[str, int] = {}  # legs that wait, reached and not let out
         self._alarm_due_ns: dict[str, int] = {}  # instruments that had none
 
     @property
@@ -104,10 +107,17 @@ class Releases:
                 continue
             for group in groups:
                 second = ocos.waiting(group)
-                if second is not None and is_reached(second, reference.price_e9):
-                    record = ocos.decide_trigger(group, now_ns, reference)
-                    if record is not None:
-                        self._append(record, now_ns)
+                if second is None or not is_reached(second, reference.price_e9):
+                    continue
+                if monotonic_ns < self._hindered_until_ns.get(group.second, 0):
+                    continue
+                record = ocos.decide_trigger(group, now_ns, reference)
+                if record is not None:
+                    self._append(record, now_ns)
+                else:
+                    self._hindered_until_ns[group.second] = monotonic_ns + HINDERED_NS
+        if len(self._hindered_until_ns) > GROUPS_MAX:  # of groups that are over
+            self._hindered_until_ns.clear()
 
     def _say_blind(self, instrument: str, stops: int, monotonic_ns: int) -> None:
         """Call a person: stop orders wait for a price, and there is none."""

@@ -1,15 +1,18 @@
-"""OCO groups when the day ends, their source is away, or everything is flattened: both orders go, or both stay."""
+"""OCO groups when the day ends, their source is away, a scope reduces, is flattened or killed; and odd terms."""
 
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from protocol.codes import Code, ExecType, OrderStatus, Scope, Side, TimeInForce
 from protocol.records import ControlAction, DayOrdersExpired
+from tests.unit.engine.desk import E9, params
 from tests.unit.engine.oco_desk import OcoDesk, group
 from tests.unit.engine.test_disconnect import away, given
 from tests.unit.engine.test_flatten import FlatDesk, made
 from tests.unit.engine.test_rolls import Days
+from tests.unit.venues.stage import XY
 
 S = OrderStatus
 
@@ -74,7 +77,7 @@ def test_a_flatten_sells_when_the_target_is_over() -> None:
     (target,) = d.targets(flatten)
     assert d.core.flattens.wait_for(flatten, target, d.now)
     d.report(ExecType.CANCELED, first.order_id)
-    assert made(d.exit(flatten, target)).quantity_e9 == 10 * 10**9
+    assert made(d.exit(flatten, target)).quantity_e9 == 10 * E9
     assert d.watch(90) == []
 
 
@@ -84,4 +87,48 @@ def test_a_kill_of_any_scope_finds_both(scope: tuple[Scope, str]) -> None:
     d, first, second = group()
     d.control(ControlAction.KILL, *scope)
     assert (first.status, second.status) == (S.PENDING_CANCEL, S.CANCELED)
+    d.require_verified()
+
+
+def test_a_strategy_that_reduces_is_held_to_its_own_part() -> None:
+    """Of 10 that the account holds 6 are the strategy's: its group of 6 stays and goes out, one of 10 is cancelled."""
+    for quantity, sent in ((6, 6), (10, 0)):
+        d = OcoDesk(position=4)
+        d.fill(d.accept(d.order("long", Side.BUY, 6)), 6)
+        first, second = d.accept_oco(d.oco("g", quantity=quantity))
+        d.control(ControlAction.REDUCE_ONLY, Scope.STRATEGY, "s1")
+        d.watch(95)
+        d.report(ExecType.CANCELED, first.order_id)
+        d.watch(95)
+        assert (second.leaves, second.status is S.PENDING_NEW) == (sent, sent > 0)
+        d.require_verified()
+
+
+def test_a_rest_below_the_minimum_stays_here() -> None:
+    """The contract takes 3 or more: for 2 the target is not cancelled; all of a position goes out however small."""
+    small = structs.replace(XY, quantity_min_e9=3 * E9)
+    for position, is_sent in ((12, False), (10, True)):
+        d = OcoDesk(given=params(instruments=(small,)), position=position)
+        first, second = d.accept_oco(d.oco("g"))
+        d.fill(first, 8)
+        assert bool(d.watch(95)) is is_sent
+        d.report(ExecType.CANCELED, first.order_id)
+        d.watch(95)
+        assert second.leaves == 2
+        assert (second.status is S.PENDING_NEW) is is_sent
+        d.require_verified()
+
+
+def test_a_target_with_terms_of_its_own() -> None:
+    """Post-only and good till a date: it goes out with them, and its expiry leaves the stop."""
+    d = OcoDesk(position=10)
+    command = d.oco("g")
+    until = d.now + 5 * E9
+    target = d.termed("g/1", Side.SELL, 10, 105, time_in_force=TimeInForce.GTD, expire_at_ns=until, post_only=True)
+    first, second = d.accept_oco(structs.replace(command, legs=[target, command.legs[1]]))
+    assert first.terms is not None
+    assert (first.terms.post_only, first.terms.expire_at_ns) == (True, until)
+    d.report(ExecType.EXPIRED, first.order_id)
+    d.watch(95)
+    assert second.leaves == 10
     d.require_verified()
