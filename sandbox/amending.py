@@ -1,8 +1,8 @@
 """Trades taken back and corrected by the simulated venue: what an exchange's desk does after an erroneous trade.
 
-Rules: a trade of this session only, and the whole of it. An order that rests gets the quantity back and waits at the
-end of its queue; one that is over stays over, FILLED becomes CANCELED. A correction has an id of its own, from the
-numbers of trades.
+Rules: a trade of this session, of an order that is remembered, and the whole of it. An order that rests gets the
+quantity back and waits at the end of its queue; one that is over stays over, FILLED becomes CANCELED. A correction has
+an id of its own, from the numbers of trades.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from protocol.codes import ExecType, OrderStatus, Side
 from protocol.statement import StatedFill
 from protocol.venue import Details, Report
 from sandbox.book import Order
-from sandbox.listing import NEVER, Closed
+from sandbox.listing import Closed
 from sandbox.register import Register
 
 FILLED: Final = OrderStatus.FILLED
@@ -47,7 +47,9 @@ class Amending(Register):
         if change > (0 if order is None else order.leaves):
             return f"correction of {trade_id} expected at most what the order has open, was {change} steps more"
         if order is None:
-            closed = self.closed.get(fill.order_id, NEVER)
+            closed = self.closed.get(fill.order_id)
+            if closed is None:
+                return f"order {fill.order_id} of trade {trade_id} expected one that is remembered, was over too long"
             number, status, leaves_e9, cum_e9 = _closed_after(closed, quantity_e9 - fill.quantity_e9)
         else:
             number, leaves_e9 = order.number, (order.leaves - change) * step

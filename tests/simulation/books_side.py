@@ -10,7 +10,7 @@ from pathlib import Path
 
 from books.projector import Projector
 from books.sqlite import SqliteStore
-from protocol.codes import TERMINAL
+from protocol.codes import TERMINAL, TradeStatus
 from tests.simulation.checkers import Watch
 from tests.simulation.memory import CrashError
 
@@ -66,7 +66,9 @@ class BooksSide:
         with sqlite3.connect(self._path) as db:
             columns = "order_id, status, is_open, leaves_quantity_e9, CAST(cum_quantity_e9 AS INTEGER)"
             orders = {r[0]: r[1:] for r in db.execute(f"SELECT {columns} FROM orders WHERE order_id != ''")}
-            trades = {r[0] for r in db.execute("SELECT trade_id FROM trades")}
+            columns = "trade_id, status, CAST(last_quantity_e9 AS INTEGER)"
+            found = db.execute(f"SELECT {columns} FROM trades").fetchall()
+            trades = {t: 0 if status == TradeStatus.BUSTED else (quantity or -1) for t, status, quantity in found}
             positions = {r[:2]: r[2] for r in db.execute("SELECT account, instrument, quantity_e9 FROM positions")}
         db.close()
         ours = {
@@ -76,6 +78,7 @@ class BooksSide:
         assert accepted == ours, (
             f"books differ: {[(i, accepted.get(i), ours[i]) for i in ours if accepted.get(i) != ours[i]]}"
         )
-        assert trades == set(ledgers.trades), "the books have other fills than the journal"
+        counted = {t: q for t, q in ledgers.counted.items() if t in ledgers.trades}
+        assert trades == counted, "the books have other fills than the journal"
         held = {key: int(quantity) for key, quantity in positions.items() if int(quantity)}
         assert held == {k: q for k, q in ledgers.positions.items() if q}, "the books have other positions"

@@ -9,6 +9,7 @@ from collections import Counter
 from hashlib import blake2b
 from pathlib import Path
 
+from protocol.amends import SuspenseResolved, TradeAmended
 from protocol.codes import TERMINAL, ExecType, OrderStatus, OutcomeKind, Scope, TimeInForce, TradingState
 from protocol.control import reply_decoder
 from protocol.decisions import EngineCancel
@@ -98,6 +99,7 @@ class Watch:
         self.exits = 0  # that they made
         self.limits = 0  # that operators set or lifted
         self.reported = 0
+        self.amended = 0  # trades taken back or corrected
         self.published = 0
         self._order_id_key = b""
         self._trading_date = 0
@@ -147,14 +149,14 @@ class Watch:
                 self._take_send(seq, record)
             case Controlled():
                 self._take_control(seq, record)
-            case Reported():
+            case Reported() | TradeAmended():
                 self._take_report(seq, record)
             case _:
                 self._take_rare(seq, position, record)
 
     def _take_rare(self, seq: int, position: int, record: Record) -> None:
         match record:
-            case Adjusted():
+            case Adjusted() | SuspenseResolved():
                 self.ledgers.adjust(record)
             case ParamsSet():
                 self.limits += record.changed is not None
@@ -324,10 +326,15 @@ class Watch:
             else:
                 self._take_unsent(seq, cancel)
 
-    def _take_report(self, seq: int, record: Reported) -> None:
+    def _take_report(self, seq: int, record: Reported | TradeAmended) -> None:
         report = report_decoder.decode(record.report)
-        assert report.report_seq == self.reported + 1, f"report {report.report_seq} after {self.reported}"
-        self.reported = report.report_seq
+        if not isinstance(record, TradeAmended) or not record.operator:  # else an operator said it, in no number
+            assert report.report_seq == self.reported + 1, f"report {report.report_seq} after {self.reported}"
+            self.reported = report.report_seq
+        if isinstance(record, TradeAmended):
+            self.amended += record.amendment is not None
+            self.ledgers.amend(record, seq)
+            return
         if report.exec_type is ExecType.NOT_FOUND and report.order_id not in self.doubted:
             self.not_found.add(report.order_id)
         else:

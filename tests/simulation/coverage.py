@@ -37,6 +37,8 @@ class Fault(StrEnum):
     ZOMBIE_GATEWAY = "zombie gateway"
     ZOMBIE_SIDECAR = "zombie sidecar"
     STOP = "stop and start"
+    BUST = "trade taken back"
+    CORRECT = "trade corrected"
 
 
 # No order is in these: a key without an order, and nothing at all.

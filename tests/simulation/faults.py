@@ -24,7 +24,7 @@ WEIGHTS = {
     Fault.LOSS: 6, Fault.DUPLICATION: 6, Fault.REORDER: 6, Fault.DELAY: 6, Fault.PARTITION: 4, Fault.CUT: 6,
     Fault.CRASH_ENGINE: 6, Fault.CRASH_GATEWAY: 5, Fault.CRASH_SIDECAR: 5, Fault.CRASH_BOOKS: 3, Fault.POWER: 8,
     Fault.SYNC: 4, Fault.DISK_FULL: 3, Fault.CLOCK_BACK: 3, Fault.CLOCK_FORWARD: 3, Fault.ZOMBIE_ENGINE: 3,
-    Fault.ZOMBIE_GATEWAY: 3, Fault.ZOMBIE_SIDECAR: 4, Fault.STOP: 4,
+    Fault.ZOMBIE_GATEWAY: 3, Fault.ZOMBIE_SIDECAR: 4, Fault.STOP: 4, Fault.BUST: 6, Fault.CORRECT: 6,
 }  # fmt: skip
 
 
@@ -45,6 +45,8 @@ class Faults:
                 self._cut()
             case Fault.CLOCK_BACK | Fault.CLOCK_FORWARD:
                 self._clock(fault)
+            case Fault.BUST | Fault.CORRECT:
+                self._amend(fault)
             case Fault.ZOMBIE_ENGINE | Fault.ZOMBIE_GATEWAY | Fault.ZOMBIE_SIDECAR:
                 self._zombie(fault)
             case _:
@@ -100,6 +102,12 @@ class Faults:
         seconds = draw.choice((6, 20)) if fault is Fault.CLOCK_FORWARD else -draw.choice((1, 4))
         self._world.clock.wall += seconds * E9
         self._world.struck(fault)
+
+    def _amend(self, fault: Fault) -> None:
+        """The venue has second thoughts about a trade of the last ones."""
+        world = self._world
+        if world.venue is not None and world.gateway is not None and world.venue.amend_one(bust=fault is Fault.BUST):
+            world.struck(fault)
 
     def _zombie(self, fault: Fault) -> None:
         world, draw = self._world, self._random

@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from engine.state import State
+from protocol.amends import SuspenseResolved, TradeAmended
 from protocol.codes import TERMINAL, ExecType, OrderStatus, OrderType, Side
-from protocol.decisions import EngineCancel, NewDecision, OrderClass, Reference, ReplaceAnswer
+from protocol.decisions import EngineCancel, NewDecision, OrderClass, Reference, ReplaceAnswer, ReportEffect
 from protocol.oco_records import OcoReleased
 from protocol.orders import NewOrder, TermedOrder
 from protocol.records import Adjusted, ExitReleased, FillEntered, Reported
@@ -119,6 +120,9 @@ class Ledgers:
         self.orders: dict[str, Folded] = {}
         self.open: dict[str, Folded] = {}
         self.trades: dict[str, Report] = {}
+        self.counted: dict[str, int] = {}  # what of each trade counts now: 0 = it was taken back
+        self.first_ids: dict[str, str] = {}  # of corrections, the trade that each is of
+        self.drifted_e9 = 0  # how much was ever taken back or corrected: no limit stands before that
 
     def accept(self, legs: Sequence[tuple[NewOrder, NewDecision, Reference | None]]) -> None:
         """Take one order, or all legs of a basket together; say so if one should not have been, the others in it."""
@@ -222,8 +226,9 @@ class Ledgers:
         folded = self.orders.get(report.order_id)
         if folded is None or not self.is_venue_honest:
             return
-        if report.exec_type is ExecType.TRADE and report.trade_id not in self.trades:
+        if report.exec_type is ExecType.TRADE and report.trade_id not in self.counted:
             self.trades[report.trade_id] = report
+            self.counted[report.trade_id] = report.last_quantity_e9
             self.positions[folded.key] += report.last_quantity_e9 * folded.sign
             self.own[(*folded.key, folded.order.strategy)] += report.last_quantity_e9 * folded.sign
             folded.cum_e9 += report.last_quantity_e9
@@ -232,6 +237,36 @@ class Ledgers:
         if record.decision.replace_answer is not ReplaceAnswer.NONE:
             folded.asked = None
         if folded.leaves_e9:
+            folded.count()
+        self.set_status(report.order_id, record.decision.status, seq)
+        assert record.decision.cum_quantity_e9 == folded.cum_e9, f"{report} counted as {record.decision}"
+
+    def amend(self, record: TradeAmended, seq: int) -> None:
+        """Take that the venue took a trade back, or corrected it: once, and exactly what it counted."""
+        report = report_decoder.decode(record.report)
+        assert report.details is not None
+        named = report.details.original_trade_id
+        trade_id = self.first_ids.get(named, named)
+        effect = record.decision.effect
+        if trade_id not in self.trades:
+            assert effect is ReportEffect.TRADE_UNKNOWN, f"{report} is of no trade, and was {effect.name}"
+            self.counted.setdefault(trade_id, 0)
+            return
+        before_e9 = self.counted[trade_id]
+        is_again = not before_e9 or report.trade_id in self.first_ids
+        assert (effect is ReportEffect.APPLIED) != is_again, f"{report} counted {before_e9}, and was {effect.name}"
+        if is_again:
+            return
+        to_e9 = 0 if report.exec_type is ExecType.TRADE_CANCEL else report.last_quantity_e9
+        if to_e9:
+            self.first_ids[report.trade_id] = trade_id
+        self.counted[trade_id] = to_e9
+        folded = self.orders[report.order_id]
+        self.positions[folded.key] += (to_e9 - before_e9) * folded.sign
+        self.own[(*folded.key, folded.order.strategy)] += (to_e9 - before_e9) * folded.sign
+        self.drifted_e9 += abs(to_e9 - before_e9)
+        folded.cum_e9 += to_e9 - before_e9
+        if report.order_id in self.open:
             folded.count()
         self.set_status(report.order_id, record.decision.status, seq)
         assert record.decision.cum_quantity_e9 == folded.cum_e9, f"{report} counted as {record.decision}"
@@ -253,9 +288,14 @@ class Ledgers:
         """Take an order that never went out."""
         self.set_status(cancel.order_id, OrderStatus.CANCELED, seq)
 
-    def adjust(self, record: Adjusted) -> None:
-        """Take account truth from outside."""
-        if record.instrument:
+    def adjust(self, record: Adjusted | SuspenseResolved) -> None:
+        """Take account truth from outside, or whose a fill is that nobody knew."""
+        if isinstance(record, SuspenseResolved):
+            if record.account:
+                signed_e9 = record.quantity_e9 if record.side is Side.BUY else -record.quantity_e9
+                self.positions[record.account, record.instrument] += signed_e9
+                self.own[record.account, record.instrument, record.strategy] += signed_e9
+        elif record.instrument:
             self.positions[record.account, record.instrument] = record.quantity_e9
 
     # From scratch

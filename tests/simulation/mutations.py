@@ -238,6 +238,20 @@ MUTATIONS = (
         "        self.book.hold(second, 0, ",
     ),
     _one(
+        "a trade taken back ignored", r"exposure is not that of the records|is no exit",
+        "engine/amends.py", "        state.book.move(route, to_signed - signed)\n",
+        "        state.book.move(route, 0)\n",
+    ),
+    _one(
+        "a trade taken back counted twice", r"exposure is not that of the records|is no exit",
+        "engine/amends.py", "        state.book.move(route, to_signed - signed)\n",
+        "        state.book.move(route, 2 * (to_signed - signed))\n",
+    ),
+    _one(
+        "the books keep a trade that was taken back", r"the books have other fills than the journal",
+        "journal/amended.py", "    is_busted = event.last_quantity_e9 == 0\n", "    is_busted = False\n",
+    ),
+    _one(
         "the surviving tail not synced", r"is gone|has changed|the chain breaks|on the medium behind|durable (is )?\d+",
         "journal/recovery.py",
         "        fill_zeros(disk, fd, at, size)\n        disk.fdatasync(fd)\n",

@@ -19,6 +19,7 @@ E9 = 10**9
 MS = 10**6
 POSITION_MAX = 30
 KEYS_MAX = 2_000
+AMENDED_OF = 8
 PATIENCES = (0, 0, 1, 1, 2, 30)
 REFUSED_SHARE = 0.25
 
@@ -67,6 +68,15 @@ class MoodyVenue(SandboxVenue):
         report = msgspec.structs.replace(out[0], exec_type=ExecType.EXPIRED, status=OrderStatus.EXPIRED)
         self._close_expired(report, order.number)
         self._reports.append(report)
+
+    def amend_one(self, *, bust: bool) -> bool:
+        """Take one of the newest trades back, or correct it; return whether there was one that could be."""
+        fills = list(self.exchange.fills)[-AMENDED_OF:]
+        if not fills:
+            return False
+        fill = self.random.choice(fills)
+        quantity_e9 = 0 if bust else self.random.randint(1, fill.quantity_e9 // E9 + 1) * E9
+        return not self.exchange.amend_trade(fill.trade_id, quantity_e9, fill.price_e9 + E9, self._reports)
 
     def wake(self, now_ns: int) -> list[Report]:
         return self._say(super().wake(now_ns))

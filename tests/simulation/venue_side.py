@@ -52,12 +52,23 @@ class VenueSide:
 
     def positions(self) -> Counter[tuple[str, str]]:
         """Sum the fills by (venue, trade_id)."""
-        trades = {r.trade_id: r for r in self.reports if r.exec_type is ExecType.TRADE}
         total = Counter[tuple[str, str]]()
-        for r in trades.values():
-            order = self.sent[r.order_id]
-            total[order.account, order.instrument] += r.last_quantity_e9 * (1 if order.side is Side.BUY else -1)
+        for order_id, quantity_e9 in self.counting().values():
+            order = self.sent[order_id]
+            total[order.account, order.instrument] += quantity_e9 * (1 if order.side is Side.BUY else -1)
         return total
+
+    def counting(self) -> dict[str, tuple[str, int]]:
+        """Return order and quantity of each trade as the venue said it last; 0 = it took it back."""
+        found: dict[str, tuple[str, int]] = {}
+        for r in self.reports:
+            if r.exec_type is ExecType.TRADE:
+                found[r.trade_id] = r.order_id, r.last_quantity_e9
+            elif r.exec_type in {ExecType.TRADE_CANCEL, ExecType.TRADE_CORRECT}:
+                assert r.details is not None
+                is_cancel = r.exec_type is ExecType.TRADE_CANCEL
+                found[r.details.original_trade_id] = r.order_id, 0 if is_cancel else r.last_quantity_e9
+        return found
 
     def verify(self, watch: Watch) -> None:
         """Each order at most once at the venue, and each accepted one there or cancelled before it was sent."""
@@ -86,6 +97,8 @@ class VenueSide:
         """Every order is with the engine what it is at the venue."""
         last: dict[str, OrderStatus] = {}
         cum = Counter[str]()
+        for order_id, quantity_e9 in self.counting().values():
+            cum[order_id] += quantity_e9
         for r in self.reports:
             if r.exec_type in {
                 ExecType.TRADE,
@@ -94,9 +107,10 @@ class VenueSide:
                 ExecType.EXPIRED,
                 ExecType.NEW,
                 ExecType.REPLACED,
+                ExecType.TRADE_CANCEL,
+                ExecType.TRADE_CORRECT,
             }:
                 last[r.order_id] = r.status
-                cum[r.order_id] += r.last_quantity_e9
         for order_id, status in last.items():
             folded = watch.ledgers.orders[order_id]
             assert (folded.status, folded.cum_e9) == (status, cum[order_id]), (
