@@ -6,7 +6,9 @@ import pytest
 from msgspec import structs
 
 from protocol.codes import Code, ExecType, OrderStatus, Scope, Side, TimeInForce
+from protocol.decisions import ReportEffect
 from protocol.records import ControlAction, DayOrdersExpired
+from tests.unit.engine.amending import Amending
 from tests.unit.engine.desk import E9, params
 from tests.unit.engine.oco_desk import OcoDesk, group
 from tests.unit.engine.test_disconnect import away, given
@@ -132,3 +134,28 @@ def test_a_target_with_terms_of_its_own() -> None:
     d.watch(95)
     assert second.leaves == 10
     d.require_verified()
+
+
+class OcoAmending(Amending, OcoDesk):
+    """A desk that knows groups, whose venue takes trades back."""
+
+
+@pytest.mark.parametrize("ended", ["not", "canceled", "filled"])
+def test_a_fill_of_the_target_that_is_taken_back_is_the_stops_again(ended: str) -> None:
+    """While the stop waits: what is held again is reserved again, and goes out when its price comes."""
+    d = OcoAmending(position=10)
+    first, second = d.accept_oco(d.oco("g"))
+    d.fill(first, 10 if ended == "filled" else 4)
+    if ended == "canceled":
+        d.report(ExecType.CANCELED, first.order_id)
+    assert d.bust(first, "T1") is ReportEffect.APPLIED
+    assert (d.position, d.reserved()[0]) == (10, 10)
+    assert d.watch(100) == []
+    d.watch(95)
+    if ended == "not":
+        d.report(ExecType.CANCELED, first.order_id)
+    d.watch(95)
+    assert (second.status, second.leaves) == (S.PENDING_NEW, 10)
+    d.fill(second, 10)
+    assert d.position == 0
+    d.require_flat()
