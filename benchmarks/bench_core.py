@@ -1,16 +1,17 @@
-"""``core``: the engine alone, in this process: decode → decide → apply → encode, no sockets and no syncs.
+"""``core``: the engine alone, in this process, over a whole day: decode → decide → apply → encode, and no I/O.
 
-It is the engine's own session code over the real core and the real journal writer: only what would leave through a
-socket is collected, and a sync returns at once. The floor decodes the same commands and encodes the same records and
-answers, and decides nothing.
+It is the engine's own session code over the real core and the real journal writer: what would leave through a socket is
+collected, what would be written or synced is only made. Between the turns, off the clock, the venue fills and cancels,
+so the open set stays as large as it was while the remembered ids grow to all of the day's. Speed and memory are told by
+tenths of the day. The floor decodes the same commands and encodes the same records and answers, and decides nothing.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,231 +20,173 @@ import msgspec
 from benchmarks import workload
 from benchmarks.conditions import conditions
 from benchmarks.generator import SESSIONS, count_outcomes
+from benchmarks.in_process import AnsweringVenue, Frame, InProcess, UnwrittenDisk
 from benchmarks.options import Options
-from benchmarks.report import ENGINE, FLOOR, Report, interleaved
-from benchmarks.stack import Stack
-from engine.core import Core
-from engine.meters import Meters
-from engine.parts import Parts
-from engine.sidecars import Sidecars
-from engine.venue_state import VenueState
-from journal.disk import Disk
-from journal.format import JournalSettings
-from journal.reader import RecordReader, read_batches
-from journal.recovery import recover
-from journal.writer import JournalWriter
-from market.table import TableReader
-from protocol.channels import Router
-from protocol.codes import Mode
-from protocol.orders import Command, command_decoder
-from protocol.params import encode_params, params_hash
-from protocol.records import (
-    FORMAT_VERSION,
-    CancelRequested,
-    Ordered,
-    ParamsSet,
-    Record,
-    Started,
-    VenueChanged,
-    record_decoder,
-    record_encoder,
-)
-from protocol.session import (
-    PROTOCOL_VERSION,
-    Claim,
-    Claimed,
-    EngineMessage,
-    Hello,
-    Outcomes,
-    Submit,
-    engine_decoder,
-    sidecar_decoder,
-)
+from benchmarks.report import ENGINE, FLOOR, Report
+from benchmarks.stack import rss_bytes
+from protocol.frames import iter_records, read_header
+from protocol.orders import CancelOrder, command_decoder
+from protocol.records import CancelRequested, Ordered, Record, record_decoder, record_encoder
+from protocol.session import Outcomes, Submit, engine_decoder, sidecar_decoder
 from runtime.clock import monotonic_ns, wall_ns
-from runtime.metrics import Board
 
-# A run keeps all its results for the floor, so it is shorter than others: 200,000 orders by default.
-ORDERS_PER_S: Final = 20_000
+ORDERS: Final = 10_000_000
+RUNS_MAX: Final = 3
+TENTHS: Final = 10
+CHUNK: Final = 100_000
+LEFT_OPEN: Final = 50  # of each chunk
 BATCH: Final = 1_024
 NS_PER_S: Final = 1_000_000_000
-ORDER_ID_KEY: Final = bytes(range(32))
+MIB: Final = 1 << 20
+BAR_PER_S: Final = 160_000
+BAR_SLOWER: Final = 1.10
+BAR_LARGER: Final = 1.05
 
-Frame = tuple[bytes, bytes]
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class UnsyncedDisk(Disk):
-    """A disk whose sync returns at once."""
-
-    def fdatasync(self, fd: int) -> None:
-        """Do nothing."""
-
-
-class Collector(Router):
-    """Keeps what would leave through the socket."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-
-    def send(self, identity: bytes, body: bytes) -> bool:
-        """Keep the message."""
-        del identity
-        self.sent.append(body)
-        return True
-
-
 class Worked(NamedTuple):
-    """What one run of the engine took and gave, batch by batch, for the floor to repeat."""
+    """What the engine took and gave in one chunk, for the floor to repeat."""
 
-    durations_ns: list[int]
     batches: list[list[Frame]]
     records: list[Record]
-    answers: list[Outcomes]
     bodies: list[bytes]
+
+
+class Tenth(NamedTuple):
+    """One tenth of a day."""
+
+    orders: int
+    duration_ns: int
+    resident_bytes: int
 
 
 def core(options: Options) -> Report:
     """Measure the engine alone."""
+    orders = options.orders_of_day or ORDERS
     report = Report(
         "core",
-        "the engine alone: decode → decide → apply → encode in process, without sockets and syncs",
+        f"the engine alone over a day of {orders:,} commands of W with a constant open set: decode → decide → apply → "
+        "encode in process, no I/O; floor = decode and encode of the same bytes",
         str(conditions(options.folder)),
     )
-    commands = workload.commands(options.orders(ORDERS_PER_S))
-    worked: Worked | None = None
-    for of in interleaved(options.runs):
-        if of == ENGINE or worked is None:
-            worked = _work(options.folder, commands)
-            report.hold(count_outcomes(_by_session(worked)).digest)
-            _add(report, ENGINE, len(commands), worked.durations_ns)
-        else:
-            _add(report, FLOOR, len(commands), [_repeat(worked)])
-    report.figure(ENGINE, "orders_per_s", "orders/s")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for _ in range(min(options.runs, RUNS_MAX)):
+        place = Path(tempfile.mkdtemp(prefix="core-", dir=options.folder))
+        try:
+            _run(report, place, orders)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+    per_s = report.figure(ENGINE, "orders_per_s", "orders/s")
     report.figure(ENGINE, "us_per_order", "µs an order")
-    report.figure(ENGINE, "later_us_per_order", "µs an order in the second half, when most routes were seen before")
     report.figure(FLOOR, "us_per_order", "µs an order (decode + encode of the same bytes)")
     report.ratio("engine ÷ floor", (ENGINE, "us_per_order"), (FLOOR, "us_per_order"))
+    report.bar(f"core alone, orders/s over {orders:,}", per_s, at_least=BAR_PER_S)
+    slower = report.figure(ENGINE, "last_over_second", "µs an order, the last tenth over the second")
+    report.bar("last tenth ÷ second tenth, time an order", slower, at_most=BAR_SLOWER)
+    larger = report.figure(ENGINE, "memory_last_over_second", "resident memory, the last tenth over the second")
+    report.bar("last tenth ÷ second tenth, memory", larger, at_most=BAR_LARGER)
     report.end()
     return report
 
 
-def _add(report: Report, of: str, orders: int, durations_ns: list[int]) -> None:
-    """Keep one run: as a whole, and its second half, where fewer orders are the first of account and instrument."""
-    duration_ns, later_ns = sum(durations_ns), durations_ns[len(durations_ns) // 2 :]
-    later_orders = orders * len(later_ns) / len(durations_ns)
-    report.add(
-        of, orders_per_s=orders * NS_PER_S / duration_ns, us_per_order=duration_ns / orders / 1e3,
-        later_us_per_order=sum(later_ns) / later_orders / 1e3,
-    )  # fmt: skip
-
-
-class InProcess:
-    """The engine's sessions over a core and a journal that does not sync."""
-
-    def __init__(self, folder: Path, commands: int) -> None:
-        sizes, disk = JournalSettings(), UnsyncedDisk()
-        with Stack(folder, commands) as stack:
-            settings = stack.engine_settings()
-        self.core = Core(settings.dedup_keys_max)
-        self.journal = folder / "journal"
-        self.writer = JournalWriter(
-            self.journal, recover(self.journal, None, sizes, disk=disk), sizes, wall_ns, disk
-        )  # fmt: skip
-        self.writer.start(1)
-        self._begin()
-        workload.write_table(folder / "table", wall_ns())
-        parts = Parts(
-            settings, self.core, self.writer, RecordReader(self.journal), TableReader.open(folder / "table"), Meters(),
-            _fail, self._make_room, Board(),
-        )  # fmt: skip
-        self.out = Collector()
-        self.sidecars = Sidecars(parts, self.out)
-        self.sidecars.find_table_slots()
-        self.now_ns = 0  # of the turn
-
-    def _begin(self) -> None:
-        now_ns, content = wall_ns(), encode_params(workload.params())
-        for record in (
-            Started(1, bytes(16), Mode.PAPER, 0, 20_240_808, FORMAT_VERSION, "bench", ORDER_ID_KEY),
-            ParamsSet(content, params_hash(content)),
-            VenueChanged(workload.VENUE, True, bytes(16), 0),
-        ):
-            self.core.apply(self.writer.next_seq, now_ns, self.writer.append(record), record)
-        self.writer.commit(now_ns)
-
-    def open(self, identity: bytes) -> workload.ItemEncoder:
-        """Open one session and return the encoder of its items."""
-        hello = Hello(PROTOCOL_VERSION, workload.SOURCE, identity.decode(), bytes(16))
-        self.sidecars.receive([(identity, _encode(hello)), (identity, _encode(Claim(identity.decode())))], 0, None)
-        claimed: EngineMessage = engine_decoder.decode(self.out.sent[-1])
-        assert isinstance(claimed, Claimed), claimed
-        return workload.ItemEncoder(claimed.unit, claimed.unit_epoch)
-
-    def turn(self, frames: list[Frame], venue: Callable[[VenueState], None] | None = None) -> None:
-        """Do what a turn of the loop does, without its waiting; ``venue`` answers in the same batch."""
-        now_ns = self.now_ns = self.core.state.last_ns = wall_ns()
-        self.sidecars.receive(frames, now_ns, None)
-        if venue is not None:
-            venue(self.core.state.venues[workload.VENUE])
-        self.writer.commit(now_ns)
-        self.core.state.venues[workload.VENUE].fresh.clear()
-        self.sidecars.answer(0)
-
-    def _make_room(self, now_ns: int) -> None:
-        if self.writer.full:
-            self.writer.commit(now_ns)
-
-
-def _work(folder: Path, commands: list[Command]) -> Worked:
-    folder.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="core-", dir=folder))
+def _run(report: Report, place: Path, orders: int) -> None:
+    gc.collect()
+    gc.disable()  # as in the engine's own process once it runs: what is made has no cycles
     try:
-        engine = InProcess(place, len(commands))
-        identities = [f"session-unit-{n:04d}".encode() for n in range(SESSIONS)]
-        encoders = [engine.open(identity) for identity in identities]
+        day = _Day(place, orders)
+        tenths, first = day.work()
+        floor_ns = _repeat(first)
+    finally:
+        gc.enable()
+    duration_ns = sum(tenth.duration_ns for tenth in tenths)
+    for n, tenth in enumerate(tenths, 1):
+        us = tenth.duration_ns / tenth.orders / 1e3
+        report.say(f"  tenth {n:>2}: {us:.2f} µs an order, {tenth.resident_bytes / MIB:,.0f} MiB resident")
+    second, last = tenths[1], tenths[-1]
+    report.add(
+        ENGINE, orders_per_s=orders * NS_PER_S / duration_ns, us_per_order=duration_ns / orders / 1e3,
+        last_over_second=(last.duration_ns / last.orders) / (second.duration_ns / second.orders),
+        memory_last_over_second=last.resident_bytes / second.resident_bytes,
+        open_orders=len(day.engine.core.state.orders), ids=day.engine.core.state.dedup.keys,
+    )  # fmt: skip
+    report.add(FLOOR, us_per_order=floor_ns / sum(map(len, first.batches)) / 1e3)
+    report.hold(count_outcomes(_by_session(first)).digest)
+
+
+class _Day:
+    """A day of W through an engine in this process, timed in tenths."""
+
+    def __init__(self, place: Path, orders: int) -> None:
+        self._disk = UnwrittenDisk()
+        self._orders = orders
+        self.engine = InProcess(place, orders, self._disk)
+        self._identities = [f"session-unit-{n:04d}".encode() for n in range(SESSIONS)]
+        self._encoders = [self.engine.open(identity) for identity in self._identities]
+        self.engine.out.sent.clear()
+
+    def work(self) -> tuple[list[Tenth], Worked]:
+        """Send the day through; return its tenths and all of the first chunk."""
+        size = min(CHUNK, -(-self._orders // TENTHS))
+        tenths: list[Tenth] = []
+        first: Worked | None = None
+        sent = orders = duration_ns = 0
+        while sent < self._orders:
+            count = min(size, self._orders - sent)
+            if first is None:
+                self._disk.frames = []
+            batches, took_ns = self._chunk(sent // size, count)
+            if first is None:
+                first = Worked(batches, _records(self._disk.frames or []), self.engine.out.sent[:])
+                self._disk.frames = None
+            self.engine.out.sent.clear()
+            sent, orders, duration_ns = sent + count, orders + count, duration_ns + took_ns
+            if sent * TENTHS >= self._orders * (len(tenths) + 1):
+                del batches
+                tenths.append(Tenth(orders, duration_ns, rss_bytes(os.getpid())))
+                orders = duration_ns = 0
+        assert first is not None
+        return tenths, first
+
+    def _chunk(self, number: int, count: int) -> tuple[list[list[Frame]], int]:
+        """Send one chunk through; return its batches and how long the engine took, in ns."""
+        commands = workload.commands(count, seed=workload.SEED + number)
+        resting = sum(isinstance(command, CancelOrder) for command in commands) + LEFT_OPEN
+        venue = AnsweringVenue(self.engine, resting)
         created_at_ns = wall_ns()
         frames: list[Frame] = []
         for command in commands:
             lane = workload.lane_of(command, SESSIONS)
-            frames.append((identities[lane], encoders[lane].submit(_encode(command), created_at_ns)))
-        batches = [frames[at : at + BATCH] for at in range(0, len(frames), BATCH)]
-        engine.out.sent.clear()
-        durations_ns = _timed(engine, batches)
-        engine.writer.close()
-        bodies = engine.out.sent
-        answers = [answer for body in bodies if isinstance(answer := engine_decoder.decode(body), Outcomes)]
-        return Worked(durations_ns, batches, _records(engine.journal), answers, bodies)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+            frames.append((self._identities[lane], self._encoders[lane].submit(_encode(command), created_at_ns)))
+        batches = [frames[at : at + BATCH] for at in range(0, count, BATCH)]
+        turn, settle = self.engine.turn, self.engine.settle
+        keep = self._disk.frames is not None
+        duration_ns = 0
+        for batch in batches:
+            began_ns = monotonic_ns()
+            turn(batch)
+            duration_ns += monotonic_ns() - began_ns
+            settle(venue)
+            if not keep:
+                self.engine.out.sent.clear()
+        return batches, duration_ns
 
 
-def _timed(engine: InProcess, batches: list[list[Frame]]) -> list[int]:
-    """Return how long each batch took, in ns."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    turn = engine.turn
-    durations_ns: list[int] = []
-    for batch in batches:
-        began_ns = monotonic_ns()
-        turn(batch)
-        durations_ns.append(monotonic_ns() - began_ns)
-    gc.enable()
-    gc.unfreeze()
-    return durations_ns
-
-
-def _records(journal: Path) -> list[Record]:
-    found = [record_decoder.decode(data) for batch in read_batches(journal) for _, _, data in batch.records]
+def _records(frames: list[bytes]) -> list[Record]:
+    """Return what was recorded of commands; the venue's reports are no part of it."""
+    found: list[Record] = []
+    for frame in frames:
+        header = read_header(frame)
+        if header is not None:
+            found += [record_decoder.decode(data) for _, data in iter_records(frame, header)]
     return [record for record in found if isinstance(record, Ordered | CancelRequested)]
 
 
 def _repeat(worked: Worked) -> int:
     """Decode what the engine decoded and encode what it encoded; return how long that took, in ns."""
-    gc.collect()
-    gc.disable()  # as the engine's own run: what the engine left in memory must not be looked through here
     decode, decode_command, encode = sidecar_decoder.decode, command_decoder.decode, _encode
     encode_record, buffer = record_encoder.encode_into, bytearray()
+    answers = [answer for body in worked.bodies if isinstance(answer := engine_decoder.decode(body), Outcomes)]
     began_ns = monotonic_ns()
     for batch in worked.batches:
         for message in [decode(body) for _, body in batch]:
@@ -252,9 +195,8 @@ def _repeat(worked: Worked) -> int:
                 decode_command(item.command)
     for record in worked.records:
         encode_record(record, buffer)
-    bodies = [encode(answer) for answer in worked.answers]
+    bodies = [encode(answer) for answer in answers]
     duration_ns = monotonic_ns() - began_ns
-    gc.enable()
     assert bodies == worked.bodies, "the floor encoded other answers than the engine gave"
     return duration_ns
 
@@ -267,7 +209,3 @@ def _by_session(worked: Worked) -> list[list[bytes]]:
         for identity in dict.fromkeys(identity for identity, _ in batch):
             lanes.setdefault(identity, []).append(next(answers))
     return [lanes[identity] for identity in sorted(lanes)]
-
-
-def _fail(text: str) -> None:
-    raise AssertionError(text)

@@ -12,22 +12,18 @@ from typing import Final, NamedTuple
 import msgspec
 
 from benchmarks import workload
-from benchmarks.bench_core import BATCH, InProcess
 from benchmarks.generator import SESSIONS
+from benchmarks.in_process import AnsweringVenue, InProcess
 from engine.layouts import LAYOUT_ID
-from engine.order import OutgoingKind
 from engine.snapshot import blocks_of, head_of
 from engine.state import state_hash
-from engine.venue_state import VenueState
 from journal.format import split_position
 from journal.snapshots import write_snapshot
 from journal.watermark import WatermarkReader
-from protocol.codes import ExecType, OrderStatus
 from protocol.orders import CancelOrder
-from protocol.records import Reported
-from protocol.venue import Report
 from runtime.clock import wall_ns
 
+BATCH: Final = 1_024
 CHUNK: Final = 100_000
 LEFT_OPEN: Final = 50  # of each chunk
 TAIL_CHUNKS: Final = 1  # about as many records as between two snapshots
@@ -70,14 +66,15 @@ def write_day(folder: Path, orders: int) -> Day:
             snapshot = _snapshot(engine)
         commands = workload.commands(size, seed=workload.SEED + n)
         resting = sum(isinstance(command, CancelOrder) for command in commands) + LEFT_OPEN
-        venue = _Venue(engine, resting)
+        venue = AnsweringVenue(engine, resting)
         created_at_ns = wall_ns()
         for at in range(0, size, BATCH):
             frames = []
             for command in commands[at : at + BATCH]:
                 lane = workload.lane_of(command, SESSIONS)
                 frames.append((identities[lane], encoders[lane].submit(_encode(command), created_at_ns)))
-            engine.turn(frames, venue.answer)
+            engine.turn(frames)
+            engine.settle(venue)
             engine.out.sent.clear()
     state = engine.core.state
     day = Day(
@@ -100,42 +97,3 @@ def _snapshot(engine: InProcess) -> tuple[int, int]:
     assert head.layout == LAYOUT_ID
     *_, size = write_snapshot(engine.journal, head, blocks_of(engine.core.state))
     return mark.seq, size
-
-
-class _Venue:
-    """Acknowledges every order and fills or cancels it, in the engine's own process."""
-
-    def __init__(self, engine: InProcess, resting: int) -> None:
-        self._engine = engine
-        self._resting = resting
-
-    def answer(self, venue: VenueState) -> None:
-        """Report on all that was just numbered."""
-        for outgoing in venue.fresh:
-            order = outgoing.order
-            if outgoing.kind is OutgoingKind.CANCEL:
-                self._report(venue, ExecType.CANCELED, order.order_id, outgoing.seq, OrderStatus.CANCELED)
-                continue
-            self._report(venue, ExecType.NEW, order.order_id, outgoing.seq, OrderStatus.NEW)
-            if self._resting:
-                self._resting -= 1
-                continue
-            of = order.route.instrument
-            filled_e9, price_e9 = order.leaves * of.quantity_step_e9, order.price * of.price_step_e9
-            self._report(venue, ExecType.TRADE, order.order_id, 0, OrderStatus.FILLED, filled_e9, price_e9)
-        venue.fresh.clear()
-
-    def _report(
-        self, venue: VenueState, kind: ExecType, order_id: str, seq: int, status: OrderStatus, filled_e9: int = 0,
-        price_e9: int = 0,
-    ) -> None:  # fmt: skip
-        number = venue.report_seq + 1
-        trade_id = f"T{number}" if filled_e9 else ""
-        report = Report(number, kind, order_id, f"V{seq}", seq, status, 0, filled_e9, wall_ns(), trade_id, filled_e9,
-                        price_e9)  # fmt: skip
-        engine = self._engine
-        decision = engine.core.reports.decide_report(venue, report)
-        engine.writer.append(Reported(venue.name, msgspec.Raw(_encode(report)), decision))
-        engine.core.reports.apply_report(venue, report, decision)
-        if engine.writer.full:
-            engine.writer.commit(engine.now_ns)

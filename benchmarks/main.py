@@ -73,7 +73,7 @@ def benchmarks() -> dict[str, Benchmark]:
     from benchmarks.bench_ticks import ticks
 
     return {
-        "core": Benchmark(core, "engine alone, in process: decode, decide, apply, encode; no sockets, no syncs"),
+        "core": Benchmark(core, "engine alone, in process, over a day: decode, decide, apply, encode; no I/O"),
         "dedup": Benchmark(dedup, "the deduplication table: bytes a key, look-ups a second while it fills"),
         "decided": Benchmark(decided, "through ZeroMQ, one order a message, saturated, durable before answered"),
         "latency": Benchmark(
@@ -135,7 +135,7 @@ def _parser(known: dict[str, Benchmark]) -> argparse.ArgumentParser:
     add("--rate", type=_positive, help="orders a second of an open loop (5,000; http: 2,000)")
     add("--poisson", action="store_true", help="random arrivals instead of even ones")
     add("--connections", type=_positive, default=50, help="of the HTTP client (%(default)s)")
-    add("--orders", type=_positive, help="of the day that is recovered (10,000,000; all: 300,000)")
+    add("--orders", type=_positive, help="of the day of core and recovery (10,000,000; all: 300,000)")
     add("--ticks-rate", type=_positive, default=25_000, help="messages a second of the recording (%(default)s)")
     add("--recording", type=Path, default=_recording(), help="the recorded session (%(default)s)")
     add("--folder", type=Path, default=Path(".wojak/bench"), help="on the disk to measure (%(default)s)")

@@ -19,7 +19,7 @@ class Options(Struct, frozen=True, kw_only=True):
         folder: Where journals are written; its disk is what is measured.
         recording: The recorded session, for ``ticks``.
         ticks_per_s: How fast it is replayed, for ``ticks``.
-        orders_of_day: Commands in the journal that is recovered, for ``recovery``; 0 = its own number.
+        orders_of_day: Commands of the day that ``core`` decides and ``recovery`` recovers; 0 = their own number.
         kind: Of the source that is measured, for ``source``.
         connections: Of the HTTP client; orders of one account share one.
     """
