@@ -208,12 +208,13 @@ class State:
 
     def route(self, account: str, strategy: str, instrument: str) -> Route:
         """Return the route of three known names, making it the first time."""
-        key = (account, strategy, instrument)
-        found = self.routes.get(key)
+        found = self.routes.get((account, strategy, instrument))
         if found is None:
             scopes = self.accounts[account], self.strategies[strategy], self.instruments[instrument]
-            found = Route(*scopes, self.book.ledger(account, instrument), Ledger(), self.limits.limits(*scopes))
-            self.routes[key] = found
+            # Under the scopes' own names: those of an order are its own copies, and would stay as long as the route.
+            names = scopes[0].name, scopes[1].name, scopes[2].name
+            found = Route(*scopes, self.book.ledger(names[0], names[2]), Ledger(), self.limits.limits(*scopes))
+            self.routes[names] = found
         return found
 
     @property

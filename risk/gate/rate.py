@@ -7,6 +7,10 @@ a calendar second 2N.
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
+
+FORGET_EVERY: Final = 256
+"""Charges between two looks at what left the window; at most twice as many are let go in one."""
 
 
 class RateLog:
@@ -36,9 +40,20 @@ class RateLog:
 
     def charge(self, now_ns: int) -> None:
         """Count one."""
-        self.times.append(now_ns)
+        times = self.times
+        times.append(now_ns)
+        if not len(times) % FORGET_EVERY:
+            self._forget(now_ns)
         if self.wider is not None:
             self.wider.charge(now_ns)
+
+    def _forget(self, now_ns: int) -> None:
+        """Let go of charges that left the window: the clock of records never steps back, so they count no more."""
+        times = self.times
+        for _ in range(2 * FORGET_EVERY):
+            if not times or now_ns - times[0] < self.window_ns:
+                return
+            times.popleft()
 
     def refusing(self, now_ns: int, is_exit: bool) -> RateLog:
         """Return which of the logs refuses one more at ``now_ns``; the last one if none does."""
