@@ -24,6 +24,7 @@ HOT: Final = (
     "risk/gate/termed.py",
     "risk/gate/replace.py",
     "market/table.py",
+    "market/table_writer.py",
     "market/book.py",
     "market/epochs.py",
     "market/line.py",

@@ -21,7 +21,8 @@ from msgspec import Struct
 
 from benchmarks import workload
 from benchmarks.workload import PRICE_E9, TICK_E9
-from market.table import TableReader, TableWriter
+from market.table import TableReader
+from market.table_writer import TableWriter
 from runtime import failpoints
 from runtime.clock import monotonic_ns, wall_ns
 from runtime.priority import run_where_idle

@@ -83,6 +83,7 @@ class InProcess:
         with Stack(folder, commands) as stack:
             settings = stack.engine_settings()
         self.core = Core(settings.dedup_keys_max)
+        self.core.state.dedup.use_huge_pages()
         self.journal = folder / "journal"
         self.writer = JournalWriter(
             self.journal, recover(self.journal, None, sizes), sizes, wall_ns, disk

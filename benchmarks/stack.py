@@ -128,6 +128,7 @@ class Stack:
             params=workload.params(),
             credits=CREDITS,
             venue_window=CREDITS,
+            huge_pages=True,
             dedup_keys_max=max(DEDUP_KEYS_MIN, 2 * self._commands),
         )
 

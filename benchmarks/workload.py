@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from market.table import TableWriter
+from market.table_writer import TableWriter
 from protocol.codes import OrderType, Scope, Side, TimeInForce
 from protocol.orders import CancelOrder, Command, NewOrder
 from protocol.params import (

@@ -72,6 +72,7 @@ def engine_settings(loaded: Loaded) -> EngineSettings:
         batch_max=engine.batch_max,
         segment_bytes=engine.segment_bytes,
         dedup_keys_max=engine.dedup_keys_max,
+        huge_pages=engine.huge_pages,
         disk_reserve_bytes=engine.disk_reserve_bytes,
         lease_ms=engine.lease_ms,
         venue_window=engine.venue_window,

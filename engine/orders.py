@@ -66,13 +66,17 @@ class Defer(NamedTuple):
 class Orders:
     """Decides and applies commands over one State."""
 
-    __slots__ = ("_prefix", "_prepared", "_state", "_suffix", "_suffix_date", "_view")
+    __slots__ = (
+        "_high", "_low", "_prefix", "_prepared", "_slot", "_state", "_suffix", "_suffix_date", "_venue", "_view",
+    )  # fmt: skip
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._view = View()
-        # What decide_new looked up for the order it just accepted: (order, key low, key high, slot, venue).
-        self._prepared: tuple[NewOrder, int, int, int, VenueState] | None = None
+        # What decide_new looked up for the order it just accepted.
+        self._prepared: NewOrder | None = None
+        self._low = self._high = self._slot = 0
+        self._venue: VenueState | None = None
         self._prefix = "P-"
         self._suffix = ""
         self._suffix_date = 0
@@ -180,7 +184,8 @@ class Orders:
         code = first_refusal(view) if is_plain else first_termed_refusal(view)
         if code is not OK:
             return refused_new(code, view, order)
-        self._prepared = (order, low, high, slot, venue)
+        self._prepared = order
+        self._low, self._high, self._slot, self._venue = low, high, slot, venue
         after = view.reach * route.instrument.quantity_step_e9
         limit = route.limits.position_e9
         return NewDecision(
@@ -204,10 +209,10 @@ class Orders:
         dedup = state.dedup
         accepted = decision.kind is ACCEPTED
         view = self._view
-        prepared = self._prepared
+        is_prepared = accepted and self._prepared is order
         self._prepared = None
-        if accepted and prepared is not None and prepared[0] is order:
-            _, low, high, slot, venue = prepared
+        if is_prepared:
+            low, high, slot, venue = self._low, self._high, self._slot, self._venue
         else:
             low, high, _ = state.keys.key(order.account, order.client_order_id)
             slot = dedup.find(low, high)
@@ -227,18 +232,19 @@ class Orders:
         if accepted:
             assert venue is not None
             route, price = view.route, view.price
+            order_id, venue_seq = decision.order_id, decision.venue_seq
             opened = Order(
                 route, view.side, price, view.quantity, view.value_e9, route.account.name, order.client_order_id,
-                decision.order_id, view.order_type, order.time_in_force, PENDING_NEW, view.quantity,
-                price if view.order_type is not MARKET else 0, order.reduce_only, decision.venue_seq, now_ns,
-                item.created_at_ns, item.trace_id, slot,
+                order_id, view.order_type, view.time_in_force, PENDING_NEW, view.quantity,
+                price if view.order_type is not MARKET else 0, view.reduce_only, venue_seq, now_ns,
+                view.created_at_ns, item.trace_id, slot,
             )  # fmt: skip
             opened.source = record.source
             if type(order) is not NewOrder:
                 _take_terms(opened, view)
-            state.orders[decision.order_id] = opened
+            state.orders[order_id] = opened
             state.book.open(opened, now_ns)
-            venue.add(decision.venue_seq, NEW, opened, now_ns)
+            venue.add(venue_seq, NEW, opened, now_ns)
 
     def decide_cancel(self, command: CancelOrder, permit: Permit | None) -> CancelDecision | Defer:
         """Say what happens to a cancel: idempotent by state, never refused by a limit (DECISIONS 10, RISK.md A7.3)."""

@@ -134,7 +134,8 @@ class Sidecars:
         except NOT_DECODED:
             messages = [self._decode_or_refuse(identity, body) for identity, body in frames]
         sessions = self._sessions
-        for (identity, _), message in zip(frames, messages, strict=True):
+        for n, message in enumerate(messages):  # a zip would make a tuple for each
+            identity = frames[n][0]
             if type(message) is Submit:
                 session = sessions.get(identity)
                 if session is None:

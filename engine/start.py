@@ -100,6 +100,9 @@ def _start(settings: EngineSettings, disk: Disk, lock: FolderLock) -> StartedEng
         began, asked = state.mode.name.lower(), settings.mode.name.lower()
         raise ConfigError([f"wojak.mode expected {began}, as journal {folder} began, was {asked}"])
     _check_params(core, settings)
+    warnings = list(restored.warnings)
+    if settings.huge_pages and not state.dedup.use_huge_pages():
+        warnings.append("engine.huge_pages expected a kernel with transparent huge pages, was one without: small pages")
     writer = JournalWriter(folder, recovered, sizes, wall_ns, disk)
     clock = EngineClock(recovered.now_ns)
     now_ns = clock.read().now_ns
@@ -113,7 +116,7 @@ def _start(settings: EngineSettings, disk: Disk, lock: FolderLock) -> StartedEng
         venue.fresh.clear()
     return StartedEngine(
         core, writer, lock, clock, recovered, recovery_ns, tuple(notes), accepted_cut, restored.seq,
-        restored.warnings,
+        tuple(warnings),
     )  # fmt: skip
 
 

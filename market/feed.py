@@ -24,7 +24,7 @@ from market.feed_metrics import FAMILIES, FeedMeters
 from market.feed_settings import FeedSettings, require_playable
 from market.line import Line
 from market.synthetic import SyntheticInstrument
-from market.table import TableWriter
+from market.table_writer import TableWriter
 from protocol.channels import Context, Router, TopicPublisher, Waiter
 from protocol.ticks import (
     BookSnapshot,

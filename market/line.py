@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from market.book import Book
 from market.epochs import MarketTick
-from market.table import TableWriter
+from market.table_writer import TableWriter
 from protocol.codes import Side
 from protocol.params import InstrumentParams
 from protocol.ticks import BookClear, BookDelta, BookSnapshot, Quote, Trade, topic

@@ -24,11 +24,9 @@ File, little endian:
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -47,13 +45,11 @@ BODY: Final = struct.Struct("<Q9q")
 BODY_BYTES: Final = BODY.size
 CRC: Final = struct.Struct("<I")
 SUPERSEDED_AT: Final = 28
-_HEAD: Final = struct.Struct("<8sIIQ")
-_NAMES_AT: Final = 64
+HEAD: Final = struct.Struct("<8sIIQ")
+NAMES_AT: Final = 64
 _ABSENT: Final = bytes(SUPERSEDED_AT) + b"\x01"  # reads as an empty table that something will replace
-_EXCH_AT: Final = struct.Struct("<56xq").unpack_from  # of a side: exch_ns
-_QUOTE_AT: Final = struct.Struct("<8x4q").unpack_from  # of a side: both prices and both sizes
-_TRADE_AT: Final = struct.Struct("<40x2q8xq").unpack_from  # of a side: price, size and time of the last trade
-_NO_VALUE: Final = (0, 0, 0, 0, 0, 0, 0, 0, 0)
+_NO_WORDS: Final = memoryview(bytes(8)).cast("Q")
+NOT_WATCHED: Final = -1  # no word is that
 _sequences = struct.Struct(f"<Q{SIDE_BYTES - 8}xQ").unpack_from
 
 
@@ -93,131 +89,6 @@ def reference(value: LastValue | None, now_ns: int, tick_age_max_ns: int) -> Ref
     return None
 
 
-class TableWriter:
-    """The feed's side. Make it with ``create``; a write costs about a microsecond.
-
-    Args:
-        mid_write: Called half-way through each write (a fail point); None in normal operation.
-    """
-
-    def __init__(self, data: mmap.mmap, head: _Header, lock_fd: int, mid_write: Callable[[], None] | None) -> None:
-        self.instruments = head.instruments
-        self.generation = head.generation
-        self._slots = {name: slot for slot, name in enumerate(head.instruments)}
-        self._data = data
-        self._lock_fd = lock_fd
-        self._mid_write = mid_write
-        self._slots_at = head.slots_at
-        # The rest of a row is read from the map itself: values kept beside it would be cold memory twice.
-        self._sequence: list[int] = []
-        for slot in range(len(head.instruments)):
-            start = head.slots_at + SLOT_BYTES * slot
-            last = _newest(data[start : start + SLOT_BYTES])
-            self._sequence.append(last[0])
-            if not last[0]:
-                data[start : start + BODY_BYTES] = bytes(BODY_BYTES)  # what a crash left is no value to go on from
-
-    @classmethod
-    def create(
-        cls, path: Path | str, instruments: Sequence[str], mid_write: Callable[[], None] | None = None
-    ) -> TableWriter:
-        """Take over the table at ``path``: the same file if it holds the same instruments, else a new one.
-
-        Raises:
-            TableError: If another feed writes it, a name can't be stored, or its folder is missing.
-        """
-        where = Path(path)
-        _require_names(where, instruments)
-        lock_fd = _lock(where)
-        try:
-            old = _open(where, writable=True)
-        except TableError:
-            old = None  # A damaged header: nothing in it is worth keeping.
-        if old is not None and old[1].instruments == tuple(instruments) and not old[0][SUPERSEDED_AT]:
-            return cls(*old[:2], lock_fd, mid_write)
-        generation = 1
-        if old is not None:
-            generation = old[1].generation + 1
-            # Before the rename: a crash in between leaves readers looking, never with a file nobody writes.
-            old[0][SUPERSEDED_AT] = 1
-            old[0].close()
-        _create_file(where, instruments, generation)
-        new = _open(where, writable=True)
-        assert new is not None
-        return cls(*new[:2], lock_fd, mid_write)
-
-    def slot(self, instrument: str) -> int:
-        """Return the slot to write; KeyError if the table was created without the instrument."""
-        return self._slots[instrument]
-
-    def last_exch_ns(self) -> int:
-        """Return the greatest exchange time in the table, 0 if nothing was ever written."""
-        times: list[int] = []
-        for slot, sequence in enumerate(self._sequence):
-            times += _EXCH_AT(self._data, self._side(slot, sequence))
-        return max(times)
-
-    def write_quote(
-        self,
-        slot: int,
-        bid_e9: int,
-        ask_e9: int,
-        bid_size_e9: int,
-        ask_size_e9: int,
-        exch_ns: int,
-        written_at_ns: int,
-    ) -> None:
-        """Store the best bid and ask; the last trade stays."""
-        price, size, traded_at_ns = _TRADE_AT(self._data, self._side(slot, self._sequence[slot]))
-        self._put(slot, bid_e9, ask_e9, bid_size_e9, ask_size_e9, price, size, exch_ns, traded_at_ns, written_at_ns)
-
-    def write_trade(self, slot: int, price_e9: int, size_e9: int, exch_ns: int, written_at_ns: int) -> None:
-        """Store the last trade; the quote stays."""
-        bid, ask, bid_size, ask_size = _QUOTE_AT(self._data, self._side(slot, self._sequence[slot]))
-        self._put(slot, bid, ask, bid_size, ask_size, price_e9, size_e9, exch_ns, written_at_ns, written_at_ns)
-
-    def write(self, slot: int, fields: tuple[int, ...]) -> None:
-        """Store all nine values of ``LastValue`` after ``sequence``, in its order."""
-        self._put(slot, *fields)
-
-    def _put(  # noqa: PLR0913, PLR0917 (a tuple would be made and taken apart again at each tick)
-        self,
-        slot: int,
-        bid_e9: int,
-        ask_e9: int,
-        bid_size_e9: int,
-        ask_size_e9: int,
-        price_e9: int,
-        size_e9: int,
-        exch_ns: int,
-        traded_at_ns: int,
-        written_at_ns: int,
-    ) -> None:
-        sequence = self._sequence[slot] + 1
-        at = self._side(slot, sequence)
-        packed = BODY.pack(
-            sequence, bid_e9, ask_e9, bid_size_e9, ask_size_e9, price_e9, size_e9, exch_ns, traded_at_ns, written_at_ns
-        )
-        if self._mid_write is None:
-            self._data[at : at + BODY_BYTES] = packed
-        else:
-            half = BODY_BYTES // 2
-            self._data[at : at + half] = packed[:half]
-            self._mid_write()
-            self._data[at + half : at + BODY_BYTES] = packed[half:]
-        CRC.pack_into(self._data, at + BODY_BYTES, crc32(packed))
-        self._sequence[slot] = sequence
-
-    def close(self) -> None:
-        """Let another feed take the table; what is in it stays, and ages."""
-        self._data.close()
-        os.close(self._lock_fd)
-
-    def _side(self, slot: int, sequence: int) -> int:
-        """Return where the side with that sequence begins."""
-        return self._slots_at + SLOT_BYTES * slot + SIDE_BYTES * (sequence & 1)
-
-
 class TableReader:
     """The engine's side. Make it with ``open``.
 
@@ -231,7 +102,8 @@ class TableReader:
     """
 
     __slots__ = (
-        "_data", "_inode", "_names", "_path", "_ranges", "_raw", "_starts", "_values", "retried", "stale", "verified",
+        "_data", "_inode", "_names", "_path", "_ranges", "_raw", "_starts", "_values", "_watched", "_words", "retried",
+        "stale", "verified",
     )  # fmt: skip
 
     def __init__(self, path: Path) -> None:
@@ -243,6 +115,8 @@ class TableReader:
         self._ranges: list[slice] = []
         self._raw: list[bytes] = []
         self._values: list[LastValue | None] = []
+        self._words: memoryview[int] = _NO_WORDS
+        self._watched: list[_Watched] = []
         self.verified = 0
         self.retried = 0
         self.stale = 0
@@ -265,15 +139,21 @@ class TableReader:
             slot = self._names[instrument] = len(self._names)
             self._raw.append(b"")
             self._values.append(None)
+            self._watched.append(_Watched())
             self._ranges.append(self._range(instrument))
         return slot
 
     def read(self, slot: int) -> LastValue | None:
         """Return the newest verified value, or None: STALE.
 
-        Bytes equal to those verified last need no second check: they are the same bytes.
+        A write begins with the sequence of the side that is not the newest: as long as that one word is what it was,
+        there is nothing newer. Bytes equal to those verified last need no second check: they are the same bytes.
         """
         data = self._data
+        watched = self._watched[slot]
+        if self._words[watched.word] == watched.sequence and not data[SUPERSEDED_AT]:
+            self.verified += 1
+            return self._values[slot]
         raw = data[self._ranges[slot]]
         if raw == self._raw[slot]:
             # Nothing new: only then can the file have been replaced.
@@ -302,10 +182,13 @@ class TableReader:
             return False
         if inode == self._inode:
             return False
-        opened = _open(self._path, writable=False)
+        opened = open_file(self._path, writable=False)
         if opened is None:
             return False
         self._data, head, self._inode = opened
+        self._words = memoryview(self._data).cast("Q")
+        for watched in self._watched:
+            watched.sequence = NOT_WATCHED
         self._starts = {name: head.slots_at + SLOT_BYTES * n for n, name in enumerate(head.instruments)}
         self._ranges = [self._range(name) for name in self._names]
         return True
@@ -331,18 +214,40 @@ class TableReader:
             value = _parse_newest(raw)
         if value is None and raw:
             first, second = _sequences(raw)
-            value = _parse(raw, SIDE_BYTES if first > second else 0)
+            value = parse_side(raw, SIDE_BYTES if first > second else 0)
         # The value is a function of these bytes alone, so equal bytes may reuse it, None included.
         self._raw[slot] = raw
         self._values[slot] = value
+        self._watch(slot, value, raw)
         if value is None:
             self.stale += 1
         else:
             self.verified += 1
         return value
 
+    def _watch(self, slot: int, value: LastValue | None, raw: bytes) -> None:
+        """Watch the side that is written next, if the newest side is whole: a torn one may be written once more."""
+        watched = self._watched[slot]
+        watched.sequence = NOT_WATCHED
+        if value is not None:
+            first, second = _sequences(raw)
+            if value.sequence == max(first, second):
+                start = self._ranges[slot].start
+                watched.word = (start + (SIDE_BYTES if first > second else 0)) >> 3
+                watched.sequence = min(first, second)
 
-class _Header(Struct, frozen=True):
+
+class _Watched:
+    """A word of the mapped file, and what it was: the sequence of the side that the next write takes."""
+
+    __slots__ = ("sequence", "word")
+
+    def __init__(self) -> None:
+        self.word = 0
+        self.sequence = NOT_WATCHED
+
+
+class Header(Struct, frozen=True):
     """What stands before the slots."""
 
     instruments: tuple[str, ...]
@@ -354,62 +259,23 @@ def _parse_newest(raw: bytes) -> LastValue | None:
     if not raw:
         return None
     first, second = _sequences(raw)
-    return _parse(raw, 0 if first > second else SIDE_BYTES)
+    return parse_side(raw, 0 if first > second else SIDE_BYTES)
 
 
-def _parse(raw: bytes, at: int) -> LastValue | None:
+def parse_side(raw: bytes, at: int) -> LastValue | None:
+    """Return what the side at ``at`` of a slot's bytes says; None if it is not whole."""
     end = at + BODY_BYTES
     if crc32(raw[at:end]) != CRC.unpack_from(raw, end)[0]:
         return None
     return LastValue(*BODY.unpack_from(raw, at))
 
 
-def _newest(raw: bytes) -> tuple[int, ...]:
-    """Return the fields of the newest whole side, or zeros: where a writer that takes over goes on."""
-    whole = [value for value in (_parse(raw, 0), _parse(raw, SIDE_BYTES)) if value is not None]
-    if not whole:
-        return (0, *_NO_VALUE)
-    value = max(whole, key=lambda v: v.sequence)
-    return tuple(getattr(value, name) for name in LastValue.__struct_fields__)
+def slots_at(names_bytes: int) -> int:
+    """Return where the slots begin behind so many bytes of names."""
+    return -(-(NAMES_AT + names_bytes) // 64) * 64
 
 
-def _require_names(path: Path, instruments: Sequence[str]) -> None:
-    for name in instruments:
-        if not name or "\0" in name:
-            raise TableError(str(path), "instrument names without NUL, not empty", repr(name), "rename it")
-    if len(set(instruments)) != len(instruments) or not instruments:
-        raise TableError(str(path), "at least one instrument, each once", repr(list(instruments)), "correct the list")
-
-
-def _lock(path: Path) -> int:
-    try:
-        fd = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as e:
-        raise TableError(str(path), "a folder that can be written", str(e.strerror), "create it") from e
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as e:
-        os.close(fd)
-        raise TableError(str(path), "no other feed", "locked by one that runs", "stop that feed first") from e
-    return fd
-
-
-def _create_file(path: Path, instruments: Sequence[str], generation: int) -> None:
-    names = "\0".join(instruments).encode()
-    head = _HEAD.pack(MAGIC, len(instruments), len(names), generation)
-    head += CRC.pack(crc32(names, crc32(head)))
-    content = head.ljust(_NAMES_AT, b"\0") + names
-    content = content.ljust(_slots_at(len(names)) + SLOT_BYTES * len(instruments), b"\0")
-    new = path.with_name(path.name + ".new")
-    new.write_bytes(content)
-    os.replace(new, path)
-
-
-def _slots_at(names_bytes: int) -> int:
-    return -(-(_NAMES_AT + names_bytes) // 64) * 64
-
-
-def _open(path: Path, *, writable: bool) -> tuple[mmap.mmap, _Header, int] | None:
+def open_file(path: Path, *, writable: bool) -> tuple[mmap.mmap, Header, int] | None:
     """Return (map, header, inode) of the file at ``path``, or None if there is none."""
     try:
         fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
@@ -417,16 +283,16 @@ def _open(path: Path, *, writable: bool) -> tuple[mmap.mmap, _Header, int] | Non
         return None
     try:
         status = os.fstat(fd)
-        if status.st_size < _NAMES_AT:
-            raise TableError(str(path), f"at least {_NAMES_AT} bytes", str(status.st_size), "delete it")
+        if status.st_size < NAMES_AT:
+            raise TableError(str(path), f"at least {NAMES_AT} bytes", str(status.st_size), "delete it")
         data = mmap.mmap(fd, status.st_size, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
     finally:
         os.close(fd)
-    magic, slots, names_bytes, generation = _HEAD.unpack_from(data)
-    names = data[_NAMES_AT : _NAMES_AT + names_bytes]
-    slots_at = _slots_at(names_bytes)
-    whole = CRC.unpack_from(data, _HEAD.size)[0] == crc32(names, crc32(data[: _HEAD.size]))
-    if magic != MAGIC or not whole or status.st_size != slots_at + SLOT_BYTES * slots:
+    magic, slots, names_bytes, generation = HEAD.unpack_from(data)
+    names = data[NAMES_AT : NAMES_AT + names_bytes]
+    begin = slots_at(names_bytes)
+    whole = CRC.unpack_from(data, HEAD.size)[0] == crc32(names, crc32(data[: HEAD.size]))
+    if magic != MAGIC or not whole or status.st_size != begin + SLOT_BYTES * slots:
         data.close()
         raise TableError(str(path), "a last-value table", "something else", "delete it; the feed makes a new one")
-    return data, _Header(tuple(names.decode().split("\0")), generation, slots_at), status.st_ino
+    return data, Header(tuple(names.decode().split("\0")), generation, begin), status.st_ino

@@ -102,8 +102,9 @@ class View:
         self.reduce_only = order.reduce_only
         self.now_ns = now_ns
         self.created_at_ns = created_at_ns
-        quantity, self.off_quantity = divmod(quantity_e9, instrument.quantity_step_e9)
-        self.quantity = quantity
+        step_e9 = instrument.quantity_step_e9
+        self.quantity = quantity = quantity_e9 // step_e9
+        self.off_quantity = quantity_e9 % step_e9
         # EXIT by RISK.md A1: with all pending orders of its side and this one filled it still can't cross zero.
         position = ledger.position
         if side is BUY:
@@ -117,7 +118,9 @@ class View:
             price = worst
             self.off_price = 0
         else:
-            price, self.off_price = divmod(price_e9, instrument.price_step_e9)
+            step_e9 = instrument.price_step_e9
+            price = price_e9 // step_e9  # two divisions: compiled, divmod would make a tuple of two objects
+            self.off_price = price_e9 % step_e9
         self.price = price
         unit_e9 = instrument.unit_value_e9
         self.value_e9 = quantity * price * unit_e9 if unit_e9 else instrument.value_e9(quantity, price)

@@ -26,7 +26,7 @@ from engine.loop import EngineLoop
 from engine.settings import EngineSettings, Opening, OpeningPosition
 from engine.state import state_hash
 from journal.errors import JournalFailedError
-from market.table import TableWriter
+from market.table_writer import TableWriter
 from protocol.codes import Mode, Scope
 from protocol.control import ControlBody, ControlReply, ControlRequest, StartDrain
 from protocol.errors import FencedError

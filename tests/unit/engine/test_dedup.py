@@ -72,7 +72,7 @@ homes = st.lists(st.integers(0, 20), min_size=1, max_size=40)
 @given(living=homes, closed=homes)
 def test_days_leave_nothing_behind_in_the_table(living: list[int], closed: list[int]) -> None:
     """After each day's sweep the table is as after the first: marks of deleted keys do not pile up."""
-    table = DedupTable(64, 32)
+    table = DedupTable(96, 64)  # 40 that live, 40 that end, at most as many marks between them
     after: set[bytes] = set()
     for day in range(1, 6):
         for n, home in enumerate(closed):  # before and between those that live
@@ -108,6 +108,27 @@ def test_a_key_costs_at_most_64_bytes(monkeypatch: pytest.MonkeyPatch, keys_max:
     assert asked[0] <= 64 * keys_max
     assert table.slots_max > keys_max
     assert table.slots_max * 4 <= table.slots * 3
+
+
+def test_huge_pages_are_asked_for_and_a_refusal_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table works the same either way; only who asked is told that the kernel has none."""
+    asked: list[int] = []
+
+    class Memory(mmap.mmap):
+        def madvise(self, option: int, *_: int) -> None:
+            asked.append(option)
+            if refused:
+                raise OSError(22, "Invalid argument")
+
+    refused = False
+    monkeypatch.setattr("engine.dedup.mmap.mmap", Memory)
+    table = DedupTable(100)
+    assert table.use_huge_pages()
+    refused = True
+    assert not table.use_huge_pages()
+    assert asked == [mmap.MADV_HUGEPAGE] * 2
+    table.insert(-1 - table.find(5, 6), 5, 6, 7, value_of(8, OrderStatus.NEW))
+    assert table.find(5, 6) >= 0
 
 
 def test_the_content_hash_sees_every_key_and_state() -> None:

@@ -16,7 +16,7 @@ import structlog
 from engine.loop import EngineLoop
 from engine.settings import EngineSettings, RemoteControl
 from engine.start import start
-from market.table import TableWriter
+from market.table_writer import TableWriter
 from protocol.channels import Context, CurveKeys, Dealer, Waiter
 from protocol.codes import Mode, Scope, TradingState
 from protocol.control import ControlBody, ControlReply, ControlRequest, SetState, Status, reply_decoder

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -18,9 +19,9 @@ from market.table import (
     SLOT_BYTES,
     LastValue,
     TableReader,
-    TableWriter,
     reference,
 )
+from market.table_writer import TableWriter
 from protocol.codes import ReferenceSource
 from protocol.decisions import Reference
 
@@ -89,6 +90,39 @@ def test_a_write_cut_at_any_byte_leaves_a_whole_value(tmp_path: Path) -> None:
             assert _read(cut) == LastValue(m, *_fields(m))
 
 
+def test_a_write_cut_at_any_byte_and_made_once_more_is_seen(tmp_path: Path) -> None:
+    """A writer that takes over writes the torn side again under the same sequence: who read between sees that too."""
+    path = tmp_path / "t"
+    writer = TableWriter.create(path, ["X"])
+    start = _slot_start(path)
+    images = []
+    for n in range(1, 5):
+        writer.write(0, _fields(n))
+        images.append(path.read_bytes()[start:])
+    for n in range(1, 4):
+        before, after = images[n - 1 : n + 1]
+        side = SIDE_BYTES * ((n + 1) % 2)
+        for k in range(BODY_BYTES + CRC.size):
+            with path.open("r+b") as file:  # the reader maps the same bytes
+
+                def put(raw: bytes, file: BinaryIO = file) -> None:
+                    file.seek(start)
+                    file.write(raw)
+                    file.flush()
+
+                put(before)
+                reader = TableReader.open(path)
+                slot = reader.slot("X")
+                for raw, m in (
+                    (before, n),
+                    (after[: side + k] + before[side + k :], n),
+                    (after, n + 1),
+                    (after, n + 1),
+                ):
+                    put(raw)
+                    assert reader.read(slot) == LastValue(m, *_fields(m)), f"cut after {k} bytes of write {n + 1}"
+
+
 def test_it_is_the_crc_that_catches_a_torn_write(tmp_path: Path) -> None:
     """The same cut writes, read by sequence alone, give values that were never written."""
     path = tmp_path / "t"
@@ -144,7 +178,7 @@ def test_every_flipped_bit_is_seen(tmp_path: Path) -> None:
 
 HAMMER = """
 import sys
-from market.table import TableWriter
+from market.table_writer import TableWriter
 spin = lambda: None
 writer = TableWriter.create(sys.argv[1], ["X"], mid_write=spin)
 print("ready", flush=True)
