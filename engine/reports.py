@@ -113,7 +113,8 @@ class Reports:
             if order.status is PENDING_NEW:
                 venue.not_found[order.order_id] = order
             return
-        if venue.not_found:
+        knows_nothing = report.exec_type is ExecType.CANCEL_REJECT and report.status is OrderStatus.NONE
+        if venue.not_found and not knows_nothing:
             venue.not_found.pop(order.order_id, None)  # the venue has it after all: never sent again
         # It works, and its cancel was refused or got lost: a later cancel is sent again. Not while UNKNOWN: if the
         # venue never saw the order, whoever cancelled or killed it must not find it sent again.
@@ -121,6 +122,7 @@ class Reports:
             order.cancel_seq
             and order.status is not OrderStatus.UNKNOWN
             and order.status not in TERMINAL
+            and order.order_id not in venue.not_found
             and (report.exec_type is ExecType.CANCEL_REJECT or order.cancel_seq not in awaiting)
         ):
             order.cancel_seq = 0

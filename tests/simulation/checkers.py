@@ -95,6 +95,7 @@ class Watch:
         self.not_found: set[str] = set()
         self.doubted: set[str] = set()  # not listed by the venue: not found is no leave to send them again
         self.halts: dict[tuple[Scope, str], ControlAction] = {}
+        self.flattening: set[tuple[Scope, str]] = set()  # may only reduce from then on, until a resume
         self.flattened = Counter[str]()  # how flattens ended
         self.exits = 0  # that they made
         self.limits = 0  # that operators set or lifted
@@ -271,7 +272,8 @@ class Watch:
             self._take_unsent(seq, record.cancel)
             return
         strategy = Scope.STRATEGY, self.accepted[record.order_id].strategy
-        self.ledgers.release(record, is_own=self.halts.get(strategy, ControlAction.RESUME) is not ControlAction.RESUME)
+        is_free = self.halts.get(strategy, ControlAction.RESUME) is ControlAction.RESUME
+        self.ledgers.release(record, is_own=not is_free or strategy in self.flattening)
         self._number(record.venue_seq, record.order_id)
 
     def _take_key(self, seq: int, position: int, command: Command) -> None:
@@ -306,6 +308,9 @@ class Watch:
     def _take_control(self, seq: int, record: Controlled) -> None:
         if record.action in {ControlAction.KILL, ControlAction.HALT, ControlAction.REDUCE_ONLY, ControlAction.RESUME}:
             self.halts[record.scope, record.key] = record.action
+            self.flattening.discard((record.scope, record.key))
+        if record.action is ControlAction.FLATTEN:
+            self.flattening.add((record.scope, record.key))
         if record.action is ControlAction.FLATTEN_END:
             self.flattened[record.reason] += 1
         if record.action is ControlAction.KILL:

@@ -39,6 +39,10 @@ class Fault(StrEnum):
     STOP = "stop and start"
     BUST = "trade taken back"
     CORRECT = "trade corrected"
+    CRASH_FOLLOWER = "follower crash"
+    HANG = "engine hangs"
+    GATEWAY_KILL = "gateway's kill"
+    ENGINE_LOSS = "engine unheard"
 
 
 # No order is in these: a key without an order, and nothing at all.

@@ -25,6 +25,7 @@ WEIGHTS = {
     Fault.CRASH_ENGINE: 6, Fault.CRASH_GATEWAY: 5, Fault.CRASH_SIDECAR: 5, Fault.CRASH_BOOKS: 3, Fault.POWER: 8,
     Fault.SYNC: 4, Fault.DISK_FULL: 3, Fault.CLOCK_BACK: 3, Fault.CLOCK_FORWARD: 3, Fault.ZOMBIE_ENGINE: 3,
     Fault.ZOMBIE_GATEWAY: 3, Fault.ZOMBIE_SIDECAR: 4, Fault.STOP: 4, Fault.BUST: 6, Fault.CORRECT: 6,
+    Fault.CRASH_FOLLOWER: 4, Fault.HANG: 8, Fault.GATEWAY_KILL: 2,
 }  # fmt: skip
 
 
@@ -100,8 +101,7 @@ class Faults:
     def _clock(self, fault: Fault) -> None:
         draw = self._random
         seconds = draw.choice((6, 20)) if fault is Fault.CLOCK_FORWARD else -draw.choice((1, 4))
-        self._world.clock.wall += seconds * E9
-        self._world.struck(fault)
+        self._world.step_clock(fault, seconds * E9, at_once=draw.random() < 0.3)
 
     def _amend(self, fault: Fault) -> None:
         """The venue has second thoughts about a trade of the last ones."""
@@ -140,6 +140,14 @@ class Faults:
                 world.disk.cut_in = draw.randint(1, 12)
             case Fault.SYNC:
                 world.disk.sync_fails_in = draw.randint(1, 3)
+            case Fault.CRASH_FOLLOWER:
+                world.crash_follower()
+            case Fault.HANG:
+                world.hang_engine(draw.choice((700, 2_500, 4_000)) * MS)
+                if draw.random() < 0.3:
+                    world.kill_at_venue(is_killed=True)
+            case Fault.GATEWAY_KILL:
+                world.kill_at_venue(is_killed=True)
             case Fault.DISK_FULL:
                 world.disk.is_full = True
                 world.disk_full_until_ns = world.clock.monotonic + draw.choice((300, 1_500)) * MS

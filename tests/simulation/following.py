@@ -29,6 +29,14 @@ class Following:
             self._replica.prune(2)
             self.snapshots += 1
 
+    def crash(self) -> None:
+        """Die, maybe in the middle of a snapshot; the next turn begins with what is whole."""
+        if self._replica is not None and self._random.random() < 0.5:
+            for n, _ in enumerate(self._replica.snapshot()):
+                if n == self._random.randint(0, 3):
+                    break
+        self.drop()
+
     def drop(self) -> None:
         if self._replica is not None:
             self._replica.close()

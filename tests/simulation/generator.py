@@ -99,9 +99,9 @@ class Generator:
         self._replaces += 1
         quantity, price = draw.choice((0, draw.randint(1, 9))), draw.choice((0, *PRICES))
         stop_price = draw.choice((0, 0, 99, 102))
-        return ReplaceOrder(
-            ACCOUNT, f"{self.name}-r{self._replaces}", self._some_id(), quantity * E9, price * E9, stop_price * E9
-        )
+        newest = f"{self.name}-{max(1, self._orders - draw.randint(0, 1))}"
+        orig = newest if draw.random() < 0.6 else self._some_id()
+        return ReplaceOrder(ACCOUNT, f"{self.name}-r{self._replaces}", orig, quantity * E9, price * E9, stop_price * E9)
 
     def _exits(self) -> list[NewOrder]:
         """Return some recent orders of one side that may rest."""

@@ -1,15 +1,11 @@
 """The processes of a run and what they live on: engine, zombie, gateway, sidecars, books; disks, sockets, clocks.
 
 Each is started, turned, killed and started again here. When and why is ``world``'s business.
-
-A zombie engine: its machine falls silent, another one takes the volume over as it is on the medium, and when a gateway
-has confirmed the new epoch the old engine goes on with what it had read, and for a while every address leads to it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +25,6 @@ from journal.errors import JournalFailedError
 from market.table_writer import TableWriter
 from protocol.codes import Mode, Scope
 from protocol.control import ControlBody, ControlReply, ControlRequest, StartDrain
-from protocol.errors import FencedError
 from protocol.session import Outcome
 from protocol.ticks import BookClear, BookSnapshot, Tick
 from tests.simulation.answers import Answers
@@ -50,7 +45,7 @@ from tests.simulation.memory import (
 )
 from tests.simulation.patches import patched
 from tests.simulation.sidecar_host import SidecarHost
-from tests.simulation.stand_ins import E9, KEYS_MAX, MS, POSITION_MAX, Log, MoodyVenue, params
+from tests.simulation.stand_ins import E9, KEYS_MAX, POSITION_MAX, Log, MoodyVenue, params
 from tests.unit.venues.stage import XY
 from venues.core.loop import GatewayLoop
 from venues.core.settings import GatewaySettings
@@ -58,6 +53,7 @@ from venues.core.settings import GatewaySettings
 TOKEN = "t" * 40
 SETTLE_ROUNDS = 600
 LIFT_ROUND = 20
+ENGINE_LOSS_MS = 1_500
 ROUTERS = ("_control_router", "_venue_router", "_sidecar_router")
 SCOPES = ((Scope.GLOBAL, ""), (Scope.ACCOUNT, "a1"), (Scope.STRATEGY, "s1"))
 
@@ -88,6 +84,7 @@ class Machines:
         self.faults = faults
         self.is_slow = is_slow
         self.armed = ""
+        self.clock_step: tuple[Fault, int] | None = None
         self.crashes: list[str] = []
         self.reached: Reached = Counter()
         self.replica = Core(KEYS_MAX)
@@ -111,13 +108,13 @@ class Machines:
             venue="sandbox", gateway="g", engine_endpoint="venues", control_endpoint="gcontrol",
             token_file=str(folder / "token"), log_dir=str(folder / "gateway"), instruments=(XY,), feed_endpoint="f",
             snapshots_endpoint="s", segments_kept=1_000_000,
+            cancel_on_engine_loss_ms=ENGINE_LOSS_MS if faults and seed % 2 == 0 else 0,
         )  # fmt: skip
         self.log = Log()
         self.engine: EngineLoop | None = None
         self.zombie: EngineLoop | None = None
         self.zombie_lock: Any = None
-        self.detoured_until_ns = 0
-        self.disk_full_until_ns = 0
+        self.detoured_until_ns = self.disk_full_until_ns = self.hung_until_ns = 0
         self.gateway: GatewayLoop | None = None
         self.gateway_paused_until_ns = 0
         self.venue: MoodyVenue | None = None
@@ -162,12 +159,29 @@ class Machines:
 
     def hit(self, name: str) -> None:
         """``failpoints.hit``: die here if this place is armed."""
+        self._moment()
         if name == self.armed:
             self.armed = ""
             raise CrashError(name)
 
+    def _moment(self) -> None:
+        """Somewhere in the middle of a turn: the place where a clock that is to step does."""
+        if self.clock_step is not None and self.random.random() < 0.3:
+            (fault, step_ns), self.clock_step = self.clock_step, None
+            self.clock.wall += step_ns
+            self.struck(fault)
+
+    def step_clock(self, fault: Fault, step_ns: int, *, at_once: bool) -> None:
+        """Let the wall clock step: between two turns, or in the middle of whatever comes."""
+        self.clock_step = fault, step_ns
+        if at_once:
+            self.clock_step = None
+            self.clock.wall += step_ns
+            self.struck(fault)
+
     def _peek(self) -> None:
         """Look at the journal between its write and its sync."""
+        self._moment()
         if self.random.random() < 0.05:
             self.turn_books(peek=True)
 
@@ -209,7 +223,12 @@ class Machines:
         self.watch.restart()
 
     def turn_engine(self) -> None:
-        """One turn of the engine; a death is a death, the supervisor starts it again at the next call."""
+        """One turn of the engine, if it does not hang; a death is a death, the next call starts it again."""
+        if self.hung_until_ns:
+            if self.clock.monotonic < self.hung_until_ns:
+                return
+            self.hung_until_ns = 0
+            self.struck(Fault.HANG)
         try:
             if self.engine is None:
                 self._start_or_fail()
@@ -225,6 +244,17 @@ class Machines:
             self.kill_engine("in a disk operation", power=True)
         except JournalFailedError:
             self.kill_engine("failed sync", power=self.random.random() < 0.5)
+
+    def hang_engine(self, ns: int) -> None:
+        """Stop the engine for a while, as SIGSTOP does; it goes on with what it had read."""
+        if self.engine is not None:
+            self.hung_until_ns = self.clock.monotonic + ns
+
+    def crash_follower(self) -> None:
+        """Kill the follower; the next comparison starts it again."""
+        self.following.crash()
+        self.crashes.append("follower")
+        self.struck(Fault.CRASH_FOLLOWER)
 
     def _start_or_fail(self) -> None:
         try:
@@ -253,77 +283,6 @@ class Machines:
             self.ask(StartDrain(self.settings.drain_ms, "because"))
         elif self.engine is not None:
             self.stop.is_set, self.stop.count = True, 1
-
-    # The zombie
-
-    def take_over(self) -> None:
-        """The engine's machine falls silent; another one has its volume from here on."""
-        loop = self.engine
-        if loop is None or self.zombie is not None:
-            return
-        self.crashes.append("engine silent")
-        self.zombie, self.zombie_lock, self.engine = loop, self.lock, None
-        for name in ROUTERS:
-            router = getattr(loop, name)
-            router.on_output = None
-            del self.net.routers[router.endpoint]
-        loop._events.on_output = None  # type: ignore[attr-defined]
-        for dealer in (*self.dealers(), self.operator):
-            dealer.router = None
-        disk, journal = SimulatedDisk(self.random), self.folder / f"journal-{len(self.crashes)}"
-        disk.struck, disk.before_sync = self.struck, self._peek
-        self.disk.before_sync = lambda: None
-        self.disk.heal()
-        journal.mkdir()
-        disk.take_over(self.disk, self.journal, journal)
-        for beside in ("holders", "snapshots"):
-            if (self.journal / beside).is_dir():
-                shutil.copytree(self.journal / beside, journal / beside)
-        self.following.drop()
-        self.books.close()
-        self.disk, self.journal = disk, journal
-        self.settings = msgspec.structs.replace(self.settings, journal_dir=str(journal))
-        self.watch.restart(disk, journal)
-
-    def turn_zombie(self) -> None:
-        """The old engine goes on, once the gateway serves a newer epoch."""
-        zombie = self.zombie
-        if zombie is None or self.gateway is None:
-            return
-        epoch = zombie._core.state.epoch
-        if self.gateway.gateway.state.epoch <= epoch:
-            return
-        knows_newer = all(c.epoch > epoch for c in self.clients) and all(
-            h.loop is not None and h.sidecar.session.epoch > epoch for h in self.hosts
-        )
-        if not self.detoured_until_ns and knows_newer:
-            self.detoured_until_ns = self.clock.monotonic + self.random.choice((1_000, 4_000)) * MS
-            self.net.detours["sidecars"] = zombie._sidecar_router  # type: ignore[assignment]
-            if self.random.random() < 0.2:  # a gateway's hello ends the zombie at once
-                self.net.detours["venues"] = zombie._venue_router  # type: ignore[assignment]
-            for dealer in self.dealers():
-                dealer.cut(self.random)
-        try:
-            zombie.turn()
-            self.struck(Fault.ZOMBIE_ENGINE)
-        except (FencedError, JournalFailedError, CrashError):
-            self.bury_zombie()
-            return
-        if self.detoured_until_ns and self.clock.monotonic > self.detoured_until_ns:
-            self.bury_zombie()
-
-    def bury_zombie(self) -> None:
-        """The old engine ends at last."""
-        zombie, self.zombie = self.zombie, None
-        self.detoured_until_ns = 0
-        self.net.detours.clear()
-        if zombie is not None:
-            self.crashes.append("zombie buried")
-            for name in ROUTERS:
-                self.net.drop(getattr(zombie, name))
-            zombie._writer.close()
-            zombie._records.close()
-            self.zombie_lock.close()
 
     # The gateway
 
@@ -354,16 +313,23 @@ class Machines:
             if self.gateway is None:
                 self.start_gateway()
             else:
+                gateway = self.gateway.gateway
+                was_cancelled = gateway._has_cancelled_for_loss
                 self.gateway.turn(0)
+                if gateway._has_cancelled_for_loss and not was_cancelled:
+                    self.struck(Fault.ENGINE_LOSS)
         except CrashError as e:
             self.struck(Fault.CRASH_GATEWAY)
             self.kill_gateway(str(e))
 
     def kill_at_venue(self, *, is_killed: bool) -> None:
         """Use the gateway's own kill, or lift it."""
-        assert self.gateway is not None
+        if self.gateway is None:
+            return
         try:
             self.gateway.gateway.set_killed("op", self.clock.wall, is_killed=is_killed)
+            if is_killed:
+                self.struck(Fault.GATEWAY_KILL)
         except CrashError as e:
             self.struck(Fault.CRASH_GATEWAY)
             self.kill_gateway(str(e))

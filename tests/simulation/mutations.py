@@ -233,7 +233,8 @@ MUTATIONS = (
         "engine/oco.py", "(group.triggered and group.first not in self._state.orders)", "group.triggered",
     ),
     _one(
-        "the order that waits unreserved", r"exposure is not that of the records|reaches \d+, the limit is|is no exit",
+        "the order that waits unreserved",
+        r"exposure is not that of the records|reaches \d+, the limit is|is no exit|of a position -?\d+, pending \d+",
         "engine/state.py", "        self.book.hold(second, max(0, left - order.leaves), ",
         "        self.book.hold(second, 0, ",
     ),

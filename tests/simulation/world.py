@@ -21,11 +21,11 @@ from protocol.ticks import Trade
 from tests.simulation.client import Client
 from tests.simulation.disk import PowerCutError
 from tests.simulation.faults import Faults
-from tests.simulation.machines import Machines
 from tests.simulation.memory import CrashError
 from tests.simulation.sidecar_host import SidecarHost
 from tests.simulation.stand_ins import E9, MS, POSITION_MAX
 from tests.simulation.venue_side import VenueSide, verify_positions
+from tests.simulation.zombie import Haunted
 from tests.unit.venues.stage import XY
 
 SETTLE_ROUNDS = 600
@@ -34,7 +34,7 @@ SAID_CHARS = 1_000  # of a failure
 SCOPES = ((Scope.GLOBAL, ""), (Scope.ACCOUNT, "a1"), (Scope.STRATEGY, "s1"))
 
 
-class World(Machines):
+class World(Haunted):
     """One run."""
 
     last_price = 100  # of the market, as the table of last values has it
@@ -49,6 +49,8 @@ class World(Machines):
             self.ask(ConfirmClock("checked"))
             for scope, key in stopped or SCOPES:
                 self.ask(SetState("resume", scope, key, "because"))
+            if self.gateway is not None and self.gateway.gateway.state.is_killed:
+                self.kill_at_venue(is_killed=False)
         elif draw.random() < 0.8:
             action = draw.choice(("halt", "kill", "kill", "reduce_only"))
             self.ask(SetState(action, *draw.choice(SCOPES), "because"))
@@ -167,6 +169,8 @@ class World(Machines):
         """From here on nothing fails any more, and the operators lift what is halted."""
         self.faults = False
         self.armed = ""
+        self.clock_step = None
+        self.hung_until_ns = min(self.hung_until_ns, self.clock.monotonic)
         self.disk.heal()
         self.bury_zombie()
         for dealer in self.dealers():

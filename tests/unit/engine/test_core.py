@@ -374,6 +374,21 @@ def test_what_the_venue_never_saw_is_not_in_doubt_again() -> None:
     assert desk.hash() == desk.replayed_hash()
 
 
+def test_a_cancel_refused_of_what_the_venue_never_saw_makes_no_order_work() -> None:
+    """Not found, then cancelled before it is decided: the refusal says nothing new, and it is over unsent."""
+    desk, order = in_doubt()
+    desk.report(ExecType.NOT_FOUND, order.order_id, status=S.NONE, venue_seq=2)
+    desk.cancel("1")
+    desk.report(ExecType.CANCEL_REJECT, order.order_id, status=S.NONE, venue_seq=3)
+    venue = desk.state.venues["sandbox"]
+    assert (list(venue.not_found), order.cancel_seq) == ([order.order_id], 3)
+    decided = desk.core.reports.decide_send(order, 4, desk.now, REFERENCE)
+    assert decided.cancel is not None
+    desk.apply(decided)
+    assert (order.status, desk.state.orders) == (S.CANCELED, {})
+    assert desk.hash() == desk.replayed_hash()
+
+
 def test_an_operator_resolves_what_nobody_answers() -> None:
     """Final state, fills and price as the operator says; wrong words are refused with what was expected."""
     desk, order = in_doubt()
