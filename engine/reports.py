@@ -104,7 +104,11 @@ class Reports:
             return
         order = state.orders.get(report.order_id) or state.closed[report.order_id]
         if report.last_quantity_e9:
-            self._fill(venue, order, report)
+            route = order.route
+            filled = report.last_quantity_e9 // route.instrument.quantity_step_e9
+            state.book.fill(order, filled)
+            signed = filled if order.side is BUY else -filled
+            venue.remember_trade(report.trade_id, (order.order_id, route, signed, report.last_price_e9))
         self.set_order(venue, order, decision)
         if effect is ReportEffect.OVERFILL:
             name = order.route.instrument.name
@@ -126,13 +130,6 @@ class Reports:
             and (report.exec_type is ExecType.CANCEL_REJECT or order.cancel_seq not in awaiting)
         ):
             order.cancel_seq = 0
-
-    def _fill(self, venue: VenueState, order: Order, report: Report) -> None:
-        route = order.route
-        filled = report.last_quantity_e9 // route.instrument.quantity_step_e9
-        self._state.book.fill(order, filled)
-        signed = filled if order.side is BUY else -filled
-        venue.remember_trade(report.trade_id, (order.order_id, route, signed, report.last_price_e9))
 
     def set_order(self, venue: VenueState, order: Order, decision: ReportDecision) -> None:
         """Write what the order is after a report."""
@@ -190,8 +187,11 @@ class Reports:
         """Write a trade entered by hand; the venue's own report of it will be a duplicate."""
         state = self._state
         order = state.orders.get(report.order_id) or state.closed[report.order_id]
+        filled = report.last_quantity_e9 // order.route.instrument.quantity_step_e9
+        state.book.fill(order, filled)
         venue.manual_trades[report.trade_id] = None
-        self._fill(venue, order, report)
+        quantity = filled if order.side is BUY else -filled
+        venue.remember_trade(report.trade_id, (order.order_id, order.route, quantity, report.last_price_e9))
         self.set_order(venue, order, decision)
 
     def apply_resolved(self, order_id: str, decision: ReportDecision) -> None:

@@ -224,9 +224,9 @@ MUTATIONS = (
     ),
     _one(
         "fills counted twice", r"exposure is not that of the records|is no exit",
-        "engine/reports.py", "        signed = filled if order.side is BUY else -filled\n",
-        "        signed = filled if order.side is BUY else -filled\n"
-        "        self._state.book.fill(order, int(order.cum > 7))\n",
+        "engine/reports.py", "            signed = filled if order.side is BUY else -filled\n",
+        "            signed = filled if order.side is BUY else -filled\n"
+        "            state.book.fill(order, int(order.cum > 7))\n",
     ),
     _one(
         "both orders of a group at the venue", r"goes out before the other is over",
