@@ -44,7 +44,13 @@ class Dead(Struct, frozen=True):
 
 
 class Broker(ABC):
-    """A real broker, or the closest real server (its differences are written in the tests that they would mislead)."""
+    """A real broker, or the closest real server (its differences are written in the tests that they would mislead).
+
+    Attributes:
+        has_network: Whether its clients come over TCP to ``port``, where the fault proxy can stand.
+    """
+
+    has_network = True
 
     @abstractmethod
     def start(self) -> None:
@@ -76,6 +82,7 @@ class Peer(ABC):
         has_replies: Whether answers can be published.
         has_message_id: Whether a message without a client_order_id gets an id that is stable across redeliveries.
         names_all: Whether the broker gives each message an id, so that none is without.
+        has_headers: Whether messages have headers, so that an event may be in binary mode.
         keeps_order: Whether the effects of what one unit (or key) was sent have its order.
         lease_ms: What one extension of a lease gives, in the settings that ``settings()`` returns; 0 = it can't be
             extended. A few seconds: a test waits three of them.
@@ -87,6 +94,7 @@ class Peer(ABC):
     has_replies = False
     has_message_id = True
     names_all = False
+    has_headers = True
     keeps_order = True
     lease_ms = 0
     bound = 500
@@ -103,6 +111,10 @@ class Peer(ABC):
     @abstractmethod
     def send(self, messages: Sequence[Message]) -> None:
         """Publish in order; return when the broker has them durably."""
+
+    @abstractmethod
+    def waiting(self) -> int:
+        """Return how many messages are not settled, taken ones included, as the broker says; it may be a little old."""
 
     @abstractmethod
     def left(self) -> list[bytes]:

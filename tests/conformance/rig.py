@@ -251,10 +251,11 @@ class Rig:
         return found
 
     def finish(self, expected: Sequence[str], *, dead: int = 0) -> None:
-        """Drain every sidecar that runs, then claim: each expected id has one effect, nothing is left, so many dead.
+        """Wait until all is settled, drain every sidecar, then claim: one effect each, nothing left, so many dead.
 
-        I1 and I2 of SOURCES section 12.
+        What another sidecar held comes again when its lease is over, and is settled then. I1 and I2 of SOURCES 12.
         """
+        wait_until(lambda: self.peer.waiting() == 0, WITHIN_S, lambda: f"all settled, wait {self.peer.waiting()}")
         for sidecar in self.sidecars:
             if sidecar.is_running:
                 assert sidecar.drain() == 0, sidecar.said

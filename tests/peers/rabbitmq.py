@@ -47,8 +47,8 @@ class RabbitMq(Broker):
         (self.folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self._port}\nmanagement.tcp.ip = 127.0.0.1\n"
             f"management.tcp.port = {self.management_port}\ndefault_user = {USER}\ndefault_pass = {PASSWORD}\n"
-            "loopback_users = none\nlog.console = true\nlog.file = false\ndisk_free_limit.absolute = 50MB\n"
-            f"vm_memory_high_watermark.absolute = 512MB\n{conf}"
+            "loopback_users = none\ncollect_statistics_interval = 300\nlog.console = true\nlog.file = false\n"
+            f"disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.absolute = 512MB\n{conf}"
         )
         (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
         (self.folder / "home").mkdir()
@@ -101,7 +101,7 @@ class RabbitMq(Broker):
         self._peers += 1
         return RabbitMqPeer(self, re.sub(r"\W+", "-", name)[:60] + f"-{self._peers}")
 
-    def management(self, method: str, path: str, body: dict[str, Any]) -> httpx.Response:
+    def management(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
         """Ask the management API."""
         url = f"http://127.0.0.1:{self.management_port}/api/{path}"
         return httpx.request(method, url, json=body, auth=(USER, PASSWORD), timeout=CLIENT_S)
@@ -156,6 +156,11 @@ class RabbitMqPeer(Peer):
         }  # fmt: skip
         answer = self.broker.management("POST", "exchanges/%2F/amq.default/publish", body)
         assert answer.json() == {"routed": True}, answer.text
+
+    def waiting(self) -> int:
+        """Return ready and unacknowledged messages: of the last statistics, or of the queue itself if that is more."""
+        told = self.broker.management("GET", f"queues/%2F/{self.queue}").json()
+        return max(int(told.get("messages") or 0), self._run(self._ready()))
 
     def left(self) -> list[bytes]:
         """Take what is left: a quorum queue's counts are stale, so it is emptied, not counted."""
@@ -235,6 +240,10 @@ class RabbitMqPeer(Peer):
                     for m in messages[at : at + 500]
                 )
             )
+
+    async def _ready(self) -> int:
+        declared = await (await self._open()).declare_queue(self.queue, passive=True)
+        return declared.declaration_result.message_count or 0
 
     async def _consumers(self) -> int:
         declared = await (await self._open()).declare_queue(self.queue, passive=True)
