@@ -14,15 +14,13 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import structlog
 from aiormq import spec
 from aiormq.abc import DeliveredMessage
-from msgspec import Meta, Struct
 
 from protocol.errors import ConfigError
-from protocol.orders import Name
 from sidecars.core.identity import derive_id, trace_of
 from sidecars.core.lease import NS_PER_MS
 from sidecars.core.replies import CONTENT_TYPE, reply_body
@@ -30,67 +28,21 @@ from sidecars.core.source import Delivery, Engines, Lag, Settlement, Verb, Why
 from sidecars.sources.rabbitmq_dead import parked
 from sidecars.sources.rabbitmq_link import BROKEN, MISCONFIGURED, PERSISTENT, Link, Outgoing, address, virtual_host
 from sidecars.sources.rabbitmq_link import was_unroutable as _was_unroutable
-
-Positive = Annotated[int, Meta(ge=1)]
-Text = Annotated[str, Meta(min_length=1, max_length=255)]
+from sidecars.sources.rabbitmq_settings import RabbitMqSettings, may_reply
 
 NS_PER_S: Final = 1_000_000_000
 LEASE_PART: Final = (4, 5)  # of the consumer time-out: what is not settled by then is given up before the broker does
 BACKOFF_MS: Final = 100
 BACKOFF_DOUBLINGS_MAX: Final = 6
 SILENT_LOOKS: Final = 6
-# Each acknowledgement is a command to the quorum queue's log, and what it frees is sent at once, so many small ones make
-# small deliveries and submits too. Above this pace so many are gathered, or for this long; below it nothing waits.
+# Each acknowledgement is a command to the quorum queue's log, and what it frees is sent at once, so many small ones
+# make small deliveries and submits too. Above this pace so many are gathered, or for this long; below nothing waits.
 FAST_PER_S: Final = 4_000
 GATHER_MIN: Final = 64
 GATHER_S: Final = 0.003
 PACE_NS: Final = 250_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
-
-
-class RabbitMqSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Settings of one RabbitMQ queue.
-
-    Attributes:
-        queue: The queue that orders come from; a quorum queue that exists.
-        principal: Who its orders speak for; the engine knows what that may trade.
-        dead_letter_queue: Where refused messages go, with the reason: the routing key on `dead_letter_exchange`.
-        dead_letter_exchange: Exchange they are published to; empty = straight to the queue of that name.
-        reply_to: Queues that a message may name for its answer; `name*` allows all that begin so. What names another
-            is refused.
-        url_env: Environment variable with the address: `amqps://user:password@host/vhost?cafile=…`.
-        prefetch: Messages the broker may have unsettled here: the most this process ever holds.
-        consumer_timeout_ms: The broker's (or the queue's) consumer time-out; what took 4/5 of it is given up.
-        heartbeat_s: How often broker and sidecar show that they live; a dead link is noticed after three times that.
-        retry_queue: Queue with a time-to-live that dead-letters back to `queue`; what the engine did not take within
-            `hold_ms` waits there. Needs `hold_ms`.
-        hold_ms: How long new risk waits here while the engine says RETRY before it goes to `retry_queue`; 0 = until
-            the engine takes it.
-        lag_ms: How often the broker is asked how much waits.
-    """
-
-    queue: Text
-    principal: Name
-    dead_letter_queue: Text
-    dead_letter_exchange: Annotated[str, Meta(max_length=255)] = ""
-    reply_to: tuple[Text, ...] = ()
-    url_env: Text = "AMQP_URL"
-    prefetch: Annotated[int, Meta(ge=1, le=65_535)] = 500
-    consumer_timeout_ms: Positive = 1_800_000
-    heartbeat_s: Annotated[int, Meta(ge=1, le=60)] = 5
-    retry_queue: Annotated[str, Meta(max_length=255)] = ""
-    hold_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 0
-    lag_ms: Annotated[int, Meta(ge=100, le=600_000)] = 5_000
-
-    def problems(self) -> list[str]:
-        """Return what can't work together, one line each."""
-        found = []
-        if self.dead_letter_queue == self.queue:
-            found.append(f"dead_letter_queue: expected another queue than queue, was {self.queue!r} too")
-        if bool(self.retry_queue) != bool(self.hold_ms):
-            found.append(f"retry_queue and hold_ms: expected both or none, was {self.retry_queue!r} and {self.hold_ms}")
-        return found
 
 
 class _Receipt:
@@ -435,11 +387,6 @@ class RabbitMqSource:
                     f"REPLY_TO: reply_to expected one of {list(settings.reply_to)}, was {properties.reply_to[:64]!r}"
                 )
         return delivery
-
-
-def may_reply(queue: str, allowed: Iterable[str]) -> bool:
-    """Whether answers may go to a queue; an allowed name that ends in ``*`` stands for all that begin so."""
-    return any(queue.startswith(name[:-1]) if name.endswith("*") else queue == name for name in allowed)
 
 
 def published_ns(timestamp: datetime | None) -> int:

@@ -17,8 +17,8 @@ from aiormq.exceptions import ChannelPreconditionFailed, PublishError
 from yarl import URL
 
 from sidecars.core.kinds import Finding, Level
-from sidecars.sources.rabbitmq import RabbitMqSettings
 from sidecars.sources.rabbitmq_link import BROKEN, CONNECT_S, MISCONFIGURED, address
+from sidecars.sources.rabbitmq_settings import RabbitMqSettings
 
 ASKED_MAX: Final = 12
 DELIVERIES_MIN: Final = 20

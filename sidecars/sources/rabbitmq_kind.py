@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sidecars.core.kinds import SourceKind
 from sidecars.core.metrics import Metrics
-from sidecars.sources.rabbitmq import RabbitMqSettings, RabbitMqSource
+from sidecars.sources.rabbitmq import RabbitMqSource
 from sidecars.sources.rabbitmq_check import check
 from sidecars.sources.rabbitmq_letters import RabbitMqLetters
+from sidecars.sources.rabbitmq_settings import RabbitMqSettings
 
 
 def _make(name: str, settings: RabbitMqSettings, _metrics: Metrics) -> RabbitMqSource:

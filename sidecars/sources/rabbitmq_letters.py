@@ -22,9 +22,10 @@ from aiormq.channel import Channel
 from protocol.errors import FieldError, SourceError
 from runtime.clock import wall_ns
 from sidecars.core.kinds import DeadLetter, Replay
-from sidecars.sources.rabbitmq import NS_PER_S, RabbitMqSettings
+from sidecars.sources.rabbitmq import NS_PER_S
 from sidecars.sources.rabbitmq_dead import AT_NS, MESSAGE_ID, PREFIX, REASON, REPLAYED_BY
 from sidecars.sources.rabbitmq_link import BROKEN, CONNECT_S, PERSISTENT, address
+from sidecars.sources.rabbitmq_settings import RabbitMqSettings
 
 NEW_ID_BYTES: Final = 8
 _objects: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -10,9 +10,9 @@ from msgspec import convert
 
 from protocol.errors import FieldError
 from sidecars.core.kinds import Level, Replay
-from sidecars.sources.rabbitmq import RabbitMqSettings
 from sidecars.sources.rabbitmq_check import check
 from sidecars.sources.rabbitmq_letters import RabbitMqLetters
+from sidecars.sources.rabbitmq_settings import RabbitMqSettings
 from tests.conformance.cases import covers, ids
 from tests.conformance.peer import Message
 from tests.conformance.rig import WITHIN_S, Rig, order, orders
