@@ -157,7 +157,7 @@ class _Day:
         frames: list[Frame] = []
         for command in commands:
             lane = workload.lane_of(command, SESSIONS)
-            frames.append((self._identities[lane], self._encoders[lane].submit(_encode(command), created_at_ns)))
+            frames.append((self._identities[lane], self._encoders[lane].submit([_encode(command)], created_at_ns)))
         batches = [frames[at : at + BATCH] for at in range(0, count, BATCH)]
         turn, settle = self.engine.turn, self.engine.settle
         keep = self._disk.frames is not None

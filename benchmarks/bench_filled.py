@@ -29,7 +29,8 @@ from protocol.control import EngineStatus
 from protocol.orders import Command, NewOrder
 from runtime.clock import monotonic_ns
 
-BAR_PER_S: Final = 25_000
+ORDERS_PER_S: Final = 25_000
+BAR_PER_S: Final = 35_000
 NS_PER_S: Final = 1_000_000_000
 LOOK_S: Final = 0.002
 QUIET_NS: Final = 100_000_000
@@ -52,7 +53,7 @@ def filled(options: Options) -> Report:
         "an order counts when its fill is durable in the engine; floor = two bare loops in sequence",
         str(conditions(options.folder)),
     )
-    commands = workload.commands(options.orders(BAR_PER_S), marketable=True)
+    commands = workload.commands(options.orders(ORDERS_PER_S), marketable=True)
     runner = _Runner(options, commands, report)
     for of in interleaved(options.runs):
         per_s = runner.engine() if of == ENGINE else runner.floor()

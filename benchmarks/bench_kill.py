@@ -101,7 +101,7 @@ class _Runner:
             taken = []
             for number in range(self._kills):
                 messages = generator.encode(resting(1, workload.SEED + number))
-                taken += generator.run([(0, messages[0][1])]).latencies_ns
+                taken += generator.run([(0, messages[0][1], 1)]).latencies_ns
             generator.close()
         return taken
 

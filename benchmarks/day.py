@@ -72,7 +72,7 @@ def write_day(folder: Path, orders: int) -> Day:
             frames = []
             for command in commands[at : at + BATCH]:
                 lane = workload.lane_of(command, SESSIONS)
-                frames.append((identities[lane], encoders[lane].submit(_encode(command), created_at_ns)))
+                frames.append((identities[lane], encoders[lane].submit([_encode(command)], created_at_ns)))
             engine.turn(frames)
             engine.settle(venue)
             engine.out.sent.clear()

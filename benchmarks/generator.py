@@ -1,7 +1,7 @@
 """The load generator: one process, several DEALERs, the same for the engine and for its floor.
 
-Open loop: every message has a due time. Saturated: as much as a window of unanswered messages allows. One order a
-message. Answers are stored as they arrive and decoded after the run.
+Open loop: every message has a due time. Saturated: as much as a window of unanswered orders allows. One order a
+message, or, saturated, some. Answers are stored as they arrive and decoded after the run.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ STALL_NS: Final = 30_000_000_000
 _encode = msgspec.msgpack.Encoder().encode
 _OutcomeCount = msgspec.msgpack.Decoder(tuple[int, list[msgspec.Raw], int, int])
 
-Message = tuple[int, bytes]
-"""(session, body), in order of sending."""
+Message = tuple[int, bytes, int]
+"""(session, body, commands in it), in order of sending."""
 
 
 class Answered(NamedTuple):
     """What one run gave.
 
     Attributes:
-        latencies_ns: From the due time of each message to its answer.
+        latencies_ns: From the due time of each command to its answer.
         begin_ns: When the first message was due, monotonic.
         duration_ns: From then to the last answer.
         bodies: The raw answers of each session, in order.
@@ -92,18 +92,25 @@ class Generator:
                 return answer
         raise RemoteProtocolError("server", "an answer", f"nothing within {STALL_NS} ns")
 
-    def encode(self, commands: Sequence[Command]) -> list[Message]:
-        """Return the message of each command; those of an account share a session, so they stay in order."""
+    def encode(self, commands: Sequence[Command], batch: int = 1) -> list[Message]:
+        """Return the messages, ``batch`` commands each; those of an account share a session, so they stay in order."""
         sessions, encoders = len(self._dealers), self._encoders
         created_at_ns = wall_ns()
         messages: list[Message] = []
+        waiting: list[list[bytes]] = [[] for _ in encoders]
         for command in commands:
             lane = lane_of(command, sessions)
-            messages.append((lane, encoders[lane].submit(_encode(command), created_at_ns)))
+            waiting[lane].append(_encode(command))
+            if len(waiting[lane]) == batch:
+                messages.append((lane, encoders[lane].submit(waiting[lane], created_at_ns), batch))
+                waiting[lane] = []
+        for lane, left in enumerate(waiting):
+            if left:
+                messages.append((lane, encoders[lane].submit(left, created_at_ns), len(left)))
         return messages
 
     def run(self, messages: list[Message], offsets_ns: Sequence[int] = (), window: int = WINDOW) -> Answered:
-        """Send everything: when it is due, or without ``offsets_ns`` as fast as ``window`` unanswered ones allow."""
+        """Send everything: when it is due, or without ``offsets_ns`` as fast as ``window`` unanswered orders allow."""
         exchange = _Exchange(self._dealers, messages, offsets_ns, window, floor=self._floor)
         gc.collect()
         gc.freeze()
@@ -134,9 +141,11 @@ class _Exchange:
         self._offsets_ns = offsets_ns
         self._window = window
         self._floor = floor
+        self._is_batched = any(size > 1 for _, _, size in messages)
         self._sends = [dealer.socket.send for dealer in dealers]
         self._fds = [dealer.fd for dealer in dealers]
         self._due: list[deque[int]] = [deque() for _ in dealers]
+        self._sizes: list[deque[int]] = [deque() for _ in dealers]  # of what the floor has not counted yet
         self._latencies: list[list[int]] = [[] for _ in dealers]
         self._bodies: list[list[bytes]] = [[] for _ in dealers]
         self._next = 0
@@ -162,7 +171,7 @@ class _Exchange:
             due_ns = self._begin_ns + offsets_ns[self._next]
             if due_ns > monotonic_ns():
                 return
-            lane, body = messages[self._next]
+            lane, body, _ = messages[self._next]
             self._sends[lane](body)
             self._due[lane].append(due_ns)
             self._next += 1
@@ -171,13 +180,21 @@ class _Exchange:
     def _send_window(self) -> None:
         """Send what the window allows; all of it counts as due now."""
         messages, sends, due, first = self._messages, self._sends, self._due, self._next
-        last = min(len(messages), first + self._window - self._unanswered)
+        room = self._window - self._unanswered
+        is_batched = self._is_batched
         now_ns = monotonic_ns()
-        for lane, body in messages[first:last]:
+        for lane, body, size in messages[first : first + room]:
+            if size > room:
+                break
             sends[lane](body)
-            due[lane].append(now_ns)
-        self._next = last
-        self._unanswered += last - first
+            if is_batched:
+                due[lane].extend([now_ns] * size)
+                self._sizes[lane].append(size)
+            else:
+                due[lane].append(now_ns)
+            room -= size
+            self._next += 1
+        self._unanswered = self._window - room
 
     def _receive(self) -> int:
         """Take the answers that are there; return how many messages they answer."""
@@ -190,11 +207,16 @@ class _Exchange:
             self._bodies[lane] += received
             pop = self._due[lane].popleft
             for body in received:
-                count = int.from_bytes(body, "little") if self._floor else _count(body)
+                count = self._counted(lane, int.from_bytes(body, "little")) if self._floor else _count(body)
                 got += count
                 self._latencies[lane] += [now_ns - pop() for _ in range(count)]
         self._unanswered -= got
         return got
+
+    def _counted(self, lane: int, messages: int) -> int:
+        """Return how many commands were in so many messages that the floor has counted."""
+        sizes = self._sizes[lane]
+        return sum(sizes.popleft() for _ in range(messages)) if sizes else messages
 
     def _wait(self) -> None:
         now_ns = monotonic_ns()

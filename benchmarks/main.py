@@ -133,6 +133,7 @@ def _parser(known: dict[str, Benchmark]) -> argparse.ArgumentParser:
     add("--runs", type=_positive, help="interleaved pairs of runs (7; all: 3)")
     add("--seconds", type=float, help="length of a run: fixes the number of orders (10; all: 3)")
     add("--rate", type=_positive, help="orders a second of an open loop (5,000; http: 2,000)")
+    add("--batch", type=_positive, default=1, help="orders a message, of decided (%(default)s)")
     add("--poisson", action="store_true", help="random arrivals instead of even ones")
     add("--connections", type=_positive, default=50, help="of the HTTP client (%(default)s)")
     add("--orders", type=_positive, help="of the day of core and recovery (10,000,000; all: 300,000)")
@@ -150,6 +151,7 @@ def _options(arguments: argparse.Namespace, benchmark: Benchmark) -> Options:
         runs=arguments.runs or (1 if quick else ALL_RUNS if small else Options().runs),
         seconds=arguments.seconds or (QUICK_SECONDS if quick else ALL_SECONDS if small else Options().seconds),
         rate_per_s=arguments.rate or (QUICK_RATE_PER_S if quick else benchmark.rate_per_s),
+        batch=arguments.batch,
         poisson=arguments.poisson,
         quick=quick,
         folder=arguments.folder,

@@ -14,6 +14,7 @@ class Options(Struct, frozen=True, kw_only=True):
         runs: Interleaved pairs of runs.
         seconds: How long a run takes at the bar, or at ``rate_per_s``: it fixes the number of orders.
         rate_per_s: Of open loops.
+        batch: Orders a message, for ``decided``.
         poisson: Random arrivals instead of even ones.
         quick: Just see that it works: no figure of such a run means anything.
         folder: Where journals are written; its disk is what is measured.
@@ -27,6 +28,7 @@ class Options(Struct, frozen=True, kw_only=True):
     runs: int = 7
     seconds: float = 10.0
     rate_per_s: int = 5_000
+    batch: int = 1
     poisson: bool = False
     quick: bool = False
     folder: Path = Path(".wojak/bench")

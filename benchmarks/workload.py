@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -124,7 +125,7 @@ def lane_of(command: Command, lanes: int) -> int:
 
 
 class ItemEncoder:
-    """Encodes Submit messages of one session, one command each."""
+    """Encodes Submit messages of one session."""
 
     def __init__(self, unit: str, unit_epoch: int) -> None:
         self._unit = unit
@@ -132,16 +133,19 @@ class ItemEncoder:
         self._next_seq = 0
         self._encode = msgspec.msgpack.Encoder().encode
 
-    def submit(self, command: bytes, created_at_ns: int) -> bytes:
-        """Return the Submit of one encoded command, with the next number of the session."""
+    def submit(self, commands: Sequence[bytes], created_at_ns: int) -> bytes:
+        """Return the Submit of some encoded commands, with the next numbers of the session."""
         seq = self._next_seq
-        self._next_seq = seq + 1
+        self._next_seq = seq + len(commands)
         # The wire form of session.Submit, spelled out: structs of a million items would be slow to build.
-        item = (
-            seq, self._unit, self._unit_epoch, 0, "", PRINCIPAL, seq.to_bytes(16, "big"), created_at_ns,
-            msgspec.Raw(command),
-        )  # fmt: skip
-        return self._encode((SUBMIT_TAG, (item,)))
+        items = [
+            (
+                n, self._unit, self._unit_epoch, 0, "", PRINCIPAL, n.to_bytes(16, "big"), created_at_ns,
+                msgspec.Raw(command),
+            )
+            for n, command in enumerate(commands, seq)
+        ]  # fmt: skip
+        return self._encode((SUBMIT_TAG, items))
 
 
 def write_table(path: Path, now_ns: int) -> None:

@@ -51,7 +51,7 @@ class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
         send_age_max_ms: An order accepted longer ago is checked again before it is sent.
         credits: Items one session may have unanswered.
         reserved_credits: So many more for cancels and reduce-only orders.
-        batch_max: Messages taken before one sync.
+        batch_max: Orders and cancels, about, that are decided before one sync.
         segment_bytes: Size of a journal segment.
         dedup_keys_max: Order ids that can be remembered; when full, new risk is told to come back later.
         huge_pages: Keep the table of order ids in pages of 2 MiB: faster, and all its memory is taken at once.

@@ -107,6 +107,7 @@ class EngineLoop:
         self._defer: RetryReason | None = None
         self._drain_until_ns = 0
         self._housekeeping_at_ns = 0
+        self._messages_max = settings.batch_max
         self._received_ns = 0
         self._decided_ns = 0
         self._publish_at_ns = 0
@@ -135,7 +136,7 @@ class EngineLoop:
         controls = control.receive(CONTROLS_MAX) if control.socket in ready else []
         reports = venues.receive(GATEWAY_BATCH_MAX) if venues.socket in ready else []
         # A kill does not wait until a batch of orders is decided: those are decided after it, in the next turn.
-        submits = sidecars.receive(self._settings.batch_max) if sidecars.socket in ready and not controls else []
+        submits = sidecars.receive(self._messages_max) if sidecars.socket in ready and not controls else []
         if submits:
             failpoints.hit("engine.after_receive")
         now_ns = self._read_clock()
@@ -151,6 +152,7 @@ class EngineLoop:
         self._releases.step(now_ns, self._received_ns)  # before new commands: what a cancel has freed is its
         if submits:
             self.sidecars.receive(submits, now_ns, self._defer)
+            self._messages_max = messages_next(self._settings.batch_max, len(submits), self.sidecars.items)
             failpoints.hit("engine.after_decide")
         if self._received_ns >= self._housekeeping_at_ns:
             self._keep_house(now_ns)
@@ -344,3 +346,12 @@ class EngineLoop:
     def _alarm(self, text: str) -> None:
         self._meters.alarms += 1
         self._log.error("alarm", text=text)
+
+
+def messages_next(items_max: int, messages: int, items: int) -> int:
+    """Return how many messages the next turn takes, so that it decides about ``items_max`` items.
+
+    What came last says how many items a message has. A turn without this bound, at 16 items a message, would decide all
+    that a sidecar may have unanswered before it answers any of it; credits are what bounds a turn in any case.
+    """
+    return min(items_max, max(1, items_max * messages // max(1, items)))

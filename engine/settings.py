@@ -52,7 +52,7 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Attributes:
         credits: Items one session may have unanswered; ``reserved_credits`` more for cancels and reduce-only orders.
-        batch_max: Messages taken per batch; one sync per batch.
+        batch_max: Items, about, that are decided per batch; one sync per batch.
         dedup_keys_max: Keys the window can hold; when full, new risk gets RETRY.
         huge_pages: Have the table of keys in pages of 2 MiB: faster, and in memory as a whole from the first orders on.
         disk_reserve_bytes: Free space below which new risk gets RETRY while cancels and exits go on.
