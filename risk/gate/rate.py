@@ -50,10 +50,13 @@ class RateLog:
     def _forget(self, now_ns: int) -> None:
         """Let go of charges that left the window: the clock of records never steps back, so they count no more."""
         times = self.times
-        for _ in range(2 * FORGET_EVERY):
-            if not times or now_ns - times[0] < self.window_ns:
+        forget = times.popleft
+        for _ in range(2):
+            # One look for all of them: the youngest tells that the others left too.
+            if len(times) < FORGET_EVERY or now_ns - times[FORGET_EVERY - 1] < self.window_ns:
                 return
-            times.popleft()
+            for _ in range(FORGET_EVERY):
+                forget()
 
     def refusing(self, now_ns: int, is_exit: bool) -> RateLog:
         """Return which of the logs refuses one more at ``now_ns``; the last one if none does."""

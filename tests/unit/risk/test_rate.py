@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from protocol.codes import Scope
 from protocol.params import LimitName, LimitRow
 from risk.gate.limits import LimitTable
-from risk.gate.rate import RateLog
+from risk.gate.rate import FORGET_EVERY, RateLog
 from tests.unit.engine.desk import E9, limit
 
 
@@ -110,3 +112,22 @@ def test_of_two_rows_with_other_windows_both_bind() -> None:
 
     assert taken == 20
     assert log.refusing(2 * E9, False).count == 20
+
+
+@given(
+    window=st.integers(1, 2_000),
+    count=st.integers(1, 3_000),
+    steps=st.lists(st.integers(0, 40), min_size=1, max_size=12),
+)
+def test_what_left_the_window_is_forgotten_and_never_missed(window: int, count: int, steps: list[int]) -> None:
+    """Over thousands of charges it allows what a log that keeps all allows, and holds little more than a window."""
+    log, everything, now = RateLog(count, window, 0), deque[int](), 0
+    for n in range(3_000):
+        now += steps[n % len(steps)]
+        while everything and now - everything[0] >= window:
+            everything.popleft()
+        assert log.allows(now, False) == (len(everything) < count)
+        if len(everything) < count:
+            log.charge(now)
+            everything.append(now)
+        assert len(log.times) <= len(everything) + 3 * FORGET_EVERY
