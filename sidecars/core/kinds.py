@@ -20,7 +20,10 @@ from sidecars.core.metrics import Metrics
 from sidecars.core.source import Source
 
 GROUP: Final = "wojak.sources"
-OURS: Final[Mapping[str, str]] = {"rabbitmq": "sidecars.sources.rabbitmq_kind:KIND"}
+OURS: Final[Mapping[str, str]] = {
+    "kafka": "sidecars.sources.kafka_kind:KIND",
+    "rabbitmq": "sidecars.sources.rabbitmq_kind:KIND",
+}
 
 
 class Level(IntEnum):

@@ -11,34 +11,23 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import aio_pika
-import msgspec
 from aiormq import spec
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
-from protocol.errors import FieldError, SourceError
+from protocol.errors import FieldError
 from runtime.clock import wall_ns
 from sidecars.core.kinds import DeadLetter, Replay
+from sidecars.core.letters import LettersFailedError, with_field
 from sidecars.sources.rabbitmq import NS_PER_S
 from sidecars.sources.rabbitmq_dead import AT_NS, MESSAGE_ID, PREFIX, REASON, REPLAYED_BY
 from sidecars.sources.rabbitmq_link import BROKEN, CONNECT_S, PERSISTENT, address
 from sidecars.sources.rabbitmq_settings import RabbitMqSettings
 
 NEW_ID_BYTES: Final = 8
-_objects: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-class LettersFailedError(SourceError):
-    """The dead letters can't be read or put back."""
-
-    code = "SOURCE_DEAD_LETTERS"
-
-    def __init__(self, queue: str, why: str) -> None:
-        self.queue = queue
-        super().__init__(f"{self.code}: queue {queue} expected to be read and put back, was stopped by: {why}")
 
 
 class RabbitMqLetters:
@@ -105,10 +94,10 @@ def changed(message: DeliveredMessage, replay: Replay) -> tuple[bytes, spec.Basi
     timestamp = original.timestamp
     if replay.restamp:
         timestamp = datetime.fromtimestamp(wall_ns() // NS_PER_S, UTC)
-        body = _with(body, "created_at_ns", wall_ns(), only_if_there=True)
+        body = with_field(body, "created_at_ns", wall_ns())
     if replay.new_id:
         message_id = secrets.token_hex(NEW_ID_BYTES)
-        body = _with(body, "client_order_id", f"replay-{message_id}", only_if_there=True)
+        body = with_field(body, "client_order_id", f"replay-{message_id}")
     elif not message_id:
         raise FieldError("message_id", "absent", "an id; say --new-id to give it one, after looking that it is no copy")
     if replay.restamp or replay.new_id:
@@ -125,17 +114,6 @@ def changed(message: DeliveredMessage, replay: Replay) -> tuple[bytes, spec.Basi
         message_type=original.message_type,
         app_id=original.app_id,
     )
-
-
-def _with(body: bytes, field: str, value: Any, *, only_if_there: bool) -> bytes:
-    """Return a JSON object with another value for one field."""
-    try:
-        fields = _objects.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        raise FieldError(field, "in no JSON object", "a single order; change and send this one yourself") from e
-    if only_if_there and field not in fields:
-        return body
-    return msgspec.json.encode({**fields, field: msgspec.Raw(msgspec.json.encode(value))})
 
 
 def _letter(number: int, message: DeliveredMessage) -> DeadLetter:

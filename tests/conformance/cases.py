@@ -18,6 +18,6 @@ def covers(*cases: str) -> Callable[[T], T]:
     return mark
 
 
-def ids(count: int) -> list[str]:
-    """Return the ids of ``orders(count)``."""
-    return [f"o{n:06d}" for n in range(count)]
+def ids(count: int, first: int = 0) -> list[str]:
+    """Return the ids of ``orders(count, first)``."""
+    return [f"o{n:06d}" for n in range(first, first + count)]

@@ -71,4 +71,15 @@ MATRIX: Final[dict[str, dict[str, Shown]]] = {
         ),
         "C25": Shown(NOT_SHOWN, "the address is read once; a changed password needs a restart of the sidecar"),
     },
+    "kafka": {
+        **dict.fromkeys(CASES, _ELSEWHERE),
+        **_COMMON,
+        "C9": Shown(PEER, "order of each key across a crash, rebalances and an added partition; there is no nack"),
+        "C10": Shown(NONE, "a commit is one request for all partitions of this group here: it fails as a whole"),
+        "C11": Shown(NONE, "there is no lease to extend; membership is kept by the client's heartbeats"),
+        "C15": Shown(PEER),
+        "C16": Shown(PEER),
+        "C17": Shown(PEER, "aborted transactions; gaps of any size as a property of the window, compaction not run"),
+        "C25": Shown(NOT_SHOWN, "credentials are read once; changed ones need a restart of the sidecar"),
+    },
 }

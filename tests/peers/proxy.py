@@ -16,11 +16,14 @@ START_S: Final = 5.0
 
 
 class Proxy:
-    """Forwards connections to an address of this host from a port of its own, in a thread."""
+    """Forwards connections to an address of this host from a port of its own, in a thread.
 
-    def __init__(self, upstream_port: int) -> None:
+    ``port``: for a broker that tells its clients where to connect, and so must know it before; 0 = any.
+    """
+
+    def __init__(self, upstream_port: int, port: int = 0) -> None:
         self._upstream_port = upstream_port
-        self.port = 0
+        self.port = port
         self.latency_s = 0.0
         self.drops_packets = False  # connections stay, nothing passes: a link that died without a word
         self.refuses = False
@@ -57,7 +60,7 @@ class Proxy:
         self._thread.join(START_S)
 
     def _run(self) -> None:
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port))
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         self._loop.run_forever()
