@@ -41,7 +41,10 @@ RATIO_MIN: Final = 0.7
 RSS_MIB_MAX: Final = 80
 HOP_MS_MAX: Final = 1.0
 HOPS: Final = ("receive_to_submit", "settle_latency")
-KINDS: Final = {"rabbitmq": "benchmarks.source_rabbitmq:RabbitMqBench"}  # imported when used: each needs its client
+KINDS: Final = {  # imported when used: each needs its client
+    "kafka": "benchmarks.source_kafka:KafkaBench",
+    "rabbitmq": "benchmarks.source_rabbitmq:RabbitMqBench",
+}
 
 
 class SourceBench(Protocol):
