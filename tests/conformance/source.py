@@ -334,6 +334,7 @@ class SourceContract(PatienceContract, NetworkContract):
         rig.peer.send(orders(2))
         rig.wait_effects(2)
         rig.peer.send([Message(body=msgspec.json.encode(c), message_id=f"c{n}") for n, c in enumerate(changes)])
+        wait_until(lambda: sidecar.metric("settled") == 5, WITHIN_S, "the cancels settled: not every source has order")
         rig.peer.send([Message(body=order("not-there-yet"), message_id="late")])
         wait_until(lambda: sidecar.metric("settled") == 6, WITHIN_S, "six settles told")
 
