@@ -23,6 +23,7 @@ GROUP: Final = "wojak.sources"
 OURS: Final[Mapping[str, str]] = {
     "kafka": "sidecars.sources.kafka_kind:KIND",
     "rabbitmq": "sidecars.sources.rabbitmq_kind:KIND",
+    "sqs": "sidecars.sources.sqs_kind:KIND",
 }
 
 

@@ -82,4 +82,30 @@ MATRIX: Final[dict[str, dict[str, Shown]]] = {
         "C17": Shown(PEER, "aborted transactions; gaps of any size as a property of the window, compaction not run"),
         "C25": Shown(NOT_SHOWN, "credentials are read once; changed ones need a restart of the sidecar"),
     },
+    "sqs": {
+        **dict.fromkeys(CASES, _ELSEWHERE),
+        **_COMMON,
+        "C7": Shown(
+            PEER,
+            "the peer refuses old handles; SQS takes a late delete of a standard queue, which is meant",
+        ),
+        "C9": Shown(NONE, "a standard queue promises no order"),
+        "C10": Shown(STUB, "one of ten that fails can't be had of the peer: tests/unit/sidecars/test_sqs.py"),
+        "C11": Shown(PEER, "extended for three leases; one that fails: with a stub, tests/unit/sidecars/test_sqs.py"),
+        "C25": Shown(NOT_SHOWN, "boto3 fetches credentials anew by itself; the peer takes any"),
+        "C26": Shown(NONE, "sqs_sns: envelopes are a setting of the same source"),
+    },
+    "sqs_fifo": {
+        **dict.fromkeys(CASES, _ELSEWHERE),
+        **_COMMON,
+        "C9": Shown(PEER, "with ElasticMQ, whose group lock holds what SQS documents; seen with no other server"),
+        "C10": Shown(STUB, "as for sqs"),
+        "C11": Shown(PEER, "as for sqs"),
+        "C25": Shown(NOT_SHOWN, "as for sqs"),
+        "C26": Shown(NONE, "SNS FIFO topics were not tried: no peer has their order"),
+    },
+    "sqs_sns": {
+        **dict.fromkeys(CASES, Shown(NONE, "the same source as sqs, which shows it; only what a body is differs")),
+        "C26": Shown(PEER, "moto makes the envelopes; 2,000 of them come from our own sender: moto is too slow"),
+    },
 }
