@@ -18,6 +18,21 @@ def covers(*cases: str) -> Callable[[T], T]:
     return mark
 
 
+def without(*names: str) -> Callable[[type], type]:
+    """Take cases out of a source's suite that its broker has nothing for; the matrix says why of each.
+
+    They are not collected: a test that is skipped looks like one that could have run.
+    """
+
+    def take_out(suite: type) -> type:
+        for name in names:
+            assert callable(getattr(suite, name, None)), f"{suite.__name__} has no case {name}"
+            setattr(suite, name, None)
+        return suite
+
+    return take_out
+
+
 def ids(count: int, first: int = 0) -> list[str]:
     """Return the ids of ``orders(count, first)``."""
     return [f"o{n:06d}" for n in range(first, first + count)]

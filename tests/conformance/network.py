@@ -19,8 +19,7 @@ class NetworkContract:
     @pytest.fixture
     def proxy(self, broker: Broker) -> Iterator[Proxy]:
         """A place between sidecar and broker where faults are made."""
-        if not broker.has_network:
-            pytest.skip("no network lies between: matrix")
+        assert broker.has_network, "no network lies between: leave its cases out, cases.without"
         with Proxy(broker.port) as proxy:
             yield proxy
 
@@ -38,7 +37,7 @@ class NetworkContract:
         rig.peer.send(orders(50, 50))
         rig.wait_effects(100)
 
-        assert sidecar.is_ready
+        wait_until(lambda: sidecar.is_ready, WITHIN_S, "ready again")
         rig.finish(ids(100))
 
     @covers("C5", "C6")

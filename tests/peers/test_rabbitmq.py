@@ -13,7 +13,7 @@ from sidecars.core.kinds import Level, Replay
 from sidecars.sources.rabbitmq_check import check
 from sidecars.sources.rabbitmq_letters import RabbitMqLetters
 from sidecars.sources.rabbitmq_settings import RabbitMqSettings
-from tests.conformance.cases import covers, ids
+from tests.conformance.cases import covers, ids, without
 from tests.conformance.peer import Message
 from tests.conformance.rig import WITHIN_S, Rig, order, orders
 from tests.conformance.source import SourceContract
@@ -32,6 +32,7 @@ def broker() -> Iterator[RabbitMq]:
         broker.end()
 
 
+@without("test_a_lease_is_extended_while_the_engine_thinks")
 class TestRabbitMq(SourceContract):
     """The suite."""
 

@@ -17,7 +17,7 @@ from sidecars.core.kinds import Replay
 from sidecars.sources.sqs_letters import BY_SQS, SqsLetters
 from sidecars.sources.sqs_message import REPLAYED, Replayed
 from sidecars.sources.sqs_settings import SqsSettings
-from tests.conformance.cases import covers, ids
+from tests.conformance.cases import covers, ids, without
 from tests.conformance.peer import Message
 from tests.conformance.rig import WITHIN_S, Rig, order, orders
 from tests.peers.process import wait_until
@@ -43,6 +43,7 @@ def letters(peer: SqsPeer, monkeypatch: pytest.MonkeyPatch) -> SqsLetters:
     return SqsLetters("sqs", convert(peer.settings(), SqsSettings))
 
 
+@without("test_order_is_kept_also_across_a_crash")
 class TestSqs(SqsContract):
     """A standard queue."""
 
