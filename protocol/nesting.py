@@ -30,10 +30,12 @@ def require_flat(message: Raw) -> None:
         UnicodeDecodeError, RecursionError: Likewise; all are ``errors.NOT_DECODED``.
     """
     level = [_decode(message)]
-    for _ in range(NESTING_MAX + 1):  # the last look finds what the deepest hold
+    for _ in range(NESTING_MAX):
         level = [inner for outer in level for inner in _inside(outer)]
         if not level:
             return
+    if not any(isinstance(value, list | tuple | dict) for value in level):  # an empty one is a level too
+        return
     text = f"nesting expected at most {NESTING_MAX} levels, was more"
     raise msgspec.DecodeError(text)
 

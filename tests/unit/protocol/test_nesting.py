@@ -42,6 +42,8 @@ def test_the_bound_is_where_it_is_said_to_be() -> None:
 @given(VALUES, st.integers(0, 30))
 @example(None, NESTING_MAX)
 @example(None, NESTING_MAX + 1)
+@example([], NESTING_MAX - 1)
+@example([], NESTING_MAX)
 def test_values_pass_by_their_depth_alone(value: object, around: int) -> None:
     """Arrays and maps, wide or narrow."""
     for _ in range(around):

@@ -167,8 +167,8 @@ async def test_a_full_hold_buffer_stops_only_the_units_that_feed_it(tmp_path: Pa
         it.put(0, *range(40), unit="p0")
         it.put(1, 100, unit="p2")  # a unit that has not fed it so far still has a place, and stops then
         await it.until(lambda: len(it.settled(0)) == 40, "the other unit's")
-        await it.until(lambda: {"p1", "p2"} <= it.broker.stopped_now, "the stop of the second unit")
-        assert "p0" not in it.broker.stopped_now
+        # The other shard's own unit may have waited a moment for its forty; it goes on by itself.
+        await it.until(lambda: it.broker.stopped_now == {"p1", "p2"}, "the stop of the second unit, and of no other")
         assert held < len(session.live()) <= CREDITS
         assert it.settled(1) == []
 
