@@ -98,7 +98,6 @@ MATRIX: Final[dict[str, dict[str, Shown]]] = {
     "sqs_fifo": {
         **dict.fromkeys(CASES, _ELSEWHERE),
         **_COMMON,
-        **dict.fromkeys(("C3", "C5", "C6"), Shown(NOT_SHOWN, "the code is that of sqs, where it is shown")),
         "C9": Shown(PEER, "with ElasticMQ, whose group lock holds what SQS documents; seen with no other server"),
         "C10": Shown(STUB, "as for sqs"),
         "C11": Shown(PEER, "as for sqs"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conformance.cases import covers, ids, without
+from tests.conformance.cases import covers, ids
 from tests.conformance.peer import Message
 from tests.conformance.rig import WITHIN_S, Rig, orders
 from tests.peers.process import wait_until
@@ -29,12 +29,6 @@ def in_groups(count: int, groups: int) -> list[Message]:
     return [Message(body=m.body, message_id=m.message_id, key=f"g{n % groups}") for n, m in enumerate(orders(count))]
 
 
-@without(  # the same code as of standard queues, shown there
-    "test_an_engine_that_dies_loses_nothing_and_repeats_nothing",
-    "test_a_connection_that_is_cut_again_and_again_loses_nothing",
-    "test_a_dead_link_is_noticed",
-    "test_a_slow_network_only_slows",
-)
 class TestSqsFifo(SqsContract):
     """A FIFO queue."""
 
