@@ -59,7 +59,7 @@ class Baskets:
             if isinstance(route, Code):
                 elsewhere = self._state.belongs_elsewhere(leg.account) if route is Code.WRONG_SHARD else None
                 takes_key = route is not Code.AUTH_NOT_PERMITTED and elsewhere is None
-                return _refused(route, n, 1, elsewhere or _unknown(route, leg), takes_key=takes_key)
+                return _refused(route, n, 1, elsewhere or unknown_facts(route, leg), takes_key=takes_key)
             routes.append(route)
         return routes
 
@@ -194,7 +194,7 @@ def _refused(
     return BasketDecision(REJECTED, code, leg, checks, takes_key, facts)
 
 
-def _unknown(code: Code, leg: NewOrder) -> Facts:
+def unknown_facts(code: Code, leg: NewOrder) -> Facts:
     """Return what was unknown, as a single order's refusal names it."""
     names = {
         Code.ACCOUNT_UNKNOWN: (Scope.ACCOUNT, leg.account),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.baskets import TAKEN, leg_id, leg_item
+from engine.baskets import TAKEN, leg_id, leg_item, unknown_facts
 from engine.dedup import payload_hash, value_of
 from engine.exit_replaces import why_unsent, without
 from engine.group import Group
@@ -28,7 +28,6 @@ from protocol.codes import (
     OrderType,
     OutcomeKind,
     RetryReason,
-    Scope,
     Side,
     TimeInForce,
     TradingState,
@@ -96,7 +95,7 @@ class Ocos:
         if dedup.keys + len(command.legs) + 1 > dedup.keys_max:
             return Defer(RetryReason.DEDUP_FULL)
         if isinstance(route, Code):
-            return _refused(route, 1, 1, _unknown(route, command.legs[0]))
+            return _refused(route, 1, 1, unknown_facts(route, command.legs[0]))
         hindered = self._find_taken(command) or self._find_hindered(command, route, now_ns)
         return hindered or self._check(command, item, route, now_ns, reference, defer)
 
@@ -406,14 +405,3 @@ def _are_legs(first: NewOrder, second: NewOrder) -> bool:
 
 def _refused(code: Code, leg: int, checks: int, facts: Facts | None = None, *, takes_key: bool = True) -> OcoDecision:
     return OcoDecision(REJECTED, code, leg, checks, takes_key, facts)
-
-
-def _unknown(code: Code, leg: NewOrder) -> Facts:
-    """Return what was unknown, as a single order's refusal names it."""
-    names = {
-        Code.ACCOUNT_UNKNOWN: (Scope.ACCOUNT, leg.account),
-        Code.STRATEGY_UNKNOWN: (Scope.STRATEGY, leg.strategy),
-        Code.INSTR_UNKNOWN: (Scope.INSTRUMENT, leg.instrument),
-    }
-    scope, key = names.get(code, (Scope.GLOBAL, ""))
-    return Facts(scope=scope, key=key)
