@@ -24,22 +24,18 @@ from sidecars.core.awake import BEAT_S, Awake
 from sidecars.core.crew import Crew
 from sidecars.core.lease import NS_PER_MS, is_over
 from sidecars.core.source import Delivery, Engines, Lag, Settlement, Verb, Why
+from sidecars.sources.aws_client import ANSWER_S, BROKEN, CALL_S, code_of, text_of
 from sidecars.sources.sqs_dead import in_calls, parked, reply
 from sidecars.sources.sqs_delays import delays_s
 from sidecars.sources.sqs_link import (
-    ANSWER_S,
     BATCH,
-    BROKEN,
-    CALL_S,
     DONE,
     LOST,
     NO_QUEUE,
     Link,
     Polled,
     Queue,
-    code_of,
     is_misconfigured,
-    text_of,
 )
 from sidecars.sources.sqs_message import to_delivery
 from sidecars.sources.sqs_settings import SqsSettings

@@ -15,7 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from sidecars.core.kinds import Finding, Level
-from sidecars.sources.sqs_link import BROKEN, client, code_of, is_forbidden, is_misconfigured, text_of
+from sidecars.sources.aws_client import BROKEN, LOCAL, client, code_of, is_forbidden, text_of
+from sidecars.sources.sqs_link import is_misconfigured
 from sidecars.sources.sqs_settings import FIFO, SqsSettings
 
 DAY_S: Final = 86_400
@@ -25,7 +26,6 @@ RETENTION_DEAD_S: Final = 14 * DAY_S
 RECEIVES_MIN: Final = 3
 RECEIVES_GOOD: Final = 20
 VISIBILITY_GOOD_S: Final = 20
-LOCAL: Final = ("http://localhost", "http://127.0.0.1")
 NO_MESSAGE: Final = "wojak-check-no-such-handle"
 
 
@@ -35,7 +35,7 @@ async def check(name: str, settings: SqsSettings) -> Sequence[Finding]:
 
 
 def _check(settings: SqsSettings) -> list[Finding]:
-    sqs = client(0, 1)
+    sqs = client("sqs", 1)
     found = [_encryption(str(sqs.meta.endpoint_url))]
     try:
         url = _url(sqs, settings.queue)

@@ -19,6 +19,7 @@ from protocol.errors import FieldError
 from runtime.clock import wall_ns
 from sidecars.core.kinds import DeadLetter, Replay
 from sidecars.core.letters import LettersFailedError, with_field
+from sidecars.sources.aws_client import BROKEN, text_of
 from sidecars.sources.sqs_dead import (
     ATTRIBUTES_MAX,
     ORIGINAL,
@@ -29,7 +30,7 @@ from sidecars.sources.sqs_dead import (
     text_attribute,
     without_ours,
 )
-from sidecars.sources.sqs_link import BATCH, BROKEN, DONE, Link, text_of
+from sidecars.sources.sqs_link import BATCH, DONE, Link
 from sidecars.sources.sqs_message import NS_PER_MS, REPLAYED, Replayed, texts
 from sidecars.sources.sqs_settings import SqsSettings
 

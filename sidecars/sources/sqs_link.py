@@ -6,41 +6,17 @@ ten entries that went through may have failed for some: ``DONE``, ``LOST`` (SQS 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Container, Sequence
 from typing import Any, Final, NamedTuple
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConfigNotFound,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-    ProfileNotFound,
-)
-
-from protocol.errors import ConfigError
+from sidecars.sources.aws_client import client, code_of, is_forbidden
 
 BATCH: Final = 10
 BATCH_BYTES: Final = 256 << 10
-CONNECT_S: Final = 2
-ANSWER_S: Final = 3
-ATTEMPTS: Final = 2
-CALL_S: Final = ATTEMPTS * (CONNECT_S + ANSWER_S) + 2.0
 DONE: Final = ""
 LOST: Final = "lost"
-BROKEN: Final = (ClientError, BotoCoreError, OSError, TimeoutError)
-"""What the client raises when the other side is gone, slow or refuses."""
-UNUSABLE: Final = (NoCredentialsError, PartialCredentialsError, NoRegionError, ProfileNotFound, ConfigNotFound)
 NO_QUEUE: Final = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
-_FORBIDDEN: Final = frozenset({
-    "AccessDenied", "AccessDeniedException", "AuthFailure", "InvalidAddress", "InvalidClientTokenId",
-    "SignatureDoesNotMatch", "UnrecognizedClientException",
-})  # fmt: skip
 _LOST_CODES: Final = frozenset({
     "ReceiptHandleIsInvalid", "MessageNotInflight", "AWS.SimpleQueueService.MessageNotInflight",
     "InvalidParameterValue",  # an expired handle of a FIFO queue, or beyond twelve hours
@@ -63,46 +39,9 @@ class Polled(NamedTuple):
     messages: Sequence[dict[str, Any]]
 
 
-def code_of(error: BaseException) -> str:
-    """Return the code SQS gave; empty if it gave none."""
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
-
-
-def is_forbidden(error: BaseException) -> bool:
-    """Whether a right is missing."""
-    return code_of(error) in _FORBIDDEN or isinstance(error, UNUSABLE)
-
-
 def is_misconfigured(error: BaseException) -> bool:
     """Whether only a person can change it: refused at the start, retried once it has worked."""
     return is_forbidden(error) or code_of(error) in NO_QUEUE
-
-
-def text_of(error: BaseException) -> str:
-    """Return an error in one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def client(wait_s: int, connections: int, attempts: int = ATTEMPTS) -> Any:
-    """Return a client of SQS.
-
-    Raises:
-        ConfigError: If region or profile can't be used.
-    """
-    config = Config(
-        connect_timeout=CONNECT_S,
-        read_timeout=wait_s + ANSWER_S,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        max_pool_connections=connections,
-        tcp_keepalive=True,
-    )
-    try:
-        session = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
-        return session.client("sqs", config=config)
-    except (*UNUSABLE, ValueError) as e:
-        raise ConfigError(
-            [f"environment: expected AWS_REGION, and a profile that exists, as boto3 reads them: {e}"]
-        ) from e
 
 
 class Link:
@@ -111,8 +50,8 @@ class Link:
     def __init__(self, wait_s: int, visibility_s: int, pollers: int, settlers: int) -> None:
         self._wait_s = wait_s
         self._visibility_s = visibility_s
-        self._polling = client(wait_s, pollers, attempts=1)  # polls are made again by who asked for them
-        self._settling = client(0, settlers)
+        self._polling = client("sqs", pollers, wait_s=wait_s, attempts=1)  # polls are made again by who asked for them
+        self._settling = client("sqs", settlers)
         self._urls: dict[str, str] = {}
         self.is_closed = False
 
