@@ -53,7 +53,6 @@ class KafkaBench:
         """Return the settings of the sidecar under load."""
         changes = {
             "prefetch": PREFETCH, "fetch_bytes_max": FETCH_BYTES_MAX, "session_timeout_ms": 10_000, "lag_ms": 60_000,
-            "commit_ms": 20,
         }  # fmt: skip
         return dict(peer.settings(**changes))
 

@@ -252,9 +252,10 @@ class SidecarLoop:
             failpoints.hit("sidecar.before_settle")
             silent = await self._reply(batch)
             told = [s for s in batch if id(s) not in silent] if silent else batch
+            called_ns = time.monotonic_ns()
             failed = [*silent.values(), *await self._source.settle(told)]
             failpoints.hit("sidecar.after_settle")
-            self._count(batch, failed)
+            self._count(batch, failed, called_ns)
             if failed:
                 self._settle_again(failed)
             self._settling_count = 0
@@ -282,7 +283,7 @@ class SidecarLoop:
         if self._settling:
             asyncio.get_running_loop().call_later(SETTLE_RETRY_S, self._settle_due.set)
 
-    def _count(self, batch: Sequence[Settlement], failed: Sequence[Settlement]) -> None:
+    def _count(self, batch: Sequence[Settlement], failed: Sequence[Settlement], called_ns: int) -> None:
         metrics = self._metrics
         now_ns = time.monotonic_ns()
         again = {id(s) for s in failed}
@@ -303,6 +304,7 @@ class SidecarLoop:
                 continue
             metrics.receive_to_submit.record(settlement.submitted_mono_ns - received_ns)
             metrics.submit_to_outcome.record(settlement.answered_mono_ns - settlement.submitted_mono_ns)
+            metrics.outcome_to_settle.record(called_ns - settlement.answered_mono_ns)
             metrics.settle_latency.record(now_ns - settlement.answered_mono_ns)
             if settlement.verb is Verb.DEAD_LETTER:
                 metrics.settled_parked += 1

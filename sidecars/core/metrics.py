@@ -28,6 +28,7 @@ NS_PER_S: Final = 1_000_000_000
 TEXT_NS: Final = 200_000_000
 RECEIVE_TO_SUBMIT: Final = "wojak_sidecar_receive_to_submit_seconds"
 SUBMIT_TO_OUTCOME: Final = "wojak_sidecar_submit_to_outcome_seconds"
+OUTCOME_TO_SETTLE: Final = "wojak_sidecar_outcome_to_settle_seconds"
 SETTLE: Final = "wojak_sidecar_settle_latency_seconds"
 RECEIVE_TO_SETTLE: Final = "wojak_sidecar_receive_to_settle_seconds"
 LATE: Final = "wojak_sidecar_loop_late_seconds"
@@ -56,6 +57,7 @@ FAMILIES: Final = (
     Family("wojak_sidecar_broker_oldest_age_seconds", GAUGE, "Age of the oldest of them; absent likewise"),
     Family(RECEIVE_TO_SUBMIT, DURATION, "From the receipt of a delivery to its submit"),
     Family(SUBMIT_TO_OUTCOME, DURATION, "From the submit to the engine's outcome"),
+    Family(OUTCOME_TO_SETTLE, DURATION, "From the outcome to the call that settles, the broker's answer left out"),
     Family(SETTLE, DURATION, "From the outcome to the settled delivery"),
     Family(RECEIVE_TO_SETTLE, DURATION, "From the receipt to the settled delivery"),
     Family(LATE, DURATION, "How much later than due the loop looked at the time: the loop's lag"),
@@ -95,6 +97,7 @@ class Metrics:
         self.refused: dict[str, int] = {}
         self.receive_to_submit = Histogram()
         self.submit_to_outcome = Histogram()
+        self.outcome_to_settle = Histogram()
         self.settle_latency = Histogram()
         self.receive_to_settle = Histogram()
         self.late = Histogram()
@@ -125,6 +128,7 @@ class Metrics:
         histograms = {
             RECEIVE_TO_SUBMIT: reading(self.receive_to_submit),
             SUBMIT_TO_OUTCOME: reading(self.submit_to_outcome),
+            OUTCOME_TO_SETTLE: reading(self.outcome_to_settle),
             SETTLE: reading(self.settle_latency),
             RECEIVE_TO_SETTLE: reading(self.receive_to_settle),
             LATE: reading(self.late),

@@ -331,7 +331,11 @@ class KafkaSource:
             del self._windows[window.partition]
 
     async def _commit_in_time(self, link: Link, done: Sequence[Settlement]) -> Sequence[Settlement]:
-        """Commit, not too soon after the last time; return what is to be tried again."""
+        """Commit; return what is to be tried again.
+
+        At once: what is answered while this commit is under way goes into the next one, so a loaded sidecar commits no
+        more often than the broker answers. A broker for which that is too often has ``commit_ms``.
+        """
         wait_ns = self._committed_ns + self._settings.commit_ms * NS_PER_MS - time.monotonic_ns()
         if wait_ns > 0:
             await asyncio.sleep(wait_ns / 1e9)

@@ -26,7 +26,7 @@ class KafkaSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         prefetch: The most unanswered records held here.
         session_timeout_ms: Who is silent so long loses its partitions to the others of the group.
         rebalance_ms: The most that a rebalance waits for a member; half of it is for answers under way.
-        commit_ms: The least time between two commits.
+        commit_ms: The least time between two commits; 0 = the next is sent as soon as the one before is answered.
         metadata_ms: How often topics are looked at, so that new partitions are found.
         fetch_bytes_max: The most bytes that one fetch from one broker brings.
         lag_ms: How often the broker is asked how much waits, which also shows that it lives.
@@ -43,7 +43,7 @@ class KafkaSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     prefetch: Annotated[int, Meta(ge=1, le=100_000)] = 2_000
     session_timeout_ms: Annotated[int, Meta(ge=1_000, le=300_000)] = 10_000
     rebalance_ms: Annotated[int, Meta(ge=2_000, le=300_000)] = 15_000
-    commit_ms: Annotated[int, Meta(ge=0, le=10_000)] = 20
+    commit_ms: Annotated[int, Meta(ge=0, le=10_000)] = 0
     metadata_ms: Annotated[int, Meta(ge=500, le=600_000)] = 30_000
     fetch_bytes_max: Annotated[int, Meta(ge=64 << 10, le=64 << 20)] = 1 << 20
     lag_ms: Annotated[int, Meta(ge=100, le=600_000)] = 2_000

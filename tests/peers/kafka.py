@@ -194,7 +194,7 @@ class KafkaPeer(Peer):
         return {
             "topic": self.topic, "group": self.group, "principal": "bench", "dead_letter_topic": self.dead_topic,
             "reply_to": [self.reply_to], "prefetch": self.bound, "session_timeout_ms": 3_000, "rebalance_ms": 6_000,
-            "metadata_ms": 1_000, "lag_ms": 500, "commit_ms": 2, **changes,
+            "metadata_ms": 1_000, "lag_ms": 500, **changes,
         }  # fmt: skip
 
     def send(self, messages: Sequence[Message]) -> None:

@@ -37,6 +37,9 @@ class QueueBroker:
         self.most_seen: list[int] = []
         self.stopped: list[frozenset[str]] = []
         self.fail_settles = 0
+        self.settles: list[int] = []
+        self.may_settle = asyncio.Event()
+        self.may_settle.set()
         self.fail_extensions = 0
         self.breaks = False
         self.is_open = False
@@ -89,6 +92,8 @@ class QueueBroker:
         return taken
 
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+        self.settles.append(len(settlements))
+        await self.may_settle.wait()
         failed = list(settlements[: self.fail_settles])
         self.fail_settles -= len(failed)
         self.settled += settlements[len(failed) :]
@@ -197,6 +202,21 @@ async def test_a_failed_settle_is_tried_again_alone(tmp_path: Path) -> None:
 
         assert it.metrics.settle_errors == 1
         assert len(it.peer.journal.items) == 2
+
+
+async def test_what_is_answered_while_a_settle_is_under_way_goes_into_the_next(tmp_path: Path) -> None:
+    """A slow broker is asked once for all that came meanwhile, never for each."""
+    async with running(tmp_path) as it:
+        it.broker.may_settle.clear()
+        it.broker.put(client_order_id="a")
+        await it.until(lambda: it.broker.settles == [1], "a settle")
+        for name in "bcd":
+            it.broker.put(client_order_id=name)
+            await it.until(lambda: it.loop.session.is_idle and not it.broker.waiting, "an answer")
+        it.broker.may_settle.set()
+        await it.until(lambda: len(it.broker.settled) == 4, "four settles")
+
+        assert it.broker.settles == [1, 3]
 
 
 async def test_leases_are_extended_while_the_engine_thinks(tmp_path: Path) -> None:
