@@ -27,11 +27,11 @@ from aiokafka.errors import (
 from protocol.errors import ConfigError
 from runtime.clock import wall_ns
 from sidecars.core.source import Delivery, Engines, Lag, Settlement, Verb
+from sidecars.core.window import Receipt, Window
 from sidecars.sources.kafka_dead import parked
 from sidecars.sources.kafka_link import BROKEN, Grouping, Link, Records, client_options, look
 from sidecars.sources.kafka_records import NS_PER_MS, answer_of, delivery_of
 from sidecars.sources.kafka_settings import KafkaSettings
-from sidecars.sources.kafka_window import Receipt, Window
 
 BACKOFF_MS: Final = 100
 BACKOFF_DOUBLINGS_MAX: Final = 6

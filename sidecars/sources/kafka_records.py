@@ -8,10 +8,10 @@ from typing import Any, Final
 from sidecars.core.identity import derive_id, trace_of
 from sidecars.core.replies import CONTENT_TYPE, reply_body
 from sidecars.core.source import Delivery, Settlement
+from sidecars.core.window import Receipt
 from sidecars.sources.kafka_dead import place_of
 from sidecars.sources.kafka_link import Outgoing
 from sidecars.sources.kafka_settings import KafkaSettings
-from sidecars.sources.kafka_window import Receipt
 
 NS_PER_MS: Final = 1_000_000
 KEY_BYTES: Final = 8

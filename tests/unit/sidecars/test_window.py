@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecars.core.source import Delivery
-from sidecars.sources.kafka_window import Receipt, Window
+from sidecars.core.window import Receipt, Window
 
 
 def handed_out(window: Window, offsets: list[int]) -> list[Receipt]:

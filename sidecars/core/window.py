@@ -1,9 +1,10 @@
-"""What one assignment of one partition has handed out, and how far all of it is answered.
+"""What one assignment of one partition of a log has handed out, and how far all of it is answered.
 
 Rules: an offset is committed when everything handed out before it is answered; what was handed out is counted, never
-offsets, because offsets have gaps (aborted transactions, compaction). A window belongs to one assignment: once the
-partition is taken away or read again from an earlier place it is fenced, and nothing of it is committed any more, also
-when the partition comes back (an old window would move the group's offset back). No I/O here.
+offsets, because offsets have gaps (aborted transactions, compaction; numbers of a shard are no count at all). A window
+belongs to one assignment: once the partition is taken away or read again from an earlier place it is fenced, and
+nothing of it is committed any more, also when the partition comes back (an old window would move the group's offset
+back). No I/O here.
 """
 
 from __future__ import annotations
@@ -73,6 +74,12 @@ class Window:
     def oldest(self) -> Receipt | None:
         """Return the oldest unanswered one."""
         return self._receipts[0] if self._receipts else None
+
+    def extend(self, until_mono_ns: int) -> None:
+        """Move the lease of everything that is unanswered: where the partition as a whole has one."""
+        for receipt in self._receipts:
+            if receipt.delivery is not None:
+                receipt.delivery.lease_until_mono_ns = until_mono_ns
 
     def fence(self) -> None:
         """End the assignment: the loop gives up what is under way, the broker hands it out anew (R2)."""
