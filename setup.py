@@ -33,6 +33,7 @@ HOT: Final = (
     "engine/dedup.py",
     "engine/order.py",
     "engine/described.py",
+    "engine/differing.py",
     "engine/terms.py",
     "engine/replaces.py",
     "engine/baskets.py",
@@ -60,7 +61,7 @@ HOT: Final = (
     "engine/sidecars.py",
     "engine/sending.py",
     "engine/gateway_session.py",
-    "engine/amended_reports.py",
+    "engine/odd_reports.py",
     "engine/gateways.py",
 )
 

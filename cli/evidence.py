@@ -13,7 +13,7 @@ from cli.flow_log import Entry, Kind, client_order_id, read, unanswered
 from journal.reader import read_batches
 from protocol.amends import TradeAmended
 from protocol.codes import Code, ExecType, OutcomeKind
-from protocol.decisions import ReportEffect
+from protocol.decisions import BOOKED
 from protocol.orders import NewOrder, command_decoder
 from protocol.records import FillEntered, Ordered, Reported, record_decoder
 from protocol.venue import Report, SendNew, report_decoder
@@ -94,7 +94,7 @@ def journaled(folder: Path, account: str, ids: set[str]) -> Journaled:
                 case Reported():
                     report = report_decoder.decode(record.report)
                     report_seq = max(report_seq, report.report_seq)
-                    if report.last_quantity_e9 and record.decision.effect is ReportEffect.APPLIED:
+                    if report.last_quantity_e9 and record.decision.effect in BOOKED:
                         trades[report.trade_id] += 1
                         trade_reports[report.trade_id] = report.report_seq
                 case TradeAmended():

@@ -13,6 +13,7 @@ from engine.amends import Amends
 from engine.baskets import Baskets
 from engine.controls import Controls
 from engine.dedup import KeyHash
+from engine.differing import apply_differing, decide_differing
 from engine.exit_replaces import ExitReplaces
 from engine.flatten import Flattens
 from engine.limit_changes import decide_limit
@@ -127,6 +128,8 @@ class Core:
         match record:
             case SendDecided():
                 self.reports.apply_send(record, now_ns)
+            case Queried() if record.is_of_cum:
+                apply_differing(self.state, record, now_ns)
             case Queried():
                 self.reports.apply_queried(record, now_ns)
             case VenueChanged():
@@ -252,6 +255,8 @@ class Core:
                 return self.reports.decide_report(venue, report_decoder.decode(record.report)) == record.decision
             case Queried():
                 venue = state.venues[record.venue]
+                if record.is_of_cum:
+                    return decide_differing(state, venue) == record
                 return self.reports.decide_unknown(venue, venue.received_seq) == record
             case Controlled():
                 if record.action is ControlAction.EXIT_CANCEL:

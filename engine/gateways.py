@@ -21,8 +21,8 @@ from typing import Final
 
 import msgspec
 
-from engine.amended_reports import AmendedReports
 from engine.gateway_session import GatewaySession, forgotten
+from engine.odd_reports import OddReports
 from engine.order import Outgoing, OutgoingKind
 from engine.parts import Parts
 from engine.sending import command_of
@@ -87,7 +87,7 @@ class Gateways:
         self._heartbeat_at_ns = 0
         self._lost: list[VenueChanged] = []  # not yet journaled
         self.statements = Statements(parts)
-        self._amended = AmendedReports(parts)
+        self._odd = OddReports(parts, self.statements)
 
     # Before the sync: what came in, what is decided
 
@@ -244,7 +244,7 @@ class Gateways:
                 self._malformed(session.identity, text)
                 return
             if report.details is not None and report.exec_type in AMENDING:
-                self._amended.take(venue, raw, report, now_ns)
+                self._odd.take_amended(venue, raw, report, now_ns)
                 session.reports_seen = True
                 continue
             decision = reports.decide_report(venue, report)
@@ -253,9 +253,8 @@ class Gateways:
             session.reports_seen = True
             if report.last_quantity_e9:
                 self._meters.fills += 1
-            if decision.effect is not ReportEffect.APPLIED and decision.effect is not ReportEffect.DUPLICATE:
-                self._meters.reports_refused += 1
-                self._alarm(f"report {report.report_seq} of {report.order_id}: {decision.effect.name}")
+            if decision.effect is not ReportEffect.APPLIED:
+                self._odd.tell(venue, report, decision, now_ns, can_state=session.capabilities.statement)
 
     def decide_late(self, now_ns: int) -> None:
         """Check again what waits too long in the outbox, and what the venue never saw (DESIGN 6.8)."""

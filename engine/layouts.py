@@ -48,7 +48,7 @@ class Kind(Enum):
     TERMS = auto()  # Terms, or None
     CAPABILITIES = auto()  # what a venue takes, or None
     REPLACEMENT = auto()  # a Replacement, or None
-    KEY = auto()  # words and bytes of a dedup key
+    KEY = auto()  # a tuple: words and bytes of a dedup key, ids of orders
     KEYS = auto()
 
 
@@ -230,7 +230,7 @@ VENUE: Final = Layout(
     VenueState,
     "name", "ready", "changed_ns", "gateway_instance", "last_seq", "received_seq", "report_seq",
     Field("manual_trades", Kind.NAMES), Field("doubted", Kind.NAMES),
-    Field("capabilities", Kind.CAPABILITIES, default=None),
+    Field("capabilities", Kind.CAPABILITIES, default=None), Field("differing", Kind.KEY, default=()),
     left_out={
         "awaiting": "rows of Outgoing",
         "not_found": "numbers of orders",

@@ -11,6 +11,7 @@ from typing import Final
 from msgspec import structs
 
 from engine.described import agrees, described, is_credible, unchanged
+from engine.differing import compared, effect_of_cum, note_differing
 from engine.order import Order, Outgoing, OutgoingKind, Replacement
 from engine.order_state import Happening, happening_of, next_status
 from engine.orders import Orders
@@ -19,7 +20,7 @@ from engine.suspense import Suspense
 from engine.terms import AMENDING, TermReports, void
 from engine.venue_state import VenueState
 from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Scope, Side, TimeInForce, TradingState
-from protocol.decisions import EngineCancel, Reference, ReportDecision, ReportEffect
+from protocol.decisions import BOOKED, EngineCancel, Reference, ReportDecision, ReportEffect
 from protocol.orders import NewOrder
 from protocol.records import Queried, SendDecided, VenueChanged
 from protocol.replaces import ReplaceUnsent
@@ -37,6 +38,7 @@ VOID: Final = OutgoingKind.VOID
 DAY: Final = TimeInForce.DAY
 TRADE: Final = ExecType.TRADE
 BUY: Final = Side.BUY
+APPLIED: Final = ReportEffect.APPLIED
 
 
 class Reports:
@@ -66,14 +68,16 @@ class Reports:
         step = order.route.instrument.quantity_step_e9
         filled, off_step = divmod(quantity_e9, step)
         cum = order.cum + filled
+        cum_e9 = cum * step
         if (
             off_step
-            or (quantity_e9 and not is_credible(report, order, cum * step))
+            or (quantity_e9 and not is_credible(report, order, cum_e9))
             or (report.exec_type is ExecType.ORDER_STATUS and not agrees(report, order))
         ):
             return unchanged(order, ReportEffect.REFUSED)
         if order.terms is not None:
-            return _kept_back(venue, report, self._terms.decide_termed(order, order.terms, report, filled, cum))
+            termed = self._terms.decide_termed(order, order.terms, report, filled, cum)
+            return compared(_kept_back(venue, report, termed), report, cum_e9)
         if cum > order.quantity:
             if report.exec_type in AMENDING:  # it does not say which trade it means
                 return unchanged(order, ReportEffect.REFUSED)
@@ -85,7 +89,8 @@ class Reports:
         if status is None:
             return unchanged(order, ReportEffect.REFUSED)
         leaves = 0 if status in TERMINAL else order.quantity - cum
-        return described(order, ReportEffect.APPLIED, status, leaves, cum, filled, report)
+        effect = APPLIED if report.cum_quantity_e9 == cum_e9 else effect_of_cum(report)
+        return described(order, effect, status, leaves, cum, filled, report)
 
     def apply_report(self, venue: VenueState, report: Report, decision: ReportDecision) -> None:
         """Write what ``decide_report`` decided."""
@@ -100,7 +105,7 @@ class Reports:
             if report.last_quantity_e9:
                 self._suspense.take(venue, report)
             return
-        if effect is not ReportEffect.APPLIED and effect is not ReportEffect.OVERFILL:
+        if effect is not APPLIED and effect not in BOOKED:
             return
         order = state.orders.get(report.order_id) or state.closed[report.order_id]
         if report.last_quantity_e9:
@@ -110,9 +115,8 @@ class Reports:
             signed = filled if order.side is BUY else -filled
             venue.remember_trade(report.trade_id, (order.order_id, route, signed, report.last_price_e9))
         self.set_order(venue, order, decision)
-        if effect is ReportEffect.OVERFILL:
-            name = order.route.instrument.name
-            state.raise_state(Scope.INSTRUMENT, name, TradingState.HALTED_AUTO, f"overfill of {order.order_id}")
+        if effect is not APPLIED:
+            self._apply_doubtful(venue, order, effect)
         if report.exec_type is ExecType.NOT_FOUND:
             if order.status is PENDING_NEW:
                 venue.not_found[order.order_id] = order
@@ -130,6 +134,14 @@ class Reports:
             and (report.exec_type is ExecType.CANCEL_REJECT or order.cancel_seq not in awaiting)
         ):
             order.cancel_seq = 0
+
+    def _apply_doubtful(self, venue: VenueState, order: Order, effect: ReportEffect) -> None:
+        """Write what follows where a booked report can't be all: more than was ordered, or another sum than here."""
+        if effect is ReportEffect.CUM_DIFFERS:
+            note_differing(self._state, venue, order)
+            return
+        name = order.route.instrument.name
+        self._state.raise_state(Scope.INSTRUMENT, name, TradingState.HALTED_AUTO, f"overfill of {order.order_id}")
 
     def set_order(self, venue: VenueState, order: Order, decision: ReportDecision) -> None:
         """Write what the order is after a report."""

@@ -1,4 +1,4 @@
-"""Asks venues for statements and takes the answers: at the start, after each reconnect, and when an operator asks.
+"""Asks venues for statements and takes the answers: at the start, after each reconnect, in doubt, for an operator.
 
 What can go wrong on the other side and what happens here:
 - slow: an answer that does not come within ``ANSWER_NS`` is asked for again, and after ``ASKS_MAX`` times alarms;
@@ -87,6 +87,12 @@ class Statements:
         self._asked.add(venue.name)
         self._asks[venue.name] = Ask(venue, cause, "", "")
         self.is_due = True
+
+    def begin_doubt(self, venue: VenueState) -> None:
+        """Ask a venue that counts other fills than are counted here; who is asked already is not asked twice."""
+        if venue.name not in self._asks:
+            self._asks[venue.name] = Ask(venue, "doubt", "", "")
+            self.is_due = True
 
     def begin_for(self, venues: list[VenueState], operator: str, reason: str) -> str:
         """Ask for an operator, who then waits; returns why not, or empty."""

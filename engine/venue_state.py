@@ -28,6 +28,7 @@ class VenueState:
         "capabilities",
         "changed_ns",
         "corrections",
+        "differing",
         "doubted",
         "fresh",
         "gateway_instance",
@@ -60,6 +61,7 @@ class VenueState:
         self.corrections: dict[str, str] = {}  # ids of corrections, and of the trade that each is of
         self.manual_trades: dict[str, None] = {}  # booked by hand: known however many others follow
         self.doubted: dict[str, None] = {}  # ids that the venue once did not list: never sent again
+        self.differing: tuple[str, ...] = ()  # ids of open orders of which it counts other fills, not yet asked for
         self.fresh: deque[Outgoing] = deque()
         self.capabilities: Capabilities | None = None
 
@@ -111,7 +113,8 @@ class VenueState:
         """Return everything that is state, for its hash."""
         awaiting = [(o.seq, int(o.kind), o.order.order_id, o.at_ns) for o in self.awaiting.values()]
         # A venue without them has the hash it had before there were any.
-        by_hand = [(n, list(known)) for n, known in enumerate((self.manual_trades, self.doubted)) if known]
+        kept = self.manual_trades, self.doubted, self.differing
+        by_hand = [(n, list(known)) for n, known in enumerate(kept) if known]
         return (
             self.name, self.ready, self.changed_ns, self.gateway_instance, self.last_seq, self.received_seq,
             self.report_seq, awaiting, list(self.not_found), list(self.trade_ids), *by_hand,

@@ -7,6 +7,7 @@ is in ``protocol.replaces``. These Structs are ``array_like`` with append-only f
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 from msgspec import Struct
 
@@ -30,6 +31,11 @@ class ReportEffect(IntEnum):
     OVERFILL = 4
     REFUSED = 5  # a transition that the table does not have: recorded, counted, nothing changed
     TRADE_UNKNOWN = 6  # takes back or corrects a trade that is not remembered here
+    CUM_DIFFERS = 7  # applied, and the venue counts another filled quantity than is counted here with it
+
+
+BOOKED: Final = frozenset({ReportEffect.APPLIED, ReportEffect.OVERFILL, ReportEffect.CUM_DIFFERS})
+"""Effects of reports that changed the order; a fill among them is in the position."""
 
 
 class ReplaceAnswer(IntEnum):

@@ -13,7 +13,7 @@ import msgspec
 from protocol.amend_events import amend_events, suspended_fill
 from protocol.amends import SuspenseResolved, TradeAmended
 from protocol.codes import Code, ExecType, OrderStatus, OutcomeKind
-from protocol.decisions import EngineCancel, NewDecision, Reference, ReplaceAnswer, ReportDecision, ReportEffect
+from protocol.decisions import BOOKED, EngineCancel, NewDecision, Reference, ReplaceAnswer, ReportDecision, ReportEffect
 from protocol.event_kinds import (
     AdjustEvent,
     ControlEvent,
@@ -255,7 +255,7 @@ def _replace_requested(seq: int, now_ns: int, record: ReplaceRequested) -> Repla
 def _reported(seq: int, now_ns: int, record: Reported | FillEntered) -> list[Event]:
     report = report_decoder.decode(record.report)
     decision = record.decision
-    if decision.effect in {ReportEffect.APPLIED, ReportEffect.OVERFILL}:
+    if decision.effect in BOOKED:
         return [_applied(seq, 0, now_ns, record.venue, report, decision)]
     text = f"report {report.report_seq} {report.exec_type.name} of {report.order_id}: {decision.effect.name}"
     told = SystemEvent(seq, 0, now_ns, "Reported", text)

@@ -202,10 +202,14 @@ class Failed(Struct, array_like=True, tag=11, frozen=True):
 
 
 class Queried(Struct, array_like=True, tag=12, frozen=True):
-    """Orders sent without a report: UNKNOWN until the venue answers the numbered queries (order_id, venue_seq)."""
+    """Orders in doubt: UNKNOWN until the venue answers the numbered queries (order_id, venue_seq).
+
+    Sent without a report before a reconnect; or, ``is_of_cum``, the venue counts another filled quantity of them.
+    """
 
     venue: str
     queries: list[tuple[str, int]]
+    is_of_cum: bool = False
 
 
 class FillEntered(Struct, array_like=True, tag=44, frozen=True):

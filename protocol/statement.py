@@ -123,8 +123,9 @@ class Difference(Struct, array_like=True, frozen=True, gc=False):
 class Reconciled(Struct, array_like=True, tag=43, frozen=True):
     """A venue's statement was compared with the state as of the same report.
 
-    ``cause``: ``start``, ``reconnect`` or ``asked``. The counts are what the venue stated; ``positions`` -1 = none.
-    ``more``: differences beyond those listed. ``queries``: (order_id, venue_seq) of orders that are UNKNOWN by it.
+    ``cause``: ``start``, ``reconnect``, ``doubt`` (it counts other fills) or ``asked``. The counts are what the venue
+    stated; ``positions`` -1 = none. ``more``: differences beyond those listed. ``queries``: (order_id, venue_seq) of
+    orders that are UNKNOWN by it.
     """
 
     venue: str

@@ -51,7 +51,8 @@ def system_text(record: Record) -> str:
         case Failed():
             return f"decide failed for account {record.account}: {record.text}"
         case Queried():
-            return f"{len(record.queries)} orders UNKNOWN at {record.venue}, queried"
+            why = ", which counts other fills of them" if record.is_of_cum else ""
+            return f"{len(record.queries)} orders UNKNOWN at {record.venue}{why}, queried"
         case StateChecked():
             return f"state {record.state_hash} ({record.why})"
         case TradeAmended():

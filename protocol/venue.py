@@ -142,6 +142,8 @@ class Report(Struct, array_like=True, frozen=True, gc=False):
         venue_seq: The command this answers; 0 for what the venue does on its own (a passive fill, an expiry).
         trade_id: Unique at the venue; fills are deduplicated by (venue, trade_id). Empty without a fill.
         status: For ORDER_STATUS, the state at the venue; else the state after the report.
+        cum_quantity_e9: What has filled of the order in all, this report included; 0 = nothing, or not said. Said with
+            a fill or an end, it is compared with what was reported before.
         fee_e9: In 1e-9 of ``currency``; negative is a rebate.
         exch_ns: The venue's clock, UTC nanoseconds.
     """

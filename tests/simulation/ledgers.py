@@ -25,6 +25,7 @@ E9 = 10**9
 COLLAR_BP = 1000
 BP = 10_000
 STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
+SUMMED = (ExecType.TRADE, ExecType.CANCELED, ExecType.EXPIRED)
 
 
 class Folded:
@@ -122,6 +123,7 @@ class Ledgers:
         self.trades: dict[str, Report] = {}
         self.counted: dict[str, int] = {}  # what of each trade counts now: 0 = it was taken back
         self.first_ids: dict[str, str] = {}  # of corrections, the trade that each is of
+        self.miscounted = 0  # reports whose sum was not that of the trades
         self.drifted_e9 = 0  # how much was ever taken back or corrected: no limit stands before that
 
     def accept(self, legs: Sequence[tuple[NewOrder, NewDecision, Reference | None]]) -> None:
@@ -226,6 +228,8 @@ class Ledgers:
         folded = self.orders.get(report.order_id)
         if folded is None or not self.is_venue_honest:
             return
+        if isinstance(record, Reported):
+            self._require_noticed(report, record.decision.effect, folded)
         if report.exec_type is ExecType.TRADE and report.trade_id not in self.counted:
             self.trades[report.trade_id] = report
             self.counted[report.trade_id] = report.last_quantity_e9
@@ -240,6 +244,18 @@ class Ledgers:
             folded.count()
         self.set_status(report.order_id, record.decision.status, seq)
         assert record.decision.cum_quantity_e9 == folded.cum_e9, f"{report} counted as {record.decision}"
+
+    def _require_noticed(self, report: Report, effect: ReportEffect, folded: Folded) -> None:
+        """A fill, or an end, that says another sum than the trades that count come to is told apart, and no other."""
+        is_again = report.trade_id != "" and report.trade_id in self.counted
+        if report.exec_type not in SUMMED or is_again or effect is ReportEffect.REFUSED:
+            return
+        counts_e9 = folded.cum_e9 + report.last_quantity_e9
+        differs = report.cum_quantity_e9 not in {0, counts_e9}
+        self.miscounted += differs
+        assert (effect is ReportEffect.CUM_DIFFERS) == differs, (
+            f"{report} says another sum than {counts_e9}: {effect!r}"
+        )
 
     def amend(self, record: TradeAmended, seq: int) -> None:
         """Take that the venue took a trade back, or corrected it: once, and exactly what it counted."""

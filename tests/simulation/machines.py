@@ -72,7 +72,7 @@ class Machines:
         clients: int = 2,
         hosts: int = 0,
     ) -> None:
-        self.random = Random(seed)
+        self.random, self.miscounts = Random(seed), Random(~seed) if faults and seed % 16 == 3 else None
         self.folder = folder
         self.clock = VirtualClock()
         self.disk = SimulatedDisk(self.random)
@@ -287,7 +287,7 @@ class Machines:
     # The gateway
 
     def start_gateway(self) -> None:
-        self.venue = MoodyVenue(self.random, is_slow=self.is_slow, refuses=self.faults)
+        self.venue = MoodyVenue(self.random, is_slow=self.is_slow, refuses=self.faults, miscounts=self.miscounts)
         self.gateway = GatewayLoop(self.gateway_settings, self.net, self.venue, TOKEN, self.log)  # type: ignore[arg-type]
         self.feed_epoch += 1
         self.feed_seq = 0

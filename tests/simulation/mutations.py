@@ -253,6 +253,10 @@ MUTATIONS = (
         "journal/amended.py", "    is_busted = event.last_quantity_e9 == 0\n", "    is_busted = False\n",
     ),
     _one(
+        "another sum of the venue's unnoticed", r"says another sum than",
+        "engine/reports.py", " if report.cum_quantity_e9 == cum_e9 else effect_of_cum(report)\n", "\n",
+    ),
+    _one(
         "the surviving tail not synced", r"is gone|has changed|the chain breaks|on the medium behind|durable (is )?\d+",
         "journal/recovery.py",
         "        fill_zeros(disk, fd, at, size)\n        disk.fdatasync(fd)\n",

@@ -22,6 +22,7 @@ KEYS_MAX = 2_000
 AMENDED_OF = 8
 PATIENCES = (0, 0, 1, 1, 2, 30)
 REFUSED_SHARE = 0.25
+MISCOUNTED_SHARE = 0.2
 
 
 def params() -> Params:
@@ -46,9 +47,12 @@ class MoodyVenue(SandboxVenue):
 
     random: Random
 
-    def __init__(self, random: Random, *, is_slow: bool = True, refuses: bool = False) -> None:
+    def __init__(
+        self, random: Random, *, is_slow: bool = True, refuses: bool = False, miscounts: Random | None = None
+    ) -> None:
         super().__init__([XY])
         self.random = random
+        self.miscounts = miscounts  # draws which fills come with a sum that is not theirs; None = none
         self.is_slow = is_slow
         self.refuses = refuses
         self.patience = 0  # so many turns it says nothing
@@ -109,8 +113,16 @@ class MoodyVenue(SandboxVenue):
     def _close_expired(self, report: Report, number: int) -> None:
         self.exchange.closed[report.order_id] = Closed(number, OrderStatus.EXPIRED, report.cum_quantity_e9)
 
+    def _miscount(self, report: Report) -> Report:
+        """Say another sum with a fill now and then; of the last one it would be kept, as what filled of the order."""
+        draw = self.miscounts
+        if draw is None or report.status is not OrderStatus.PARTIALLY_FILLED or report.exec_type is not ExecType.TRADE:
+            return report
+        off_e9 = draw.choice((-E9, E9)) if draw.random() < MISCOUNTED_SHARE else 0
+        return msgspec.structs.replace(report, cum_quantity_e9=max(1, report.cum_quantity_e9 + off_e9))
+
     def _say(self, reports: list[Report]) -> list[Report]:
-        self.unsaid += reports
+        self.unsaid += map(self._miscount, reports)
         if self.is_slow and self.patience > 0:
             self.patience -= 1
             return []

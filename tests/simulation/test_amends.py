@@ -11,6 +11,7 @@ import pytest
 from protocol.amends import SuspenseResolved, TradeAmended
 from protocol.codes import ExecType, OrderStatus, Scope, Side, TradingState
 from protocol.control import EnterBust, Reconcile, ResolveSuspense, SetState, Status, SuspenseFills
+from protocol.records import Queried
 from protocol.venue import Details, Report
 from tests.simulation.stand_ins import E9
 from tests.simulation.test_hand_over_rules import order
@@ -136,3 +137,32 @@ def test_a_fill_of_nobody_waits_for_a_word_and_everything_reduces_until_then(sta
     assert stage.position == 5
     assert stage.ask_and_wait(SuspenseFills()).suspense == []
     assert msgspec.msgpack.encode(record)
+
+
+def test_a_sum_that_differs_calls_a_person_and_asks_the_venue(stage: Amended) -> None:
+    """A numbered query, a statement, an alarm; what was booked and what is reserved stay over a crash."""
+    stage.submit(order("2", Side.BUY, 5, 99))
+    stage.settle_all()
+    stage.until(stage.is_at_rest)
+    (order_id,) = stage.state.orders
+    exchange = stage.exchange
+    exchange.report_seq += 1
+    assert stage.venue is not None
+    lost = Report(  # of one of three that filled together: the venue counts them, and says only the last
+        exchange.report_seq, ExecType.TRADE, order_id, "S-2", 0, OrderStatus.PARTIALLY_FILLED, 2 * E9, 3 * E9,
+        0, "S-T9", E9, 99 * E9,
+    )  # fmt: skip
+    stage.venue._reports.append(lost)
+    stage.until(lambda: any(r.cause == "doubt" for r in stage.reconciled()))
+    (record,) = [r for r in stage.reconciled() if r.cause == "doubt"]
+    assert record.differences  # it has none of these fills
+    assert stage.position == 4
+    assert stage.state.orders[order_id].leaves == 4
+    assert stage.state.accounts["a1"].state is TradingState.REDUCING
+    assert any("counts 3000000000 e9 filled, here are 1000000000 e9" in text for text in stage.alarms())
+    stage.watch.read()
+    queried = [r for *_, r in stage.watch.records if isinstance(r, Queried) and r.is_of_cum]
+    assert [[asked for asked, _ in q.queries] for q in queried] == [[order_id]]
+    stage.kill_engine("after", power=True)
+    stage.until(stage.is_ready)
+    assert stage.position == 4

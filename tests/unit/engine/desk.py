@@ -371,11 +371,14 @@ class Desk:
         trade_id: str = "",
         venue_seq: int = 0,
         status: OrderStatus = OrderStatus.NONE,
-        cum: int = 0,
+        cum: int | None = None,
         details: Details | None = None,
     ) -> ReportDecision:
-        """Let the venue say something, numbered as the gateway would."""
+        """Let the venue say something, numbered as the gateway would; ``cum``: what it counts, if not as here."""
         venue = self.state.venues["sandbox"]
+        if cum is None:
+            order = self.state.orders.get(order_id) or self.state.closed.get(order_id)
+            cum = quantity if order is None else order.cum + quantity
         if quantity and not trade_id:
             self.trades += 1
             trade_id = f"T{self.trades}"

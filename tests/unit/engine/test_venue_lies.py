@@ -29,6 +29,9 @@ def say(desk: Desk, order_id: str, venue: str = "sandbox", **facts: object) -> R
         state.report_seq + 1, ExecType.TRADE, order_id, "v", 0, OrderStatus.NONE, 0, 0, desk.now, "T", E9, 100 * E9
     )
     said = msgspec.structs.replace(plain, **facts)
+    order = desk.state.orders.get(order_id) or desk.state.closed.get(order_id)
+    if order is not None and "cum_quantity_e9" not in facts and said.exec_type is ExecType.TRADE:
+        said = msgspec.structs.replace(said, cum_quantity_e9=min(order.cum * E9 + said.last_quantity_e9, INT64_MAX))
     decided = desk.core.reports.decide_report(state, said)
     desk.apply(Reported(venue, Raw(_encode(said)), decided))
     _encode(desk.records[-1][3])  # the journal takes it
