@@ -7,7 +7,6 @@ that tests need not wait long for the partitions of a killed process; kill -9 ke
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import re
 import shutil
 import signal
@@ -22,24 +21,19 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
 from tests.conformance.peer import Broker, Dead, Message, Peer
-from tests.peers.process import CACHE, PeerMissingError, Server, free_ports, require_program
+from tests.peers.maven import require_jars, require_java
+from tests.peers.process import Server, free_ports
 
 T = TypeVar("T")
 VERSION: Final = "4.3.1"  # 4.4.0 can't be resolved: one of its artifacts is not there
 LOG4J: Final = "2.25.4"
 START_S: Final = 90.0
-INSTALL_S: Final = 600.0
 CLIENT_S: Final = 60.0
-HOW_JAVA: Final = "install Java 17: apt-get install openjdk-17-jre-headless (.ci/run does)"
-HOW_MAVEN: Final = "install it: apt-get install maven (.ci/run does)"
 STICKY: Final = 500  # messages without a key go to one partition, then to the next, as a batching producer does it
 JVM: Final = ("-Xmx256m", "-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-POM: Final = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-<groupId>wojak</groupId><artifactId>kafka-peer</artifactId><version>1</version><dependencies>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
-<dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>{LOG4J}</version>
-</dependency></dependencies></project>
-"""
+JARS: Final = (
+    f"org.apache.kafka:kafka_2.13:{VERSION}", f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J}",
+)  # fmt: skip
 LOGGING: Final = """Configuration:
   Appenders:
     Console:
@@ -55,34 +49,11 @@ LOGGING: Final = """Configuration:
 """
 
 
-def install() -> str:
-    """Return Java's class path of Kafka; download it into the cache if it is not there."""
-    folder = CACHE / f"kafka-{VERSION}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"kafka-{VERSION}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several test runs may start at once
-        if not folder.is_dir():
-            _download(folder)
-    return f"{folder}/*"
-
-
-def _download(folder: Path) -> None:
-    maven = require_program("mvn", HOW_MAVEN)
-    with tempfile.TemporaryDirectory(dir=CACHE) as work:
-        (Path(work) / "pom.xml").write_text(POM)
-        argv = [maven, "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"]
-        done = subprocess.run(argv, cwd=work, capture_output=True, text=True, timeout=INSTALL_S, check=False)
-        if done.returncode:
-            raise PeerMissingError(f"Kafka {VERSION} expected from Maven Central, was:\n{done.stdout[-2000:]}")
-        (Path(work) / "lib").rename(folder)
-
-
 class Kafka(Broker):
     """One node with data and ports of its own. What comes to ``proxied_port`` is told to stay on ``proxy_port``."""
 
     def __init__(self) -> None:
-        java = require_program("java", HOW_JAVA)
-        jars = install()
+        jars, java = f"{require_jars(f'kafka-{VERSION}', *JARS)}/*", require_java()
         self.folder = Path(tempfile.mkdtemp(prefix="wojak-kafka-"))
         self._port, controller, self.proxied_port, self.proxy_port = free_ports(4)
         properties = {

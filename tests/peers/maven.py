@@ -28,14 +28,16 @@ def require_java() -> str:
 def require_jars(name: str, *coordinates: str) -> Path:
     """Return the folder with the jars of ``group:artifact:version`` and of all they need.
 
-    Two tests at a time fetch once: the folder appears whole or not at all.
+    Two tests at a time fetch once: the folder appears whole or not at all. One Maven runs at a time, whatever it
+    fetches: two would write into one local repository.
     """
     folder = CACHE / name
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            _fetch(folder, coordinates)
+    if not folder.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with (CACHE / "maven.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                _fetch(folder, coordinates)
     return folder
 
 
