@@ -111,14 +111,15 @@ def test_init_never_replaces_a_file(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
-def test_a_long_state_folder_still_has_short_sockets(tmp_path: Path) -> None:
+def test_a_long_state_folder_still_has_short_sockets(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Where the folder's own path is too long, sockets move to a private folder named by its hash."""
-    near = paths_of(tmp_path / ".wojak")
-    far = paths_of(tmp_path / ("x" * 90) / ".wojak")
-    assert near.run == tmp_path / ".wojak" / "run"
+    folder = tmp_path_factory.mktemp("s")  # a short name: its own path must not be too long
+    near = paths_of(folder / ".wojak")
+    far = paths_of(folder / ("x" * 90) / ".wojak")
+    assert near.run == folder / ".wojak" / "run"
     assert far.run != far.state / "run"
     assert len(far.endpoint("gateway-control").removeprefix("ipc://")) <= IPC_PATH_BYTES_MAX
-    assert far.run == paths_of(tmp_path / ("x" * 90) / ".wojak").run
+    assert far.run == paths_of(folder / ("x" * 90) / ".wojak").run
 
 
 def test_the_control_token_is_made_once_and_private(tmp_path: Path) -> None:

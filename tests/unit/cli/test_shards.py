@@ -32,9 +32,9 @@ def deployment(folder: Path, shards: int = 1, **of: int) -> Loaded:
     return Loaded(config, folder / "wojak.toml", paths_of(folder / ".wojak"))
 
 
-def test_alone_every_name_and_folder_is_what_it_was(tmp_path: Path) -> None:
+def test_alone_every_name_and_folder_is_what_it_was(tmp_path_factory: pytest.TempPathFactory) -> None:
     """One shard: no number anywhere."""
-    loaded = deployment(tmp_path)
+    loaded = deployment(tmp_path_factory.mktemp("s"))  # a short name: sockets stay in the folder
     state = loaded.paths.state
     assert process_names(loaded, flow=False) == LONELY
     settings = engine_settings(loaded)
