@@ -1,5 +1,5 @@
 # make run          set up, start everything, send a demonstration order flow, stay up (TICKS=file: on that recording)
-# make test         set up, pass all tests
+# make test         set up, pass all tests, in WORKERS=2 processes (0: in this one); TESTS=tests/unit, or one test, for some
 # make simulate     run SEEDS=1000 simulated days of faults in two processes; SEED=17 runs one again
 # make check        format, lint, types, import rule, generated pages
 # make bench        benchmarks in small; wojak bench --help has the rest
@@ -14,6 +14,7 @@ BIN := .venv/bin
 DATA := $(or $(WOJAK_TEST_DATA),../shared/data)
 TICKS ?= $(wildcard $(DATA)/btcusdt_20240808.gz)
 TESTS ?=
+WORKERS ?= 2
 SEEDS ?= 1000
 COMPILED := .venv/compiled
 SETUP := setup
@@ -28,7 +29,7 @@ run: setup
 	@exec $(BIN)/wojak up --init --flow $(if $(TICKS),--ticks "$(TICKS)")
 
 test: setup
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 simulate: $(SETUP)
 	@$(BIN)/python -m tests.simulation.run --seeds $(if $(SEED),$(SEED):$$(($(SEED) + 1)),$(SEEDS))

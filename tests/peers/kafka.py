@@ -49,11 +49,16 @@ LOGGING: Final = """Configuration:
 """
 
 
+def prepare() -> str:
+    """Return Java's class path of Kafka; get it if it is not in the cache."""
+    return f"{require_jars(f'kafka-{VERSION}', *JARS)}/*"
+
+
 class Kafka(Broker):
     """One node with data and ports of its own. What comes to ``proxied_port`` is told to stay on ``proxy_port``."""
 
     def __init__(self) -> None:
-        jars, java = f"{require_jars(f'kafka-{VERSION}', *JARS)}/*", require_java()
+        jars, java = prepare(), require_java()
         self.folder = Path(tempfile.mkdtemp(prefix="wojak-kafka-"))
         self._port, controller, self.proxied_port, self.proxy_port = free_ports(4)
         properties = {

@@ -33,6 +33,11 @@ KEYS: Final = {
 }  # fmt: skip
 
 
+def prepare() -> Path:
+    """Return the folder of ElasticMQ's jars; get them if they are not in the cache."""
+    return require_jars("elasticmq-1.7.1", JARS)
+
+
 def client_of(port: int, service: str = "sqs") -> Any:
     """Return a client of a peer."""
     return boto3.client(
@@ -62,7 +67,7 @@ class ElasticMq(Broker):
     is_fifo = False
 
     def __init__(self) -> None:
-        jars, java = require_jars("elasticmq-1.7.1", JARS), require_java()
+        jars, java = prepare(), require_java()
         self.folder = Path(tempfile.mkdtemp(prefix="wojak-elasticmq-"))
         (self._port,) = free_ports(1)
         (self.folder / "server.conf").write_text(
