@@ -10,9 +10,9 @@ import pytest
 from aiokafka import TopicPartition
 
 from sidecars.core.source import Delivery, Settlement, Verb
+from sidecars.core.window import Receipt, Window
 from sidecars.sources.kafka import KafkaSource
 from sidecars.sources.kafka_settings import KafkaSettings
-from sidecars.sources.kafka_window import Receipt, Window
 
 Commits = asyncio.Queue[Mapping[TopicPartition, int]]
 TURNS = 5
