@@ -39,6 +39,7 @@ from sidecars.sources.sqs_link import (
 )
 from sidecars.sources.sqs_message import to_delivery
 from sidecars.sources.sqs_settings import SqsSettings
+from sidecars.sources.stepfunctions_tokens import ADDRESS, TaskTokens, is_token
 
 NS_PER_S: Final = 1_000_000_000
 MARGIN_NS_MAX: Final = 2 * NS_PER_S  # R7: held lost so long before SQS takes it back, in a short lease a fifth of it
@@ -87,6 +88,7 @@ class SqsSource:
         self._is_paused = False
         self._lag: Lag | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._tokens = TaskTokens(name) if settings.task_tokens else None
 
     # Session
 
@@ -119,6 +121,8 @@ class SqsSource:
         await self._release()
         for crew in (self._pollers, self._settling, self._extending):
             crew.stop()
+        if self._tokens is not None:
+            self._tokens.stop()
 
     def _spawn(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
@@ -245,6 +249,8 @@ class SqsSource:
 
     async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Make messages stay away from others for longer; return those for which that failed."""
+        if self._tokens is not None:
+            self._spawn(self._tokens.keep(deliveries))
         failed: list[Delivery] = []
         wanted = list(deliveries)
         for at in range(0, len(wanted), BATCH):
@@ -380,8 +386,13 @@ class SqsSource:
         failed: list[Settlement] = []
         of_queue: dict[str, list[Settlement]] = defaultdict(list)
         for settlement in settlements:
-            of_queue[settlement.delivery.reply_to].append(settlement)
+            reply_to = settlement.delivery.reply_to
+            of_queue[ADDRESS if is_token(reply_to) else reply_to].append(settlement)
         for target, some in of_queue.items():
+            if target == ADDRESS:
+                assert self._tokens is not None  # the message was refused where they are not taken
+                failed += await self._tokens.answer(some)
+                continue
             try:
                 url = await self._call(self._settling, partial(self._link.url_of, target))
             except BROKEN as e:
@@ -402,8 +413,8 @@ class SqsSource:
         return self._lag
 
     def fault(self) -> str:
-        """Return why SQS does not serve us."""
-        return self._fault
+        """Return why SQS does not serve us, or Step Functions our answers."""
+        return self._fault or (self._tokens.fault if self._tokens is not None else "")
 
     async def _look(self) -> None:
         """Ask how much waits; give back what nobody took; forget what SQS has long taken back."""

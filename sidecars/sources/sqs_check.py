@@ -52,7 +52,7 @@ def _check(settings: SqsSettings) -> list[Finding]:
     found += _dead_letters(sqs, attributes, settings)
     for target in settings.reply_to:
         if not target.endswith("*"):
-            found += _target(sqs, target, "answers")
+            found += look_at_target(sqs, target, "answers")
     return found
 
 
@@ -164,7 +164,8 @@ def _right(right: str, call: Callable[[], Mapping[str, Any]], *, is_real: bool =
     return Finding(Level.FINE, right, "works" if is_real else "not refused, as far as a call without a message shows")
 
 
-def _target(sqs: Any, queue: str, of: str) -> list[Finding]:
+def look_at_target(sqs: Any, queue: str, of: str) -> list[Finding]:
+    """Return whether a queue is there and may be sent to; ``of``: what goes there."""
     what = f"queue {queue}"
     try:
         url = _url(sqs, queue)
@@ -182,7 +183,7 @@ def _target(sqs: Any, queue: str, of: str) -> list[Finding]:
 
 def _dead_letters(sqs: Any, attributes: Mapping[str, str], settings: SqsSettings) -> list[Finding]:
     queue = settings.dead_letter_queue
-    found = _target(sqs, queue, "dead letters")
+    found = look_at_target(sqs, queue, "dead letters")
     if found[0].level is not Level.FINE:
         return found
     theirs = sqs.get_queue_attributes(QueueUrl=_url(sqs, queue), AttributeNames=["All"])["Attributes"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -41,12 +42,11 @@ NEW_ID_BYTES: Final = 8
 BY_SQS: Final = "put there by SQS: it came more often than the queue's redrive policy allows"
 
 
-class SqsLetters:
-    """The dead letter queue of one source."""
+class LetterQueue(ABC):
+    """A queue of SQS that holds the dead letters of a source; where they are put back is the source's."""
 
-    def __init__(self, name: str, settings: SqsSettings) -> None:
-        self._name = name
-        self._settings = settings
+    def __init__(self, queue: str) -> None:
+        self._queue = queue
         self._link = Link(WAIT_S, HIDDEN_S, 1, 1)
 
     async def list(self, most: int) -> Sequence[DeadLetter]:
@@ -64,19 +64,26 @@ class SqsLetters:
     def _replay(self, replay: Replay, most: int) -> Sequence[DeadLetter]:
         done = []
         with self._taken(most) as (url, messages):
-            target = self._link.url_of(self._settings.queue)
             for number, message in enumerate(messages, 1):
                 if replay.numbers and number not in replay.numbers:
                     continue
-                self._require(self._link.send(target, [self._changed(message, replay)]))
+                self._put_back(message, replay)
                 self._require(self._link.delete(url, [str(message["ReceiptHandle"])]))
                 done.append(_letter(number, message))
         return done
 
+    @abstractmethod
+    def _put_back(self, message: Mapping[str, Any], replay: Replay) -> None:
+        """Put a letter back to its source, durably.
+
+        Raises:
+            FieldError: If it can't be changed as asked.
+        """
+
     def _require(self, words: Sequence[str]) -> None:
         for word in words:
             if word != DONE:
-                raise LettersFailedError(self._settings.dead_letter_queue, word)
+                raise LettersFailedError(self._queue, word)
 
     @contextmanager
     def _taken(self, most: int) -> Iterator[tuple[str, Sequence[dict[str, Any]]]]:
@@ -84,7 +91,7 @@ class SqsLetters:
         taken: dict[str, dict[str, Any]] = {}
         url = ""
         try:
-            url = self._link.url_of(self._settings.dead_letter_queue)
+            url = self._link.url_of(self._queue)
             while len(taken) < LOOKED_AT_MAX:
                 messages = self._link.poll(url, BATCH, "").messages
                 if not messages:
@@ -93,7 +100,7 @@ class SqsLetters:
             oldest_first = sorted(taken.values(), key=lambda m: (_sent_ms(m), str(m["MessageId"])))
             yield url, oldest_first[:most]
         except BROKEN as e:
-            raise LettersFailedError(self._settings.dead_letter_queue, text_of(e)) from e
+            raise LettersFailedError(self._queue, text_of(e)) from e
         finally:
             self._show_again(url, [str(m["ReceiptHandle"]) for m in taken.values()])
 
@@ -104,13 +111,25 @@ class SqsLetters:
             except BROKEN:
                 return  # SQS shows them when their time is over
 
+
+class SqsLetters(LetterQueue):
+    """The dead letter queue of a queue."""
+
+    def __init__(self, _name: str, settings: SqsSettings) -> None:
+        super().__init__(settings.dead_letter_queue)
+        self._settings = settings
+
+    def _put_back(self, message: Mapping[str, Any], replay: Replay) -> None:
+        target = self._link.url_of(self._settings.queue)
+        self._require(self._link.send(target, [self._changed(message, replay)]))
+
     def _changed(self, message: Mapping[str, Any], replay: Replay) -> dict[str, Any]:
         """Return what goes back: the original, but for what the operator asked for.
 
         Raises:
             FieldError: If it can't be changed so.
         """
-        own, original = _own(message), _original(message)
+        own, original = _own(message), original_of(message)
         body, message_id, created_at_ns = str(message["Body"]), original.message_id, original.created_at_ns
         changes = replay.restamp or replay.new_id
         if changes and self._settings.envelope != "none":
@@ -132,7 +151,8 @@ class SqsLetters:
         return in_group(found, self._settings.queue, group, f"replay-{secrets.token_hex(NEW_ID_BYTES)}")
 
 
-def _original(message: Mapping[str, Any]) -> Original:
+def original_of(message: Mapping[str, Any]) -> Original:
+    """Return what a letter was; for one that is not ours, what SQS knows of it."""
     text = texts(message.get("MessageAttributes") or {}).get(ORIGINAL)
     if text:
         try:
@@ -144,7 +164,7 @@ def _original(message: Mapping[str, Any]) -> Original:
 
 
 def _own(message: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {**without_ours(message), **from_texts(_original(message).attributes)}
+    return {**without_ours(message), **from_texts(original_of(message).attributes)}
 
 
 def _sent_ms(message: Mapping[str, Any]) -> int:
@@ -152,7 +172,7 @@ def _sent_ms(message: Mapping[str, Any]) -> int:
 
 
 def _letter(number: int, message: Mapping[str, Any]) -> DeadLetter:
-    original = _original(message)
+    original = original_of(message)
     headers = texts(_own(message))
     if original.group:
         headers["MessageGroupId"] = original.group

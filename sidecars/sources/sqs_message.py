@@ -17,11 +17,13 @@ from protocol.errors import NOT_DECODED
 from sidecars.core.identity import derive_id, trace_of
 from sidecars.core.source import Delivery
 from sidecars.sources.sqs_settings import SqsSettings
+from sidecars.sources.stepfunctions_tokens import ADDRESS, TOKEN_CHARS_MAX
 
 PREFIX: Final = "x-wojak-"
 REPLAYED: Final = PREFIX + "replay"
 REPLY_TO: Final = "reply_to"
 CORRELATION_ID: Final = "correlation_id"
+TASK: Final = "task_token"
 NS_PER_MS: Final = 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -112,7 +114,7 @@ def to_delivery(
     delivery.derived_id = derive_id("sqs", arn, receipt.source_id)
     if settings.envelope == "sns":
         attributes = _open(delivery, settings.topics)
-    _address(delivery, attributes, settings.reply_to)
+    _address(delivery, attributes, settings)
     return delivery
 
 
@@ -153,19 +155,25 @@ def _open(delivery: Delivery, topics: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _address(delivery: Delivery, attributes: Mapping[str, str], allowed: Iterable[str]) -> None:
+def _address(delivery: Delivery, attributes: Mapping[str, str], settings: SqsSettings) -> None:
     """Say what the body is, and who waits for an answer."""
     delivery.attributes = attributes or None
     for name, value in attributes.items():
         if name.lower() in _CONTENT_TYPES:
             delivery.content_type = value
-    reply_to = attributes.get(REPLY_TO, "")
-    if not reply_to:
-        return
-    if may_reply(reply_to, allowed):
-        delivery.reply_to = reply_to
-    elif not delivery.refused:
-        delivery.refused = f"REPLY_TO: {REPLY_TO} expected one of {list(allowed)}, was {reply_to[:64]!r}"
+    reply_to, token = attributes.get(REPLY_TO, ""), attributes.get(TASK, "")
+    refused = ""
+    if token:
+        if not settings.task_tokens or reply_to or len(token) > TOKEN_CHARS_MAX:
+            refused = f"TASK_TOKEN: {TASK} expected where task_tokens is set, without {REPLY_TO}, was there"
+        else:
+            delivery.reply_to = ADDRESS + token
+    elif reply_to:
+        if may_reply(reply_to, settings.reply_to):
+            delivery.reply_to = reply_to
+        else:
+            refused = f"REPLY_TO: {REPLY_TO} expected one of {list(settings.reply_to)}, was {reply_to[:64]!r}"
+    delivery.refused = delivery.refused or refused
 
 
 def may_reply(queue: str, allowed: Iterable[str]) -> bool:

@@ -21,6 +21,8 @@ class SqsSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         dead_letter_queue: Where refused messages go, with the reason: name or URL of a queue that exists.
         reply_to: Queues, by name or URL, that a message may name for its answer in the attribute `reply_to`; `name*`
             allows all that begin so. What names another is refused.
+        task_tokens: Whether a message may bring a Step Functions task token in the attribute `task_token`; it is then
+            answered before the message is deleted, and gets a heartbeat with each extension.
         envelope: What a body is: `none` = the order itself (also SNS with raw delivery); `sns` = the JSON that SNS
             wraps around it. It is declared here, never guessed from a body.
         topics: With `sns`, the ARNs of the topics whose messages are taken; what comes from another is refused.
@@ -42,6 +44,7 @@ class SqsSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     principal: Name
     dead_letter_queue: Text
     reply_to: tuple[Text, ...] = ()
+    task_tokens: bool = False
     envelope: Literal["none", "sns"] = "none"
     topics: tuple[Text, ...] = ()
     visibility_s: Annotated[int, Meta(ge=2, le=43_200)] = 30

@@ -95,6 +95,15 @@ MATRIX: Final[dict[str, dict[str, Shown]]] = {
         "C25": Shown(NOT_SHOWN, "boto3 fetches credentials anew by itself; the peer takes any"),
         "C26": Shown(NONE, "sqs_sns: envelopes are a setting of the same source"),
     },
+    "stepfunctions": {
+        **dict.fromkeys(CASES, _ELSEWHERE),
+        **_COMMON,
+        "C9": Shown(NONE, "there is no order between tasks"),
+        "C10": Shown(NONE, "each task is answered by a call of its own"),
+        "C11": Shown(PEER, "for three leases; one that fails: with a stub, tests/unit/sidecars/test_stepfunctions.py"),
+        "C21": Shown(PEER, "also tokens that came over SQS; a lost heartbeat: with the stub of C11"),
+        "C25": Shown(NOT_SHOWN, "boto3 fetches credentials anew by itself; the peer takes any"),
+    },
     "sqs_fifo": {
         **dict.fromkeys(CASES, _ELSEWHERE),
         **_COMMON,
