@@ -19,6 +19,7 @@ from typing import Final
 from msgspec import structs
 
 from engine.described import described, unchanged
+from engine.drift import note_drift
 from engine.order import Order
 from engine.order_state import Happening, next_status
 from engine.reports import MANUAL_MAX, Reports
@@ -143,6 +144,7 @@ class Amends:
         if order is not None:
             self._reopen(order, decision)
             self._reports.set_order(venue, order, decision)
+        note_drift(state, route.ledger)
         if decision.effect is ReportEffect.OVERFILL:
             name = route.instrument.name
             state.raise_state(Scope.INSTRUMENT, name, TradingState.HALTED_AUTO, f"overfill of {order_id}")

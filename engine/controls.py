@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from engine.dedup import payload_hash, value_of
+from engine.drift import note_drift
 from engine.order import Order
 from engine.orders import Orders
 from engine.reports import Reports
@@ -243,6 +244,7 @@ class Controls:
             position = record.quantity_e9 // step
             ledger.outside += position - ledger.position
             ledger.position = position
+            note_drift(state, ledger)
 
 
 def _beyond_exits(newest_first: list[Order], *, own: bool) -> list[Order]:

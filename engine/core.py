@@ -23,6 +23,7 @@ from engine.reconciling import Reconciler
 from engine.replaces import Replaces
 from engine.reports import Reports
 from engine.rolls import Rolls
+from engine.stale_exits import StaleExits
 from engine.state import ENGINE, State
 from engine.suspense import Suspense
 from protocol.amends import SuspenseResolved, TradeAmended
@@ -87,6 +88,7 @@ class Core:
         self.exit_replaces = ExitReplaces(self.state, self.orders, self.reports)
         self.ocos = Ocos(self.state, self.orders, self.reports)
         self.controls = Controls(self.state, self.orders, self.reports)
+        self.stale_exits = StaleExits(self.state, self.controls)
         self.reconciler = Reconciler(self.state)
         self.rolls = Rolls(self.state, self.orders, self.controls)
         self.flattens = Flattens(self.state, self.orders, self.controls)
@@ -259,15 +261,20 @@ class Core:
                     return decide_differing(state, venue) == record
                 return self.reports.decide_unknown(venue, venue.received_seq) == record
             case Controlled():
-                if record.action is ControlAction.EXIT_CANCEL:
-                    return self.exit_replaces.decide_cancels() == record
-                if record.flatten is not None:
-                    return self.flattens.is_decided_again(record, now_ns)
-                return self.controls.is_decided_again(record)
+                return self._decide_control_again(record, now_ns)
             case ParamsSet() if record.changed is not None:
                 return decide_limit(state, record.changed) == record
             case _:
                 return self._decide_rare_again(record, now_ns)
+
+    def _decide_control_again(self, record: Controlled, now_ns: int) -> bool | None:
+        if record.action is ControlAction.EXIT_CANCEL:
+            return self.exit_replaces.decide_cancels() == record
+        if record.action is ControlAction.EXIT_STALE:
+            return self.stale_exits.decide_again(record)
+        if record.flatten is not None:
+            return self.flattens.is_decided_again(record, now_ns)
+        return self.controls.is_decided_again(record)
 
     def _decide_rare_again(self, record: Record, now_ns: int) -> bool | None:
         match record:

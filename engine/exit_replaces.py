@@ -242,6 +242,7 @@ class ExitReplaces:
             price, True, 0, now_ns, item.created_at_ns, item.trace_id, slot,
         )  # fmt: skip
         order.source = record.source
+        order.is_exit = True
         state.orders[order.order_id] = order
         state.exits[order.order_id] = tuple(decision.waits)
         state.book.suspend(order, now_ns)

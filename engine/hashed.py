@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from engine.order import Order, Terms
 
 
@@ -13,6 +15,19 @@ def order_row(order: Order) -> tuple[object, ...]:
         order.limit_price, order.price, order.leaves, order.cum, str(order.value_e9), str(order.reserved_value_e9),
         order.venue_seq, order.cancel_seq, order.accepted_ns, *_terms_row(order.terms),
     )  # fmt: skip
+
+
+def exit_rows(orders: dict[str, Order], stale: dict[str, None], count: int) -> bytes:
+    """Return which open orders are exits; nothing before the first was stale: the hash is then what it was before."""
+    if not count:
+        return b""
+    exits = sorted(order_id for order_id, order in orders.items() if order.is_exit)
+    flips = [order_id for order_id in exits if _is_flipping(orders[order_id].terms)]
+    return msgspec.msgpack.encode((exits, flips, list(stale), count))
+
+
+def _is_flipping(terms: Terms | None) -> bool:
+    return terms is not None and terms.replacement is not None and terms.replacement.is_flip
 
 
 def _terms_row(terms: Terms | None) -> tuple[object, ...]:

@@ -164,7 +164,7 @@ BIG: Final = Kind.BIG
 SCALARS: Final = Layout(
     State,
     Field("mode", Mode), "shard", "epoch", "instance", "trading_date", "order_id_key", "last_ns", "params_hash",
-    "unconfirmed_jump", Field("suspense_more", default=0),
+    "unconfirmed_jump", Field("suspense_more", default=0), Field("stale_count", default=0),
     left_out={
         "accounts": "rows of AccountState",
         "book": "its state and rows of Ledger",
@@ -190,6 +190,7 @@ SCALARS: Final = Layout(
         "renamed": "from the keys in the terms of open orders",
         "routes": "three names and a Ledger each",
         "shards": "from params",
+        "stale": "ids of orders, with the scopes",
         "strategies": "rows of StrategyState",
         "suspense": "as journaled, with the scopes",
         "venues": "rows of VenueState",
@@ -206,7 +207,7 @@ ORDER: Final = Layout(
     "account", "client_order_id", "order_id", Field("order_type", OrderType), Field("time_in_force", TimeInForce),
     Field("status", OrderStatus), "quantity", "limit_price", "reduce_only", "venue_seq", "accepted_ns",
     "created_at_ns", "trace_id", "slot", "cum", Field("value_e9", BIG), "cancel_seq",
-    Field("source", default=""), Field("terms", Kind.TERMS, default=None),
+    Field("source", default=""), Field("terms", Kind.TERMS, default=None), Field("is_exit", default=False),
     made_with=(
         "route", "side", "price", "leaves", "reserved_value_e9", "account", "client_order_id", "order_id", "order_type",
         "time_in_force", "status", "quantity", "limit_price", "reduce_only", "venue_seq", "accepted_ns",
@@ -220,6 +221,7 @@ TERMS: Final = Layout(
 )  # fmt: skip
 REPLACEMENT: Final = Layout(
     Replacement, "seq", "client_order_id", Field("key", Kind.KEY), "quantity", "price", "stop_price",
+    Field("is_flip", default=False),
     made_with=("seq", "client_order_id", "key", "quantity", "price", "stop_price"),
 )  # fmt: skip
 OUTGOING: Final = Layout(

@@ -92,7 +92,7 @@ class EngineLoop:
         self.sidecars.find_table_slots()
         self.gateways = Gateways(parts, self._venue_router, self.sidecars.reference_of)
         self._exits = Exits(parts, self.gateways, self.sidecars.reference_of)
-        self._releases = Releases(parts, self.sidecars.reference_of)
+        self._releases = Releases(parts, self.sidecars.reference_of, self.gateways.unsent_from)
         self._disconnects = Disconnects(parts, self.sidecars, self.gateways)
         self._days = Days(parts, self.gateways)
         self._control = Control(

@@ -35,6 +35,7 @@ class Meters:
         self.failed = 0
         self.reports_refused = 0
         self.reports_differing = 0
+        self.exits_stale = 0
         self.trades_amended = 0
         self.retries = 0
         self.journal_bytes = 0

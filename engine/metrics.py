@@ -47,6 +47,7 @@ FAMILIES: Final = (
     Family("wojak_engine_suspense_fills", GAUGE, "Fills of orders that nobody knows, not yet resolved"),
     Family("wojak_engine_reports_refused", COUNTER, "Venue reports that fit no order or no state"),
     Family("wojak_engine_reports_cum_differs", COUNTER, "Venue reports that count other fills than are here"),
+    Family("wojak_engine_exits_stale", COUNTER, "Exits cancelled for being of more than a position had left"),
     Family("wojak_engine_sessions_ended", COUNTER, "Sidecar sessions ended by the engine, by reason", ("reason",)),
     Family("wojak_engine_malformed", COUNTER, "Messages that broke the protocol of a socket", ("socket",)),
     Family("wojak_engine_alarms", COUNTER, "Times the engine called for a person"),
@@ -140,6 +141,7 @@ class EngineReadings:
             "wojak_engine_trades_amended": meters.trades_amended,
             "wojak_engine_reports_refused": meters.reports_refused,
             "wojak_engine_reports_cum_differs": meters.reports_differing,
+            "wojak_engine_exits_stale": meters.exits_stale,
             "wojak_engine_sessions_ended": {(reason.name,): count for reason, count in meters.ended.items()},
             "wojak_engine_malformed": {
                 ("sidecars",): meters.malformed_sidecars, ("venues",): meters.malformed_venues,

@@ -232,6 +232,7 @@ class Ocos:
             leg.reduce_only, 0, now_ns, item.created_at_ns, item.trace_id, slot,
         )  # fmt: skip
         order.source = record.source
+        order.is_exit = decided.order_class is OrderClass.EXIT
         expire_at_ns = leg.expire_at_ns if leg.time_in_force is TimeInForce.GTD else 0
         order.terms = Terms(view.stop_price, expire_at_ns, leg.post_only)
         state.orders[order.order_id] = order

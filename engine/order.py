@@ -31,14 +31,16 @@ class OutgoingKind(IntEnum):
 class Replacement:
     """Terms that were asked of the venue and not answered yet. Quantity in steps, the whole of it; prices in steps.
 
-    ``key``: the keyed hash of the id it came under, for ``State.renamed`` and the dedup table.
+    ``key``: the keyed hash of the id it came under, for ``State.renamed`` and the dedup table. ``is_flip``: what they
+    add was taken though it is no exit, so that an exit is none under them.
     """
 
-    __slots__ = ("client_order_id", "key", "price", "quantity", "seq", "stop_price")
+    __slots__ = ("client_order_id", "is_flip", "key", "price", "quantity", "seq", "stop_price")
 
     def __init__(
         self, seq: int, client_order_id: str, key: tuple[int, int, bytes], quantity: int, price: int, stop_price: int
     ) -> None:
+        self.is_flip = False
         self.seq = seq
         self.client_order_id = client_order_id
         self.key = key
@@ -84,12 +86,13 @@ class Order(Reservation):
 
     ``limit_price`` is 0 for a MARKET order; ``slot`` is the order's place in the dedup table while it
     is open, -1 after: then its key is looked up, for it may have left. ``source``: the message source it came through;
-    empty for orders older than this field. While a replace is unanswered ``leaves`` and ``price`` are the worst of both
+    empty for orders older than this field. ``is_exit``: it was taken as an exit (RISK.md A1), and is one as long as its
+    position holds. While a replace is unanswered ``leaves`` and ``price`` are the worst of both
     terms: what the book has to reserve.
     """
 
     __slots__ = (
-        "accepted_ns", "account", "cancel_seq", "client_order_id", "created_at_ns", "cum", "limit_price",
+        "accepted_ns", "account", "cancel_seq", "client_order_id", "created_at_ns", "cum", "is_exit", "limit_price",
         "order_id", "order_type", "quantity", "reduce_only", "slot", "source", "status", "terms", "time_in_force",
         "trace_id", "value_e9", "venue_seq",
     )  # fmt: skip
@@ -142,6 +145,7 @@ class Order(Reservation):
         self.value_e9 = value_e9
         self.cancel_seq = cancel_seq
         self.source = ""
+        self.is_exit = False
         self.terms: Terms | None = None
 
     def own_price(self) -> int:

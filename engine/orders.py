@@ -240,6 +240,8 @@ class Orders:
                 view.created_at_ns, item.trace_id, slot,
             )  # fmt: skip
             opened.source = record.source
+            if decision.order_class is EXIT:
+                opened.is_exit = True
             if type(order) is not NewOrder:
                 _take_terms(opened, view)
             state.orders[order_id] = opened

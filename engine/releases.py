@@ -1,4 +1,4 @@
-"""The loop's part of orders that wait: exits in the place of others, and the second legs of OCO groups.
+"""The loop's part of orders that wait, exits in the place of others and second legs of OCO groups, and of stale exits.
 
 Looked at twice a turn, and only while some order waits: after the reports and before new commands, so that what a
 cancel has freed is not taken by an order that came later; and at the end, for what controls, clocks and new commands
@@ -30,6 +30,7 @@ EXPIRY_NS: Final = 100_000_000
 """Between two looks whether a leg that waits is past its expiry."""
 HINDERED_NS: Final = 50_000_000
 """Before a stop is looked at again that is reached and can't go out: a halt over many must not keep the loop busy."""
+TOLD_MAX: Final = 8
 BLIND_NS: Final = 60_000_000_000
 """Between two alarms about an instrument that has no fresh price while stop orders wait for one."""
 
@@ -37,8 +38,17 @@ BLIND_NS: Final = 60_000_000_000
 class Releases:
     """Releases every order that waited and is due."""
 
-    def __init__(self, parts: Parts, reference_of: Callable[[InstrumentState, int], Reference | None]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        reference_of: Callable[[InstrumentState, int], Reference | None],
+        unsent_from: Callable[[], dict[str, int]],
+    ) -> None:
         self._core = parts.core
+        self._meters = parts.meters
+        self._unsent_from = unsent_from
+        self._stale_seen = 0  # State.stale_count at the last look
+        self._stale_due_ns = 0
         self._writer = parts.writer
         self._make_room = parts.make_room
         self._alarm = parts.alarm
@@ -59,6 +69,8 @@ class Releases:
     def step(self, now_ns: int, monotonic_ns: int) -> None:
         """Decide, journal and apply what is due now; cancel again, at most each ``RETRY_NS``, what works on."""
         state = self._core.state
+        if state.stale:
+            self._cancel_stale(now_ns, monotonic_ns)
         if not state.exits and not state.groups:
             self._watched.clear()
             return
@@ -73,6 +85,21 @@ class Releases:
             again = exits.decide_cancels()
             if again is not None:
                 self._append(again, now_ns)
+
+    def _cancel_stale(self, now_ns: int, monotonic_ns: int) -> None:
+        """Cancel exits of more than is left: new ones at once, those that work on each ``RETRY_NS``."""
+        state = self._core.state
+        if state.stale_count == self._stale_seen and monotonic_ns < self._stale_due_ns:
+            return
+        is_new = state.stale_count != self._stale_seen
+        self._stale_seen = state.stale_count
+        self._stale_due_ns = monotonic_ns + RETRY_NS
+        while (record := self._core.stale_exits.decide(self._unsent_from())) is not None:
+            self._append(record, now_ns)
+            if is_new:
+                self._meters.exits_stale += len(record.cancels)
+                names = ", ".join(c.order_id for c in record.cancels[:TOLD_MAX])
+                self._alarm(f"{len(record.cancels)} exits are of more than is left and are cancelled: {names}")
 
     def _step_groups(self, now_ns: int, monotonic_ns: int) -> None:
         state = self._core.state

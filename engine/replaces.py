@@ -261,6 +261,8 @@ class Replaces:
         price = decision.price_e9 // instrument.price_step_e9
         stop_price = decision.stop_price_e9 // instrument.price_step_e9
         replacement = Replacement(decision.venue_seq, command.client_order_id, key, quantity, price, stop_price)
+        added = quantity - order.quantity
+        replacement.is_flip = order.is_exit and added > 0 and not route.ledger.is_exit(order.side, added)
         reserved = replacement.price_reserved(order)
         if replacement.is_bolder(order):
             state.book.charge(order, now_ns)  # what only takes away is counted no more than a cancel

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from engine.described import agrees, described, is_credible, unchanged
 from engine.differing import compared, effect_of_cum, note_differing
+from engine.drift import find_late, note_drift
 from engine.order import Order, Outgoing, OutgoingKind, Replacement
 from engine.order_state import Happening, happening_of, next_status
 from engine.orders import Orders
@@ -101,20 +102,23 @@ class Reports:
         if answered is not None and answered.order.order_id == report.order_id:  # else another order would be forgotten
             del awaiting[report.venue_seq]
         effect = decision.effect
-        if effect is ReportEffect.ORDER_UNKNOWN:
-            if report.last_quantity_e9:
+        if effect is not APPLIED and effect not in BOOKED:
+            if effect is ReportEffect.ORDER_UNKNOWN and report.last_quantity_e9:
                 self._suspense.take(venue, report)
             return
-        if effect is not APPLIED and effect not in BOOKED:
-            return
-        order = state.orders.get(report.order_id) or state.closed[report.order_id]
+        order = state.orders.get(report.order_id)
+        if order is None:
+            order = find_late(state, report)
         if report.last_quantity_e9:
             route = order.route
             filled = report.last_quantity_e9 // route.instrument.quantity_step_e9
             state.book.fill(order, filled)
             signed = filled if order.side is BUY else -filled
             venue.remember_trade(report.trade_id, (order.order_id, route, signed, report.last_price_e9))
+        was_stale = bool(state.stale) and report.last_quantity_e9 > 0 and order.order_id in state.stale
         self.set_order(venue, order, decision)
+        if was_stale:
+            note_drift(state, order.route.ledger)  # what it filled before its cancel came is gone for the others
         if effect is not APPLIED:
             self._apply_doubtful(venue, order, effect)
         if report.exec_type is ExecType.NOT_FOUND:
@@ -142,6 +146,7 @@ class Reports:
             return
         name = order.route.instrument.name
         self._state.raise_state(Scope.INSTRUMENT, name, TradingState.HALTED_AUTO, f"overfill of {order.order_id}")
+        note_drift(self._state, order.route.ledger)
 
     def set_order(self, venue: VenueState, order: Order, decision: ReportDecision) -> None:
         """Write what the order is after a report."""
@@ -205,6 +210,7 @@ class Reports:
         quantity = filled if order.side is BUY else -filled
         venue.remember_trade(report.trade_id, (order.order_id, order.route, quantity, report.last_price_e9))
         self.set_order(venue, order, decision)
+        note_drift(state, order.route.ledger)
 
     def apply_resolved(self, order_id: str, decision: ReportDecision) -> None:
         """Write an operator's word on an UNKNOWN order; what it filled moves the position."""

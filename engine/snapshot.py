@@ -69,7 +69,7 @@ ROWS: Final = 2048
 TIMES_MAX: Final = 1 << 16
 LAYOUT, STATE, SCOPES, LEDGERS, ROUTES, ORDERS, VENUES, AWAITING, TABLE, DEDUP, TIMES = range(1, 12)
 OPEN, CLOSED, LOOSE = range(3)
-EXITS_AT, GROUPS_AT, SUSPENSE_AT = 2, 3, 4
+EXITS_AT, GROUPS_AT, SUSPENSE_AT, STALE_AT = 2, 3, 4, 5
 """Places behind the halts in the block of scopes; a snapshot from before there were any has none."""
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -130,6 +130,7 @@ def _blocks_of(state: State, save: dict[Of, Callable[[Any], object]]) -> Iterato
         [(i, waits) for i, waits in state.exits.items()],
         [GROUP.row(g, save) for g in state.groups.values()],
         list(state.suspense.values()),
+        list(state.stale),
     )
     yield SCOPES, _encode(scopes)
     yield from _times((*state.accounts.values(), *state.strategies.values()))
@@ -321,6 +322,8 @@ class _Loader:
         if len(since) > SUSPENSE_AT:
             fills = msgspec.convert(since[SUSPENSE_AT], list[SuspendedFill])
             state.suspense = {(fill.venue, fill.trade_id): fill for fill in fills}
+        if len(since) > STALE_AT:
+            state.stale = dict.fromkeys(since[STALE_AT])
 
     def _refilled(self, layout: Layout[T], made: dict[str, T], rows: list[list[object]]) -> dict[str, T]:
         """Return the scopes of the rows in their order; the objects that the parameters made are kept."""

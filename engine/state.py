@@ -17,7 +17,7 @@ from engine.day import TradingDay
 from engine.dedup import DedupTable, KeyHash
 from engine.flatten_plan import Flatten, Flattened
 from engine.group import Group
-from engine.hashed import order_row
+from engine.hashed import exit_rows, order_row
 from engine.order import Order, Terms
 from engine.permit import ANY, Permit
 from engine.venue_state import VenueState
@@ -84,6 +84,8 @@ class State:
         "routes",
         "shard",
         "shards",
+        "stale",
+        "stale_count",
         "strategies",
         "suspense",
         "suspense_more",
@@ -124,6 +126,8 @@ class State:
         self.exits: dict[str, tuple[str, ...]] = {}  # SUSPENDED orders: the ids of those that each waits for
         self.groups: dict[tuple[str, str], Group] = {}  # OCO groups of which an order is open, by account and id
         self.group_changes = 0  # no state: tells the loop when to look at the groups
+        self.stale: dict[str, None] = {}  # open exits of more than is left: cancelled until they are over
+        self.stale_count = 0  # how many ever were
         self.halts: dict[tuple[Scope, str], Halt] = {}
         self.flattens: dict[str, Flatten] = {}
         self.flattened: dict[str, Flattened] = {}
@@ -301,6 +305,8 @@ class State:
             return
         if self.exits and self.exits.pop(order.order_id, None) is not None:
             self.book.drop(order)
+        if self.stale:
+            self.stale.pop(order.order_id, None)
         order.slot = -1  # its key may leave the dedup table now
         if order.terms is not None:
             for _, _, id_key in order.terms.keys:
@@ -392,6 +398,7 @@ def state_hash(state: State) -> str:
         digest.update(encode(state.venues[name].row()))
     digest.update(encode([(int(s), k, *h) for (s, k), h in sorted(state.halts.items())]))
     digest.update(_waiting_rows(state))
+    digest.update(exit_rows(state.orders, state.stale, state.stale_count))
     digest.update(_suspense_row(state))
     if state.flattens or state.flattened:
         under_way = [

@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import structs
 
+from engine.drift import note_drift
 from engine.state import State
 from engine.venue_state import VenueState
 from protocol.amends import Amendment, SuspendedFill, SuspenseResolved
@@ -166,6 +167,7 @@ class Suspense:
         quantity = record.quantity_e9 // route.instrument.quantity_step_e9
         signed = quantity if record.side is Side.BUY else -quantity
         state.book.move(route, signed)
+        note_drift(state, route.ledger)
         venue.remember_trade(record.trade_id, (fill.order_id, route, signed, record.price_e9))
         venue.amended[record.trade_id] = None
 

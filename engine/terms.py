@@ -101,6 +101,8 @@ class TermReports:
             book.set_leaves(order, leaves)
         elif decision.replace_answer is ReplaceAnswer.TAKEN:
             terms.replacement = None
+            if asked.is_flip:
+                order.is_exit = False
             price = asked.price_reserved(order)
             order.quantity, order.limit_price, terms.stop_price = asked.quantity, asked.price, asked.stop_price
             self._reserve(order, leaves, price)

@@ -221,6 +221,7 @@ class Code(IntEnum):
     NOTHING_LEFT = 910
     OCO_FILLED = 911
     OCO_TRIGGERED = 912
+    EXIT_STALE = 913
     DAY_OVER = 930
 
 

@@ -49,6 +49,7 @@ class ControlAction(IntEnum):
     FLATTEN = 11  # reduce-only, cancel what is open, exit what is held
     FLATTEN_CANCEL = 12  # what came since, or whose cancel was refused
     FLATTEN_END = 13  # ``reason``: flat, deadline, …
+    EXIT_STALE = 15  # exits of more than is left, after a position shrank outside them
     EXIT_CANCEL = 14  # again, of orders that an exit waits for and whose cancel was refused or lost
     DISCONNECT = 10  # a source was away too long: what came through it is cancelled
 

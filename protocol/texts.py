@@ -133,6 +133,7 @@ _PLAIN: Final[dict[Code, str]] = {
     ),
     Code.OCO_FILLED: "the other order of its OCO group filled",
     Code.OCO_TRIGGERED: "the stop price of the other order of its OCO group was reached",
+    Code.EXIT_STALE: "the position shrank outside its exits, and this one is of more than is left",
     Code.NOTHING_LEFT: "the position was closed before the exit could go out",
     Code.VENUE_DOWN: "the venue is not connected; try again later",
     Code.REDUCE_ONLY_VIOLATION: "expected an order that only reduces the position, was one that could open or flip it",

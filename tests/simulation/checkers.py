@@ -101,6 +101,7 @@ class Watch:
         self.limits = 0  # that operators set or lifted
         self.reported = 0
         self.amended = 0  # trades taken back or corrected
+        self.stale = 0  # exits cancelled because their position shrank
         self.published = 0
         self._order_id_key = b""
         self._trading_date = 0
@@ -121,6 +122,7 @@ class Watch:
             if len(self.records) > 1:
                 assert durable.now_ns >= self.records[-2][1], f"time went back at record {durable.seq}"
             self._take(durable.seq, durable.position, record)
+            self.ledgers.require_none_stale(durable.seq)
 
     def record(self, seq: int) -> Record:
         """Return a durable record."""
@@ -143,6 +145,7 @@ class Watch:
                     self.ledgers.set_status(record.decision.order_id, OrderStatus.CANCELED, seq)
             case CancelRequested() if record.decision.venue_seq:
                 self._number(record.decision.venue_seq, record.decision.order_id)
+                self.ledgers.cancel(record.decision.order_id)
                 self.ledgers.set_status(record.decision.order_id, record.decision.status, seq)
             case Queried():
                 self._take_queries(seq, record.queries)
@@ -158,7 +161,7 @@ class Watch:
     def _take_rare(self, seq: int, position: int, record: Record) -> None:
         match record:
             case Adjusted() | SuspenseResolved():
-                self.ledgers.adjust(record)
+                self.ledgers.adjust(record, seq)
             case ParamsSet():
                 self.limits += record.changed is not None
             case ReplaceRequested():
@@ -248,7 +251,9 @@ class Watch:
             self._take_key(seq, position, command_decoder.decode(record.item.command))
         if decision.venue_seq:
             self._number(decision.venue_seq, decision.order_id)
-            if not decision.cancels:
+            if decision.cancels:
+                self.ledgers.cancel(decision.order_id)
+            else:
                 terms = decision.quantity_e9, decision.price_e9, decision.stop_price_e9
                 self.ledgers.ask(decision.order_id, *terms)
             self.ledgers.set_status(decision.order_id, decision.status, seq)
@@ -313,12 +318,17 @@ class Watch:
             self.flattening.add((record.scope, record.key))
         if record.action is ControlAction.FLATTEN_END:
             self.flattened[record.reason] += 1
+        if record.action is ControlAction.EXIT_STALE:
+            self.stale += len(record.cancels)
+            others = [c.order_id for c in record.cancels if c.order_id not in self.ledgers.ever_stale]
+            assert not others, f"{others} are cancelled as stale and are none"
         if record.action is ControlAction.KILL:
             self.killed.update(cancel.order_id for cancel in record.cancels)
         self._take_cancels(seq, record.cancels)
 
     def _take_cancels(self, seq: int, cancels: list[EngineCancel]) -> None:
         for cancel in cancels:
+            self.ledgers.cancel(cancel.order_id)
             if cancel.venue_seq:
                 self._number(cancel.venue_seq, cancel.order_id)
                 status = self.ledgers.orders[cancel.order_id].status

@@ -25,6 +25,8 @@ E9 = 10**9
 COLLAR_BP = 1000
 BP = 10_000
 STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
+STALE_RECORDS = 64
+"""Until a stale exit is cancelled: a report's own batch may be full, and an engine that died says more before it."""
 SUMMED = (ExecType.TRADE, ExecType.CANCELED, ExecType.EXPIRED)
 
 
@@ -45,7 +47,9 @@ class Folded:
         self.closed_at = 0
         self.waits: list[str] = []  # of an exit in the place of others
         self.ahead: Folded | None = None  # of the second order of an OCO group: the first
-        self.is_exit = False
+        self.is_exit = False  # it was taken as one
+        self.is_cancelled = False  # once, by whomever
+        self.asks_flip = False  # other terms that were asked for add what is no exit
 
     def count(self) -> None:
         """Leave what could still trade: of the larger total while other terms are unanswered."""
@@ -89,6 +93,7 @@ class Folded:
         """Work under what was asked for."""
         assert self.asked is not None
         self.quantity_e9, self.limit_e9, self.stop_e9 = self.asked
+        self.is_exit = self.is_exit and not self.asks_flip
         self.price_e9 = self._priced(self.limit_e9, self.stop_e9)
 
     @property
@@ -123,6 +128,8 @@ class Ledgers:
         self.trades: dict[str, Report] = {}
         self.counted: dict[str, int] = {}  # what of each trade counts now: 0 = it was taken back
         self.first_ids: dict[str, str] = {}  # of corrections, the trade that each is of
+        self.stale: dict[str, int] = {}  # exits of more than is left, and since which record they are to be cancelled
+        self.ever_stale: set[str] = set()
         self.miscounted = 0  # reports whose sum was not that of the trades
         self.drifted_e9 = 0  # how much was ever taken back or corrected: no limit stands before that
 
@@ -134,6 +141,7 @@ class Ledgers:
             self.orders[decision.order_id] = self.open[decision.order_id] = folded
         for folded, decision in taken:
             order = folded.order
+            folded.is_exit = decision.order_class is OrderClass.EXIT
             reach = self.positions[folded.key] * folded.sign + sum(
                 o.reserved_e9 for o in self.open.values() if (o.key, o.order.side) == (folded.key, order.side)
             )
@@ -183,6 +191,7 @@ class Ledgers:
         assert order_id not in self.orders, f"{order_id} is two orders"
         folded = Folded(order, order_id, 0)
         folded.leaves_e9, folded.status, folded.waits = 0, OrderStatus.SUSPENDED, waits
+        folded.is_exit = True
         self.orders[order_id] = self.open[order_id] = folded
 
     def release(self, record: ExitReleased, *, is_own: bool) -> None:
@@ -218,6 +227,7 @@ class Ledgers:
         if status in TERMINAL:
             folded.leaves_e9 = 0
             self.open.pop(order_id, None)
+            self.stale.pop(order_id, None)
             if folded.status not in TERMINAL:
                 folded.closed_at = seq
         folded.status = status
@@ -230,6 +240,7 @@ class Ledgers:
             return
         if isinstance(record, Reported):
             self._require_noticed(report, record.decision.effect, folded)
+        drifts = report.order_id not in self.open or report.order_id in self.ever_stale
         if report.exec_type is ExecType.TRADE and report.trade_id not in self.counted:
             self.trades[report.trade_id] = report
             self.counted[report.trade_id] = report.last_quantity_e9
@@ -244,6 +255,26 @@ class Ledgers:
             folded.count()
         self.set_status(report.order_id, record.decision.status, seq)
         assert record.decision.cum_quantity_e9 == folded.cum_e9, f"{report} counted as {record.decision}"
+        if report.last_quantity_e9 and (drifts or isinstance(record, FillEntered)):
+            self._drift(folded.key, seq)
+
+    def _drift(self, key: Key, seq: int) -> None:
+        """A position moved outside its open exits: note which of them, newest first, exceed what is left."""
+        for sign in (1, -1):
+            exits = [o for o in self.open.values() if (o.key, o.sign) == (key, sign) and o.is_exit and o.leaves_e9]
+            exits = [o for o in exits if o.status is not OrderStatus.SUSPENDED]
+            excess_e9 = sum(o.leaves_e9 for o in exits) - max(0, -sign * self.positions[key])
+            while excess_e9 > 0:
+                newest = exits.pop()
+                excess_e9 -= newest.leaves_e9
+                if not newest.is_cancelled and newest.order_id not in self.ever_stale:
+                    self.stale[newest.order_id] = seq
+                self.ever_stale.add(newest.order_id)
+
+    def require_none_stale(self, seq: int) -> None:
+        """An exit of more than is left is cancelled at once, or it may carry the position past zero."""
+        late = [order_id for order_id, since in self.stale.items() if seq - since > STALE_RECORDS]
+        assert not late, f"{late} are exits of more than is left since record {self.stale[late[0]]}, and work on"
 
     def _require_noticed(self, report: Report, effect: ReportEffect, folded: Folded) -> None:
         """A fill, or an end, that says another sum than the trades that count come to is told apart, and no other."""
@@ -286,10 +317,17 @@ class Ledgers:
             folded.count()
         self.set_status(report.order_id, record.decision.status, seq)
         assert record.decision.cum_quantity_e9 == folded.cum_e9, f"{report} counted as {record.decision}"
+        self._drift(folded.key, seq)
 
     def ask(self, order_id: str, quantity_e9: int, price_e9: int, stop_e9: int) -> None:
         """Take other terms that were asked for: until they are answered the worst of both is reserved."""
         folded = self.orders[order_id]
+        added_e9 = max(0, quantity_e9 - folded.quantity_e9)
+        pending_e9 = sum(
+            o.reserved_e9 for o in self.open.values() if (o.key, o.order.side) == (folded.key, folded.order.side)
+        )  # fmt: skip
+        held_e9 = -self.positions[folded.key] * folded.sign
+        folded.asks_flip = added_e9 > 0 and not (held_e9 > 0 and pending_e9 + added_e9 <= held_e9)
         folded.asked = quantity_e9, price_e9, stop_e9
         folded.count()
 
@@ -300,19 +338,26 @@ class Ledgers:
         folded.count()
         self.set_status(order_id, status, seq)
 
+    def cancel(self, order_id: str) -> None:
+        """Take that a cancel of it was decided: whoever it was, it is not needed twice."""
+        self.orders[order_id].is_cancelled = True
+        self.stale.pop(order_id, None)
+
     def cancel_unsent(self, cancel: EngineCancel, seq: int) -> None:
         """Take an order that never went out."""
         self.set_status(cancel.order_id, OrderStatus.CANCELED, seq)
 
-    def adjust(self, record: Adjusted | SuspenseResolved) -> None:
+    def adjust(self, record: Adjusted | SuspenseResolved, seq: int) -> None:
         """Take account truth from outside, or whose a fill is that nobody knew."""
         if isinstance(record, SuspenseResolved):
             if record.account:
                 signed_e9 = record.quantity_e9 if record.side is Side.BUY else -record.quantity_e9
                 self.positions[record.account, record.instrument] += signed_e9
                 self.own[record.account, record.instrument, record.strategy] += signed_e9
+                self._drift((record.account, record.instrument), seq)
         elif record.instrument:
             self.positions[record.account, record.instrument] = record.quantity_e9
+            self._drift((record.account, record.instrument), seq)
 
     # From scratch
 

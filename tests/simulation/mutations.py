@@ -253,6 +253,14 @@ MUTATIONS = (
         "journal/amended.py", "    is_busted = event.last_quantity_e9 == 0\n", "    is_busted = False\n",
     ),
     _one(
+        "an exit of more than is left works on", r"are exits of more than is left since record",
+        "engine/amends.py", "        note_drift(state, route.ledger)\n", "",
+    ),
+    _one(
+        "the oldest exit cancelled first", r"are cancelled as stale and are none|are exits of more than is left since",
+        "engine/drift.py", "        newest = exits.pop()\n", "        newest = exits.pop(0)\n",
+    ),
+    _one(
         "another sum of the venue's unnoticed", r"says another sum than",
         "engine/reports.py", " if report.cum_quantity_e9 == cum_e9 else effect_of_cum(report)\n", "\n",
     ),

@@ -53,7 +53,7 @@ def run_seed(seed: int) -> Result:
     counts = {
         "accepted": len(watch.accepted), "records": len(watch.records), "unknown": len(watch.unknown),
         "killed": len(watch.killed), "unsent": len(watch.unsent), "fills": len(watch.ledgers.trades),
-        "amended": watch.amended, "miscounted": watch.ledgers.miscounted,
+        "amended": watch.amended, "stale": watch.stale, "miscounted": watch.ledgers.miscounted,
         "snapshots": world.following.snapshots, "from_snapshot": world.from_snapshot,
         "exits": watch.exits, "flattened": watch.flattened["flat"], "limits": watch.limits,
     }  # fmt: skip

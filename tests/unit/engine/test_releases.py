@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from engine.meters import Meters
 from engine.releases import BLIND_NS, HINDERED_NS, WATCH_NS, Releases
 from protocol.codes import ExecType, OrderStatus
 from protocol.decisions import Reference
@@ -28,9 +29,9 @@ class Looking:
         core = SimpleNamespace(state=d.state, exit_replaces=d.core.exit_replaces, ocos=self, apply=self.apply)
         writer = SimpleNamespace(next_seq=0, append=lambda record: 0)
         parts: Any = SimpleNamespace(
-            core=core, writer=writer, make_room=lambda now_ns: None, alarm=self.alarms.append
+            core=core, writer=writer, make_room=lambda now_ns: None, alarm=self.alarms.append, meters=Meters(),
         )  # fmt: skip
-        self.releases = Releases(parts, self.reference_of)
+        self.releases = Releases(parts, self.reference_of, dict)
         self.waiting = d.core.ocos.waiting
         self.decide_release = d.core.ocos.decide_release
 
