@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from benchmarks.granter import Granted, say
 from protocol.channels import Context, Dealer, Waiter
 from protocol.codes import GatewayKind, OrderType, TimeInForce
 from protocol.session import PROTOCOL_VERSION
@@ -36,10 +37,12 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class AcknowledgerSettings(msgspec.Struct, frozen=True):
-    """Which engine, which venue."""
+    """Which engine, which venue; after how many commands, if any, it says so in ``path``, a named pipe."""
 
     endpoint: str
     venue: str
+    path: str = ""
+    count: int = 0
 
 
 def run(settings: AcknowledgerSettings) -> None:
@@ -53,7 +56,8 @@ def run(settings: AcknowledgerSettings) -> None:
     epoch = 0
     received_seq = 0
     greeted = False
-    confirmed_at_ns = confirmed_seq = 0
+    confirmed_at_ns = confirmed_seq = first_ns = 0
+    due_seq = settings.count
     while not stop.is_set:
         ready = waiter.wait(CONFIRM_MS)
         greeted = greeted or dealer.send(hello)
@@ -66,7 +70,11 @@ def run(settings: AcknowledgerSettings) -> None:
             if isinstance(message, VenueBye):
                 return
             if isinstance(message, Commands):
+                first_ns = first_ns or monotonic_ns()
                 received_seq = message.items[-1].venue_seq
+        if 0 < due_seq <= received_seq:
+            due_seq = 0
+            say(settings.path, Granted(first_ns, monotonic_ns()))
         # A watermark speaks for all below it: one word every few milliseconds, not one for each batch.
         due = monotonic_ns() - confirmed_at_ns >= CONFIRM_EVERY_NS or received_seq - confirmed_seq >= CONFIRM_AT_LEAST
         if epoch and (due or not ready):

@@ -7,15 +7,12 @@ the broker's answer to that call. Memory.
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
@@ -25,65 +22,34 @@ from benchmarks.errors import BenchError
 from benchmarks.granter import Granted, GranterSettings
 from benchmarks.options import Options
 from benchmarks.report import ENGINE, FLOOR, Report, interleaved
+from benchmarks.source_kinds import SourceBench, bench_of
 from benchmarks.stack import CREDITS, READY_NS, ROOT, Stack, rss_bytes
+from benchmarks.told import Told
 from protocol.units import format_e9
 from runtime.clock import monotonic_ns
 from runtime.health import HealthSettings
 from sidecars.core.process import SidecarSettings
 from sidecars.core.settings import LoopSettings
 
-PER_S: Final = 5_000
 LATENCY_PER_S: Final = 1_000
 NS_PER_S: Final = 1_000_000_000
 MIB: Final = 1 << 20
-LOOK_S: Final = 0.01
 SLICE_S: Final = 0.005
 RATIO_MIN: Final = 0.7
 RSS_MIB_MAX: Final = 80
 HOP_MS_MAX: Final = 1.0
 HOPS: Final = ("receive_to_submit", "outcome_to_settle")  # what the sidecar adds
 SETTLED: Final = "settle_latency"  # and the broker's answer
-KINDS: Final = {  # imported when used: each needs its client
-    "kafka": "benchmarks.source_kafka:KafkaBench",
-    "rabbitmq": "benchmarks.source_rabbitmq:RabbitMqBench",
-}
-
-
-class SourceBench(Protocol):
-    """What a kind of source brings for its benchmark."""
-
-    kind: str
-
-    def start(self) -> None:
-        """Start the broker."""
-
-    def end(self) -> None:
-        """Leave nothing running."""
-
-    def resource(self, name: str) -> Any:
-        """Return a new, empty resource (``tests.conformance.peer.Peer``)."""
-
-    def settings(self, peer: Any) -> dict[str, Any]:
-        """Return the settings of the sidecar under load."""
-
-    def plain(self, peer: Any, count: int, path: Path) -> tuple[Sequence[str], Mapping[str, str]]:
-        """Return command and environment of the plain client, which writes ``Granted`` to ``path`` at its end."""
-
-
-def _bench_of(kind: str) -> SourceBench:
-    module, _, name = KINDS[kind].partition(":")
-    made: SourceBench = getattr(importlib.import_module(module), name)()
-    return made
 
 
 def source(options: Options) -> Report:
     """Measure one kind of source."""
-    bench = _bench_of(options.kind)
-    count = options.orders(PER_S)
+    bench = bench_of(options.kind)
+    count = options.orders(bench.per_s)
     report = Report(
         f"source {options.kind}",
         f"{count:,} preloaded orders read, decoded, submitted, answered, settled, into an engine that accepts at once; "
-        "floor = the plain client of the same library: receive, decode, acknowledge in batches",
+        "floor = the plain client of the same library: receive and acknowledge in batches, read nothing",
         str(conditions(options.folder)),
     )
     bench.start()
@@ -120,10 +86,10 @@ class _Runner:
                 if of == FLOOR:
                     self._report.add(of, messages_per_s=_rate(count, self._plain(stack, peer, count)))
                     return
-                path = stack.folder / "granted"
-                stack.spawn("granter", GranterSettings(stack.sidecars, str(path), count, CREDITS))
-                pid = self._sidecar(stack, peer)
-                granted = _wait_file(path, stack)
+                with stack.told("granted") as told:
+                    stack.spawn("granter", GranterSettings(stack.sidecars, str(told.path), count, CREDITS))
+                    pid = self._sidecar(stack, peer)
+                    granted = _granted(stack, told)
                 rss_mib = rss_bytes(pid) / MIB
                 stack.stop("sidecar")
             _require_empty(peer)
@@ -137,21 +103,21 @@ class _Runner:
         try:
             with Stack(self._options.folder, count) as stack:
                 stack.start_engine()
-                stack.start_acknowledger()
-                self._sidecar(stack, peer)
-                began_ns = monotonic_ns()
-                until_ns = began_ns + READY_NS
-                while (done := stack.status().accepted) < count:
-                    if monotonic_ns() > until_ns:
-                        raise BenchError(f"engine expected {count} accepted orders, was {done}; see {stack.folder}")
-                    time.sleep(LOOK_S)  # the engine is asked over its control socket
-                took_ns = monotonic_ns() - began_ns
+                with stack.told("acknowledged") as told:
+                    stack.start_acknowledger(str(told.path), count)
+                    began_ns = monotonic_ns()
+                    self._sidecar(stack, peer)
+                    last_ns = _granted(stack, told).last_ns
+                if (done := stack.status().accepted) != count:
+                    raise BenchError(f"engine expected {count} accepted orders, was {done}; see {stack.folder}")
                 stack.stop("sidecar")
             _require_empty(peer)
         finally:
             peer.close()
-        self._report.add("real engine", orders_per_s=count * NS_PER_S / took_ns)
-        self._report.figure("real engine", "orders_per_s", "orders/s, start of the sidecar included")
+        self._report.add("real engine", orders_per_s=count * NS_PER_S / (last_ns - began_ns))
+        self._report.figure(
+            "real engine", "orders_per_s", "orders/s until the venue has the last, start of the sidecar included"
+        )
 
     def hops(self) -> None:
         """Publish at a fixed rate, and read what the sidecar says of its own last seconds."""
@@ -161,11 +127,11 @@ class _Runner:
         count = int(rate * seconds)
         try:
             with Stack(self._options.folder, count) as stack:
-                path = stack.folder / "granted"
-                stack.spawn("granter", GranterSettings(stack.sidecars, str(path), count, CREDITS))
-                self._sidecar(stack, peer)
-                _publish_paced(peer, count, rate)
-                _wait_file(path, stack)
+                with stack.told("granted") as told:
+                    stack.spawn("granter", GranterSettings(stack.sidecars, str(told.path), count, CREDITS))
+                    self._sidecar(stack, peer)
+                    _publish_paced(peer, count, rate)
+                    _granted(stack, told)
                 time.sleep(1.1)  # its figures are told once a second
                 text = _metrics(stack)
                 values = {f"{hop}_p99_ms": _p99_ms(text, hop) for hop in (*HOPS, SETTLED)}
@@ -234,14 +200,8 @@ def _rate(count: int, granted: Granted) -> float:
     return count * NS_PER_S / max(1, granted.last_ns - granted.first_ns)
 
 
-def _wait_file(path: Path, stack: Stack) -> Granted:
-    until_ns = monotonic_ns() + 2 * READY_NS
-    while not path.exists():
-        stack.require_alive()
-        if monotonic_ns() > until_ns:
-            raise BenchError(f"granter expected every message within {2 * READY_NS} ns, had not; see {stack.folder}")
-        time.sleep(LOOK_S)  # written by another process, once
-    return msgspec.json.decode(path.read_bytes(), type=Granted)
+def _granted(stack: Stack, told: Told) -> Granted:
+    return msgspec.json.decode(stack.hear(told, 2 * READY_NS), type=Granted)
 
 
 def _require_empty(peer: Any) -> None:

@@ -37,7 +37,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class GranterSettings(msgspec.Struct, frozen=True):
-    """Where it listens, how much it grants, after how many answers it writes ``path``."""
+    """Where it listens, how much it grants, after how many answers it says so in ``path``, a named pipe."""
 
     endpoint: str
     path: str
@@ -81,12 +81,11 @@ def run(settings: GranterSettings) -> None:
                     router.send(identity, _encode(Outcomes(outcomes, 100_000)))
                     answered += len(items)
                     if answered - len(items) < settings.count <= answered:
-                        _write(Path(settings.path), Granted(first_ns, monotonic_ns()))
+                        say(settings.path, Granted(first_ns, monotonic_ns()))
     router.close()
     context.close()
 
 
-def _write(path: Path, granted: Granted) -> None:
-    new = path.with_suffix(".new")
-    new.write_bytes(msgspec.json.encode(granted))
-    new.replace(path)
+def say(path: str, granted: Granted) -> None:
+    """Say when it began and ended, to who has the pipe open (``told``)."""
+    Path(path).write_bytes(msgspec.json.encode(granted))

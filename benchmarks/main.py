@@ -13,11 +13,11 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks.bench_recovery import QUICK_ORDERS, SMALL_ORDERS, recovery
-from benchmarks.bench_source import KINDS
 from benchmarks.conditions import Conditions, conditions
 from benchmarks.errors import BenchError
 from benchmarks.options import Options
 from benchmarks.report import Report, Run, table
+from benchmarks.source_kinds import KINDS
 from benchmarks.stack import ROOT
 from protocol.errors import WojakError
 

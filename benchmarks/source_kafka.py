@@ -1,7 +1,7 @@
 """Kafka for ``wojak bench source``: a preloaded topic, and the plain client that reads it and commits.
 
-The plain client is aiokafka at its best: the same fetches and bound, each record decoded into the same order type, one
-commit for all that one call brought. ``python -m benchmarks.source_kafka TOPIC GROUP COUNT FILE`` is that client.
+The plain client is aiokafka at its best: the same fetches and bound, one commit for all that one call brought.
+``python -m benchmarks.source_kafka TOPIC GROUP COUNT FILE`` is that client.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-import msgspec
 import uvloop
 from aiokafka import AIOKafkaConsumer
 
 from benchmarks.granter import Granted
-from protocol.edge import decode_new_order
+from benchmarks.source_kinds import BrokerBench, tell
 from runtime.clock import monotonic_ns
 
 PREFETCH: Final = 2_000
@@ -26,47 +24,24 @@ FETCH_BYTES_MAX: Final = 1 << 20
 POLL_MS: Final = 500
 
 
-class KafkaBench:
-    """The peer, started for one benchmark."""
+class KafkaBench(BrokerBench):
+    """Apache Kafka."""
 
     kind = "kafka"
+    per_s = 20_000
+    changes: ClassVar[Mapping[str, Any]] = {
+        "prefetch": PREFETCH, "fetch_bytes_max": FETCH_BYTES_MAX, "session_timeout_ms": 10_000, "lag_ms": 60_000,
+    }  # fmt: skip
 
-    def __init__(self) -> None:
-        # The tests' own peer: benchmarks of brokers run in a checkout.
+    def make_broker(self) -> Any:
+        """Return the broker."""
         from tests.peers.kafka import Kafka
 
-        self._broker = Kafka()
+        return Kafka()
 
-    def start(self) -> None:
-        """Start the broker."""
-        self._broker.start()
-
-    def end(self) -> None:
-        """Leave nothing running."""
-        self._broker.end()
-
-    def resource(self, name: str) -> Any:
-        """Return a new, empty resource (``tests.conformance.peer.Peer``)."""
-        return self._broker.peer(name)
-
-    def settings(self, peer: Any) -> dict[str, Any]:
-        """Return the settings of the sidecar under load."""
-        changes = {
-            "prefetch": PREFETCH, "fetch_bytes_max": FETCH_BYTES_MAX, "session_timeout_ms": 10_000, "lag_ms": 60_000,
-        }  # fmt: skip
-        return dict(peer.settings(**changes))
-
-    def plain(self, peer: Any, count: int, path: Path) -> tuple[Sequence[str], Mapping[str, str]]:
-        """Return the command and the environment of the plain client."""
-        return [
-            sys.executable,
-            "-m",
-            "benchmarks.source_kafka",
-            peer.topic,
-            peer.group,
-            str(count),
-            str(path),
-        ], peer.env()
+    def arguments(self, peer: Any) -> Sequence[str]:
+        """Return topic and group."""
+        return peer.topic, peer.group
 
 
 async def _read_plainly(topic: str, group: str, count: int) -> Granted:
@@ -81,10 +56,7 @@ async def _read_plainly(topic: str, group: str, count: int) -> Granted:
         while seen < count:
             batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=PREFETCH)
             first_ns = first_ns or (monotonic_ns() if batches else 0)
-            for records in batches.values():
-                for record in records:
-                    decode_new_order(record.value)
-                seen += len(records)
+            seen += sum(map(len, batches.values()))
             if batches:
                 await consumer.commit({tp: records[-1].offset + 1 for tp, records in batches.items()})
         return Granted(first_ns, monotonic_ns())
@@ -97,7 +69,7 @@ def main() -> None:
     topic, group, count, path = sys.argv[1:]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         read = runner.run(_read_plainly(topic, group, int(count)))
-    Path(path).write_bytes(msgspec.json.encode(read))
+    tell(path, read)
 
 
 if __name__ == "__main__":

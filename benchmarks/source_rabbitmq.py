@@ -1,7 +1,7 @@
 """RabbitMQ for ``wojak bench source``: a preloaded queue, and the plain client that reads and acknowledges it.
 
-The plain client is aio-pika at its best: the same prefetch, each message decoded into the same order type, every
-acknowledgement for all until then. ``python -m benchmarks.source_rabbitmq QUEUE COUNT PREFETCH FILE`` is that client.
+The plain client is aio-pika at its best: the same prefetch, every acknowledgement for all until then.
+``python -m benchmarks.source_rabbitmq QUEUE COUNT FILE`` is that client.
 """
 
 from __future__ import annotations
@@ -10,58 +10,40 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import aio_pika
-import msgspec
 import uvloop
 
 from benchmarks.granter import Granted
-from protocol.edge import decode_new_order
+from benchmarks.source_kinds import BrokerBench, tell
 from runtime.clock import monotonic_ns
 
 PREFETCH: Final = 500
 ACK_EVERY: Final = 100
 
 
-class RabbitMqBench:
-    """The peer, started for one benchmark."""
+class RabbitMqBench(BrokerBench):
+    """RabbitMQ."""
 
     kind = "rabbitmq"
+    changes: ClassVar[Mapping[str, Any]] = {"prefetch": PREFETCH, "heartbeat_s": 10, "lag_ms": 60_000}
 
-    def __init__(self) -> None:
-        # The tests' own peer: benchmarks of brokers run in a checkout.
+    def make_broker(self) -> Any:
+        """Return the broker."""
         from tests.peers.rabbitmq import RabbitMq
 
-        self._broker = RabbitMq()
+        return RabbitMq()
 
-    def start(self) -> None:
-        """Start the broker."""
-        self._broker.start()
-
-    def end(self) -> None:
-        """Leave nothing running."""
-        self._broker.end()
-
-    def resource(self, name: str) -> Any:
-        """Return a new, empty resource (``tests.conformance.peer.Peer``)."""
-        return self._broker.peer(name)
-
-    def settings(self, peer: Any) -> dict[str, Any]:
-        """Return the settings of the sidecar under load."""
-        return dict(peer.settings(prefetch=PREFETCH, heartbeat_s=10, lag_ms=60_000))
-
-    def plain(self, peer: Any, count: int, path: Path) -> tuple[Sequence[str], Mapping[str, str]]:
-        """Return the command and the environment of the plain client."""
-        argv = [sys.executable, "-m", "benchmarks.source_rabbitmq", peer.queue, str(count), str(PREFETCH), str(path)]
-        return argv, peer.env()
+    def arguments(self, peer: Any) -> Sequence[str]:
+        """Return the queue."""
+        return (peer.queue,)
 
 
-async def _read_plainly(queue: str, count: int, prefetch: int) -> Granted:
+async def _read_plainly(queue: str, count: int) -> Granted:
     connection = await aio_pika.connect(os.environ["AMQP_URL"])
     channel = await connection.channel(publisher_confirms=False)
-    await channel.set_qos(prefetch_count=prefetch)
+    await channel.set_qos(prefetch_count=PREFETCH)
     declared = await channel.declare_queue(queue, passive=True)
     seen = first_ns = 0
     done = asyncio.get_running_loop().create_future()
@@ -69,7 +51,6 @@ async def _read_plainly(queue: str, count: int, prefetch: int) -> Granted:
     async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
         nonlocal seen, first_ns
         first_ns = first_ns or monotonic_ns()
-        decode_new_order(message.body)
         seen += 1
         if seen % ACK_EVERY == 0 or seen == count:
             await message.ack(multiple=True)
@@ -84,10 +65,10 @@ async def _read_plainly(queue: str, count: int, prefetch: int) -> Granted:
 
 def main() -> None:
     """Be the plain client."""
-    queue, count, prefetch, path = sys.argv[1:]
+    queue, count, path = sys.argv[1:]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        read = runner.run(_read_plainly(queue, int(count), int(prefetch)))
-    Path(path).write_bytes(msgspec.json.encode(read))
+        read = runner.run(_read_plainly(queue, int(count)))
+    tell(path, read)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -19,6 +21,7 @@ from benchmarks import workload
 from benchmarks.acknowledger import AcknowledgerSettings
 from benchmarks.errors import BenchError
 from benchmarks.floors import FloorSettings
+from benchmarks.told import Told
 from engine.settings import EngineSettings
 from protocol.channels import Context, Dealer, Waiter
 from protocol.codes import Mode
@@ -101,6 +104,26 @@ class Stack:
         """Return the pid of a process that was started."""
         return next(process.pid for known, process in self._processes if known == name)
 
+    @contextlib.contextmanager
+    def told(self, name: str) -> Iterator[Told]:
+        """Yield a pipe for one word; open before its speaker is started."""
+        told = Told(self.folder / name)
+        try:
+            yield told
+        finally:
+            told.close()
+
+    def hear(self, told: Told, within_ns: int) -> bytes:
+        """Wait for the word.
+
+        Raises:
+            BenchError: If it does not come in time, or a process ended by itself.
+        """
+        word = told.wait(within_ns, [process.pid for _, process in self._processes])
+        if not word:
+            self.require_alive()
+        return word
+
     def require_alive(self) -> None:
         """Raise BenchError if a process ended by itself."""
         for name, process in self._processes:
@@ -137,9 +160,14 @@ class Stack:
         workload.write_table(self.table, wall_ns())
         return self.spawn("engine", self.engine_settings())
 
-    def start_acknowledger(self) -> None:
-        """Start the gateway peer that reports nothing, and wait until the venue is READY."""
-        self.spawn("acknowledger", AcknowledgerSettings(self.endpoint("venues"), workload.VENUE))
+    def start_acknowledger(self, path: str = "", count: int = 0) -> None:
+        """Start the gateway peer that reports nothing, and wait until the venue is READY.
+
+        Args:
+            path: Where it says when it has as many commands as ``count``; empty = nowhere.
+            count: How many.
+        """
+        self.spawn("acknowledger", AcknowledgerSettings(self.endpoint("venues"), workload.VENUE, path, count))
         self.wait_ready()
 
     def start_gateway(self) -> int:

@@ -1,4 +1,4 @@
-"""When Kafka's offsets are committed: at once. That what is answered meanwhile goes together is seen in ``test_loop``."""
+"""When Kafka's offsets are committed: at once. That what comes meanwhile goes together is seen in ``test_loop``."""
 
 from __future__ import annotations
 

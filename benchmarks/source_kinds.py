@@ -1,0 +1,99 @@
+"""What a kind of source brings for ``wojak bench source``: its broker, the settings under load, its plain client.
+
+The plain client is the library at its best and does the broker's part of the work only: it receives in batches, with
+the sidecar's prefetch, and settles in batches; it does not look into a message. It is a process of its own, the module
+of the kind run with what ``arguments`` says, the number of messages and the file for its times.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final, Protocol
+
+import msgspec
+
+from benchmarks.granter import Granted
+
+KINDS: Final = {  # imported when used: each needs its client
+    "kafka": "benchmarks.source_kafka:KafkaBench",
+    "rabbitmq": "benchmarks.source_rabbitmq:RabbitMqBench",
+    "sqs": "benchmarks.source_sqs:SqsBench",
+}
+
+
+class SourceBench(Protocol):
+    """What the benchmark asks of a kind."""
+
+    kind: str
+    per_s: int  # messages of a run for each of its --seconds: about what the plain client carries in a few seconds
+
+    def start(self) -> None:
+        """Start the broker."""
+
+    def end(self) -> None:
+        """Leave nothing running."""
+
+    def resource(self, name: str) -> Any:
+        """Return a new, empty resource (``tests.conformance.peer.Peer``)."""
+
+    def settings(self, peer: Any) -> dict[str, Any]:
+        """Return the settings of the sidecar under load."""
+
+    def plain(self, peer: Any, count: int, path: Path) -> tuple[Sequence[str], Mapping[str, str]]:
+        """Return command and environment of the plain client, which writes ``Granted`` to ``path`` at its end."""
+
+
+class BrokerBench:
+    """A kind whose broker is the tests' own peer: these benchmarks run in a checkout."""
+
+    kind: ClassVar[str]
+    per_s: ClassVar[int] = 5_000
+    changes: ClassVar[Mapping[str, Any]]
+    """To the settings that the peer has for tests."""
+
+    def __init__(self) -> None:
+        self._broker = self.make_broker()
+
+    def make_broker(self) -> Any:
+        """Return the broker, not started (``tests.conformance.peer.Broker``)."""
+        raise NotImplementedError
+
+    def arguments(self, peer: Any) -> Sequence[str]:
+        """Return what the plain client is told of the resource."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start the broker."""
+        self._broker.start()
+
+    def end(self) -> None:
+        """Leave nothing running."""
+        self._broker.end()
+
+    def resource(self, name: str) -> Any:
+        """Return a new, empty resource."""
+        return self._broker.peer(name)
+
+    def settings(self, peer: Any) -> dict[str, Any]:
+        """Return the settings of the sidecar under load."""
+        return dict(peer.settings(**self.changes))
+
+    def plain(self, peer: Any, count: int, path: Path) -> tuple[Sequence[str], Mapping[str, str]]:
+        """Return command and environment of the plain client."""
+        argv = [sys.executable, "-m", type(self).__module__, *self.arguments(peer), str(count), str(path)]
+        return argv, peer.env()
+
+
+def bench_of(kind: str) -> SourceBench:
+    """Return what a kind brings."""
+    module, _, name = KINDS[kind].partition(":")
+    made: SourceBench = getattr(importlib.import_module(module), name)()
+    return made
+
+
+def tell(path: str, read: Granted) -> None:
+    """Write what the plain client measured."""
+    Path(path).write_bytes(msgspec.json.encode(read))
