@@ -66,6 +66,25 @@ class NewOrderRequest(Struct, frozen=True, forbid_unknown_fields=True):
     post_only: bool = False
 
 
+class PlainRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A LIMIT order as most are, before its texts are looked at: for ``sidecars.core.plain`` only, never a schema.
+
+    What is not given is UNSET, so that it can be counted.
+    """
+
+    account: str
+    strategy: str
+    instrument: str
+    side: Literal["BUY", "SELL"]
+    quantity: str
+    price: str
+    order_type: Literal["LIMIT"] | UnsetType = UNSET
+    time_in_force: Literal["DAY", "GTC", "IOC", "FOK"] | UnsetType = UNSET
+    client_order_id: str | UnsetType = UNSET
+    reduce_only: bool | UnsetType = UNSET
+    created_at_ns: int | UnsetType = UNSET
+
+
 class ReplaceRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Other terms for an order that works; what is left out stays as it is.
 

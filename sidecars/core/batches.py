@@ -108,6 +108,7 @@ def part_of(delivery: Delivery, item: Item) -> Delivery:
         created_at_ns=item.created_at_ns or delivery.created_at_ns,
         trace_id=trace_of(item.traceparent) if item.traceparent else delivery.trace_id,
         receipt=None,
+        derived_from=(),
     )
 
 

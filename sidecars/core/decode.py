@@ -19,6 +19,8 @@ from protocol.oco import OcoRequest, decode_oco, is_oco, oco_bodies, to_oco
 from protocol.orders import CancelOrder, Command, NewBasket, NewOco, NewOrder, ReplaceOrder
 from protocol.session import Outcome
 from sidecars.core.envelopes import Item, open_message
+from sidecars.core.identity import derive_id
+from sidecars.core.plain import read_plain
 from sidecars.core.source import Delivery
 
 # No value of a valid order can hold a quote, so a quote before a colon ends a name.
@@ -71,6 +73,10 @@ def decode_command(body: bytes, find_id: Callable[[str | None], str]) -> tuple[C
     Raises:
         FieldError: Naming the field, the value it had and what was expected.
     """
+    return read_plain(body, find_id) or _decode_any(body, find_id)
+
+
+def _decode_any(body: bytes, find_id: Callable[[str | None], str]) -> tuple[Command, int | None]:
     if is_basket(body):
         basket = decode_basket_request(body)
         return to_basket(basket, find_id(basket.client_order_id)), basket.created_at_ns
@@ -109,7 +115,13 @@ def items_of(delivery: Delivery, body_bytes_max: int) -> tuple[Sequence[Item], b
     body = delivery.body
     if len(body) > body_bytes_max:
         raise FieldError("body", f"{len(body)} bytes", f"at most {body_bytes_max} bytes")
-    return open_message(body, delivery.derived_id, delivery.content_type, delivery.attributes)
+    return open_message(body, derived_id_of(delivery), delivery.content_type, delivery.attributes)
+
+
+def derived_id_of(delivery: Delivery) -> str:
+    """Return the id for a body that has none; empty if there is none."""
+    parts = delivery.derived_from
+    return derive_id(*parts) if parts else delivery.derived_id
 
 
 def decode_delivery(delivery: Delivery) -> Command:
@@ -121,15 +133,42 @@ def decode_delivery(delivery: Delivery) -> Command:
     """
     if delivery.command is not None:
         return delivery.command
+    return _made(delivery, *_decode_message(delivery.body, _Finder(delivery)))
 
-    def find_id(own: str | None) -> str:
-        client_order_id = own or delivery.derived_id
+
+def read_delivery(delivery: Delivery) -> NewOrder | None:
+    """Return the order of a delivery that surely is a plain one without an envelope; None = ``decode`` it.
+
+    Raises:
+        FieldError: As ``decode_delivery`` does.
+    """
+    if delivery.command is not None or delivery.attributes is not None or delivery.content_type or delivery.refused:
+        return None
+    found = read_plain(delivery.body, _Finder(delivery))
+    if found is None:
+        return None
+    command, created_at_ns = found
+    _made(delivery, command, created_at_ns)
+    return command
+
+
+class _Finder:
+    """Finds the id of a delivery's order."""
+
+    __slots__ = ("_delivery",)
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    def __call__(self, own: str | None) -> str:
+        client_order_id = own or derived_id_of(self._delivery)
         if not client_order_id:
             text = "an id, because this source has no stable one to derive it from"
             raise FieldError("client_order_id", "absent", text)
         return client_order_id
 
-    command, created_at_ns = _decode_message(delivery.body, find_id)
+
+def _made(delivery: Delivery, command: Command, created_at_ns: int | None) -> Command:
     if created_at_ns is not None:
         delivery.created_at_ns = created_at_ns
     elif delivery.created_at_ns <= 0 and not isinstance(command, CancelOrder):  # nothing but identity stops a cancel
@@ -142,6 +181,9 @@ def decode_delivery(delivery: Delivery) -> Command:
 
 def _decode_message(body: bytes, find_id: Callable[[str | None], str]) -> tuple[Command, int | None]:
     """Return what ``decode_command`` does, and cancels and replaces too, which HTTP tells by its methods."""
+    plain = read_plain(body, find_id)
+    if plain is not None:
+        return plain
     if is_cancel(body):
         cancel = decode_cancel(body)
         _require_once(body)
@@ -150,11 +192,13 @@ def _decode_message(body: bytes, find_id: Callable[[str | None], str]) -> tuple[
         replace = decode_replace_message(body)
         _require_once(body)
         return replace_of(replace, find_id(replace.client_order_id)), replace.created_at_ns
-    return decode_command(body, find_id)
+    return _decode_any(body, find_id)
 
 
 def may_use_reserve(command: Command) -> bool:
     """Whether the reserved credits are open to it: cancels and reduce-only orders (DECISIONS 12)."""
+    if type(command) is NewOrder:
+        return command.reduce_only
     return isinstance(command, CancelOrder) or not new_risk(command)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Final
 
 DIGEST_BYTES: Final = 16
 TRACE_BYTES: Final = 16
+TRACES_AT_ONCE: Final = 256
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 
@@ -43,6 +45,20 @@ def item_id(derived_id: str, index: int) -> str:
 
 def trace_of(traceparent: str) -> bytes:
     """Return the trace id of a W3C ``traceparent``, or a new one if it is none: 16 bytes, never all zero."""
-    match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    if not traceparent:
+        return new_trace()
+    match = _TRACEPARENT.fullmatch(traceparent)
     trace = bytes.fromhex(match[1]) if match else b""
-    return trace if any(trace) else os.urandom(TRACE_BYTES)
+    return trace if any(trace) else new_trace()
+
+
+def _new_traces() -> Iterator[bytes]:
+    """Yield random trace ids; the system is asked for many at once, because each asking is a call of the kernel."""
+    while True:
+        chance = os.urandom(TRACE_BYTES * TRACES_AT_ONCE)
+        for at in range(0, len(chance), TRACE_BYTES):
+            yield chance[at : at + TRACE_BYTES]
+
+
+new_trace: Final = _new_traces().__next__
+"""Returns the id of a new trace: 16 bytes."""

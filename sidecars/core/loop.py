@@ -20,11 +20,11 @@ import structlog
 from msgspec import structs
 
 from protocol.channels import Context
-from protocol.codes import OutcomeKind
 from protocol.session import INSTANCE_BYTES
 from runtime import failpoints
 from runtime.signals import StopSignal
 from sidecars.core.batches import Batches
+from sidecars.core.ends import Ends
 from sidecars.core.epochs import EpochFile
 from sidecars.core.intake import Intake
 from sidecars.core.lease import EXTEND_RETRY_NS, is_over, needs_extension
@@ -209,14 +209,8 @@ class SidecarLoop:
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         now_ns = time.monotonic_ns()
         self._metrics.received += len(deliveries)
-        for delivery in deliveries:
-            self._metrics.redelivered += delivery.is_redelivered
-            for read in self._intake.read(delivery):
-                if isinstance(read, Settlement):
-                    self.session.ended.append(read)
-                else:
-                    one, command = read
-                    self.engines.of(command.account).take(one, command, now_ns)
+        self._metrics.redelivered += sum(d.is_redelivered for d in deliveries)
+        self._intake.take(deliveries, self.engines, self.session.ended, now_ns)
 
     # Engines
 
@@ -284,34 +278,19 @@ class SidecarLoop:
             asyncio.get_running_loop().call_later(SETTLE_RETRY_S, self._settle_due.set)
 
     def _count(self, batch: Sequence[Settlement], failed: Sequence[Settlement], called_ns: int) -> None:
-        metrics = self._metrics
         now_ns = time.monotonic_ns()
         again = {id(s) for s in failed}
+        ends = Ends(self._metrics, called_ns, now_ns)
         for settlement in batch:
-            if id(settlement) in again:
+            if again and id(settlement) in again:
                 continue
             if settlement.is_lost:
                 self._settle_lost += 1
                 continue
-            outcome = settlement.outcome
-            received_ns = settlement.delivery.received_mono_ns
-            metrics.receive_to_settle.record(now_ns - received_ns)
-            if outcome is None:
-                metrics.handed_back += settlement.verb is Verb.RETRY
-                metrics.abandoned += settlement.verb is Verb.ABANDON
-                self._abandoned += settlement.verb is Verb.ABANDON and settlement.why is Why.DRAINING
-                metrics.settled_parked += settlement.verb is Verb.DEAD_LETTER
-                continue
-            metrics.receive_to_submit.record(settlement.submitted_mono_ns - received_ns)
-            metrics.submit_to_outcome.record(settlement.answered_mono_ns - settlement.submitted_mono_ns)
-            metrics.outcome_to_settle.record(called_ns - settlement.answered_mono_ns)
-            metrics.settle_latency.record(now_ns - settlement.answered_mono_ns)
-            if settlement.verb is Verb.DEAD_LETTER:
-                metrics.settled_parked += 1
-            elif outcome.kind is OutcomeKind.REJECTED:
-                metrics.settled_reject += 1
-            else:
-                metrics.settled_ok += 1
+            if settlement.outcome is None and settlement.verb is Verb.ABANDON and settlement.why is Why.DRAINING:
+                self._abandoned += 1
+            ends.count(settlement)
+        ends.flush()
 
     # Time
 

@@ -41,6 +41,7 @@ class Delivery(Struct):
         body: An order, a JSON array of orders or a CloudEvent; not read when ``command`` is there.
         source_id: The source's own id of the message, for logs and metrics only.
         derived_id: client_order_id for a body that has none (DECISIONS 17); empty = such a body is dead-lettered.
+        derived_from: What ``identity.derive_id`` makes that id of when it is asked for; empty = it is ``derived_id``.
         lane: Ordering unit; deliveries of one lane are decided in the order received.
         lease_until_mono_ns: When the source takes the delivery back; 0 = it has no lease.
         unit: What the source can stop by itself, such as a partition; empty = only the source as a whole.
@@ -70,6 +71,7 @@ class Delivery(Struct):
     content_type: str = ""
     attributes: Mapping[str, str] | None = None
     refused: str = ""
+    derived_from: tuple[str, ...] = ()
 
 
 class Verb(IntEnum):

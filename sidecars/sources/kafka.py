@@ -30,7 +30,7 @@ from sidecars.core.source import Delivery, Engines, Lag, Settlement, Verb
 from sidecars.core.window import Receipt, Window
 from sidecars.sources.kafka_dead import parked
 from sidecars.sources.kafka_link import BROKEN, Grouping, Link, Records, client_options, look
-from sidecars.sources.kafka_records import NS_PER_MS, answer_of, delivery_of
+from sidecars.sources.kafka_records import NS_PER_MS, answer_of, deliveries_of
 from sidecars.sources.kafka_settings import KafkaSettings
 
 BACKOFF_MS: Final = 100
@@ -233,10 +233,7 @@ class KafkaSource:
             window = self._windows.get(tp.partition)
             if window is None:
                 window = self._windows[tp.partition] = Window(tp.partition)
-            for record in found:
-                receipt = window.hand_out(record.offset, record)
-                receipt.delivery = delivery = delivery_of(record, receipt, now_ns, self._settings, self._cluster)
-                taken.append(delivery)
+            taken += deliveries_of(window, found, now_ns, self._settings, self._cluster)
             if len(window) > WINDOW_MAX:
                 self._full.add(tp.partition)
                 self._apply_stops()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
-from sidecars.core.identity import derive_id, trace_of
+from sidecars.core.identity import new_trace, trace_of
 from sidecars.core.replies import CONTENT_TYPE, reply_body
 from sidecars.core.source import Delivery, Settlement
-from sidecars.core.window import Receipt
+from sidecars.core.window import Window
 from sidecars.sources.kafka_dead import place_of
 from sidecars.sources.kafka_link import Outgoing
 from sidecars.sources.kafka_settings import KafkaSettings
@@ -17,40 +18,61 @@ NS_PER_MS: Final = 1_000_000
 KEY_BYTES: Final = 8
 
 
-def delivery_of(record: Any, receipt: Receipt, now_ns: int, settings: KafkaSettings, cluster: str) -> Delivery:
-    """Return the delivery of a record of the settings' topic in the cluster with this id."""
-    unit = str(record.partition)
-    attributes = {n: bytes(v or b"").decode("utf-8", "replace") for n, v in record.headers} or None
-    place = place_of(record) if attributes else f"{unit}/{record.offset}"
-    partition, _, offset = place.partition("/")
-    delivery = Delivery(
-        settings.principal,
-        _lane(settings.topic, unit, record.key),
-        trace_of(attributes.get("traceparent", "") if attributes else ""),
-        max(0, record.timestamp) * NS_PER_MS,
-        now_ns,
-        body=record.value or b"",
-        source_id=f"{settings.topic}/{unit}/{record.offset}",
-        derived_id=derive_id("kafka", cluster, settings.topic, settings.incarnation, partition, offset),
-        unit=unit,
-        reply_to=settings.results_topic,
-        receipt=receipt,
-    )
-    if attributes:
-        delivery.attributes = attributes
-        delivery.content_type = attributes.get("content-type", "")
-        if asked := attributes.get("reply-to", ""):
-            if asked in settings.reply_to:
-                delivery.reply_to = asked
-            else:
-                delivery.refused = f"REPLY_TO: reply-to expected one of {list(settings.reply_to)}, was {asked[:64]!r}"
-    return delivery
+def deliveries_of(
+    window: Window, records: Sequence[Any], now_ns: int, settings: KafkaSettings, cluster: str
+) -> list[Delivery]:
+    """Return the deliveries of records of one partition, each handed out in its window.
+
+    Args:
+        window: Of the partition.
+        records: In the order received.
+        now_ns: When, monotonic.
+        settings: With the topic.
+        cluster: The cluster's id.
+    """
+    principal, reply_to, incarnation = settings.principal, settings.results_topic, settings.incarnation
+    topic, unit = settings.topic, str(window.partition)
+    lane, place = f"{topic[:200]}/{unit}", f"{topic}/{unit}/"
+    hand_out = window.hand_out
+    made = []
+    for record in records:
+        offset = str(record.offset)
+        receipt = hand_out(record.offset, record)
+        receipt.delivery = delivery = Delivery(
+            principal,
+            _lane(lane, record.key) if record.key else lane,
+            new_trace(),
+            max(0, record.timestamp) * NS_PER_MS,
+            now_ns,
+            body=record.value or b"",
+            source_id=place + offset,
+            unit=unit,
+            reply_to=reply_to,
+            receipt=receipt,
+            derived_from=("kafka", cluster, topic, incarnation, unit, offset),
+        )
+        if record.headers:
+            _read_headers(delivery, record, settings)
+        made.append(delivery)
+    return made
 
 
-def _lane(topic: str, unit: str, key: bytes | None) -> str:
+def _read_headers(delivery: Delivery, record: Any, settings: KafkaSettings) -> None:
+    delivery.attributes = attributes = {n: bytes(v or b"").decode("utf-8", "replace") for n, v in record.headers}
+    partition, _, offset = place_of(record).partition("/")
+    delivery.derived_from = (*delivery.derived_from[:-2], partition, offset)
+    delivery.trace_id = trace_of(attributes.get("traceparent", ""))
+    delivery.content_type = attributes.get("content-type", "")
+    if asked := attributes.get("reply-to", ""):
+        if asked in settings.reply_to:
+            delivery.reply_to = asked
+        else:
+            delivery.refused = f"REPLY_TO: reply-to expected one of {list(settings.reply_to)}, was {asked[:64]!r}"
+
+
+def _lane(place: str, key: bytes) -> str:
     """Return the ordering unit: the partition, and the key in it."""
-    place = f"{topic[:200]}/{unit}"
-    return f"{place}/{blake2b(key, digest_size=KEY_BYTES).hexdigest()}" if key else place
+    return f"{place}/{blake2b(key, digest_size=KEY_BYTES).hexdigest()}"
 
 
 def answer_of(settlement: Settlement) -> Outgoing:
