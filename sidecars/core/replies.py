@@ -5,6 +5,7 @@ Rule: an outcome is the engine's as it came; what never reached the engine is an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +27,11 @@ def reply_body(settlement: Settlement) -> bytes:
     if settlement.parts:
         return _encode([_one(part) for part in settlement.parts])
     return _encode(_one(settlement))
+
+
+def may_reply(queue: str, allowed: Iterable[str]) -> bool:
+    """Whether answers may go to a queue; an allowed name that ends in ``*`` stands for all that begin so."""
+    return any(queue.startswith(name[:-1]) if name.endswith("*") else queue == name for name in allowed)
 
 
 def _one(settlement: Settlement) -> Any:

@@ -23,12 +23,12 @@ from aiormq.abc import DeliveredMessage
 from protocol.errors import ConfigError
 from sidecars.core.identity import derive_id, trace_of
 from sidecars.core.lease import NS_PER_MS
-from sidecars.core.replies import CONTENT_TYPE, reply_body
+from sidecars.core.replies import CONTENT_TYPE, may_reply, reply_body
 from sidecars.core.source import Delivery, Engines, Lag, Settlement, Verb, Why
 from sidecars.sources.rabbitmq_dead import parked
 from sidecars.sources.rabbitmq_link import BROKEN, MISCONFIGURED, PERSISTENT, Link, Outgoing, address, virtual_host
 from sidecars.sources.rabbitmq_link import was_unroutable as _was_unroutable
-from sidecars.sources.rabbitmq_settings import RabbitMqSettings, may_reply
+from sidecars.sources.rabbitmq_settings import RabbitMqSettings
 
 NS_PER_S: Final = 1_000_000_000
 LEASE_PART: Final = (4, 5)  # of the consumer time-out: what is not settled by then is given up before the broker does

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -55,8 +54,3 @@ class RabbitMqSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if bool(self.retry_queue) != bool(self.hold_ms):
             found.append(f"retry_queue and hold_ms: expected both or none, was {self.retry_queue!r} and {self.hold_ms}")
         return found
-
-
-def may_reply(queue: str, allowed: Iterable[str]) -> bool:
-    """Whether answers may go to a queue; an allowed name that ends in ``*`` stands for all that begin so."""
-    return any(queue.startswith(name[:-1]) if name.endswith("*") else queue == name for name in allowed)

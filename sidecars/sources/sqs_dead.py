@@ -16,10 +16,11 @@ from msgspec import Struct
 
 from runtime.clock import wall_ns
 from sidecars.core.batches import reason_of
+from sidecars.core.letters import PREFIX
 from sidecars.core.replies import CONTENT_TYPE, reply_body
 from sidecars.core.source import Settlement
 from sidecars.sources.sqs_link import BATCH, BATCH_BYTES
-from sidecars.sources.sqs_message import CORRELATION_ID, PREFIX, Receipt
+from sidecars.sources.sqs_message import CORRELATION_ID, Receipt
 from sidecars.sources.sqs_settings import FIFO
 
 REASON: Final = PREFIX + "reason"

@@ -17,9 +17,8 @@ from typing import Any, Final
 import msgspec
 
 from protocol.errors import FieldError
-from runtime.clock import wall_ns
 from sidecars.core.kinds import DeadLetter, Replay
-from sidecars.core.letters import LettersFailedError, with_field
+from sidecars.core.letters import NEW_ID_BYTES, REPLAYED, LettersFailedError, put_back
 from sidecars.sources.aws_client import BROKEN, text_of
 from sidecars.sources.sqs_dead import (
     ATTRIBUTES_MAX,
@@ -32,13 +31,12 @@ from sidecars.sources.sqs_dead import (
     without_ours,
 )
 from sidecars.sources.sqs_link import BATCH, DONE, Link
-from sidecars.sources.sqs_message import NS_PER_MS, REPLAYED, Replayed, texts
+from sidecars.sources.sqs_message import NS_PER_MS, texts
 from sidecars.sources.sqs_settings import SqsSettings
 
 LOOKED_AT_MAX: Final = 1_000
 HIDDEN_S: Final = 120
 WAIT_S: Final = 1
-NEW_ID_BYTES: Final = 8
 BY_SQS: Final = "put there by SQS: it came more often than the queue's redrive policy allows"
 
 
@@ -130,24 +128,17 @@ class SqsLetters(LetterQueue):
             FieldError: If it can't be changed so.
         """
         own, original = _own(message), original_of(message)
-        body, message_id, created_at_ns = str(message["Body"]), original.message_id, original.created_at_ns
-        changes = replay.restamp or replay.new_id
-        if changes and self._settings.envelope != "none":
+        if (replay.restamp or replay.new_id) and self._settings.envelope != "none":
             raise FieldError("envelope", self._settings.envelope, "a bare order; change and publish this one yourself")
-        if replay.restamp:
-            created_at_ns = wall_ns()
-            body = with_field(body.encode(), "created_at_ns", created_at_ns).decode()
-        if replay.new_id:
-            message_id = secrets.token_hex(NEW_ID_BYTES)
-            body = with_field(body.encode(), "client_order_id", f"replay-{message_id}").decode()
+        before = str(message["Body"]).encode("utf-8", "surrogatepass")
+        body, first = put_back(before, original.message_id, original.created_at_ns, replay)
         if len(own) >= ATTRIBUTES_MAX:
             raise FieldError("attributes", str(len(own)), "fewer than ten, one is needed here; send this one yourself")
-        first = Replayed(message_id=message_id, created_at_ns=created_at_ns, by=replay.operator if changes else "")
         found: dict[str, Any] = {
-            "MessageBody": body,
+            "MessageBody": body.decode("utf-8", "surrogatepass"),
             "MessageAttributes": {**own, REPLAYED: text_attribute(msgspec.json.encode(first).decode())},
         }
-        group = original.group or message_id
+        group = original.group or first.message_id
         return in_group(found, self._settings.queue, group, f"replay-{secrets.token_hex(NEW_ID_BYTES)}")
 
 

@@ -15,12 +15,12 @@ from msgspec import Struct
 
 from protocol.errors import NOT_DECODED
 from sidecars.core.identity import derive_id, trace_of
+from sidecars.core.letters import REPLAYED, Replayed
+from sidecars.core.replies import may_reply
 from sidecars.core.source import Delivery
 from sidecars.sources.sqs_settings import SqsSettings
 from sidecars.sources.stepfunctions_tokens import ADDRESS, TOKEN_CHARS_MAX
 
-PREFIX: Final = "x-wojak-"
-REPLAYED: Final = PREFIX + "replay"
 REPLY_TO: Final = "reply_to"
 CORRELATION_ID: Final = "correlation_id"
 TASK: Final = "task_token"
@@ -28,20 +28,6 @@ NS_PER_MS: Final = 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _CONTENT_TYPES: Final = frozenset({"content-type", "content_type"})
-
-
-class Replayed(Struct, frozen=True, omit_defaults=True):
-    """What a message that was put back brings of its first life.
-
-    Attributes:
-        message_id: The id it had, so that an order without one of its own stays the same order.
-        created_at_ns: When it was sent first, UTC.
-        by: Who changed it; empty = nobody.
-    """
-
-    message_id: str
-    created_at_ns: int
-    by: str = ""
 
 
 class Receipt:
@@ -174,11 +160,6 @@ def _address(delivery: Delivery, attributes: Mapping[str, str], settings: SqsSet
         else:
             refused = f"REPLY_TO: {REPLY_TO} expected one of {list(settings.reply_to)}, was {reply_to[:64]!r}"
     delivery.refused = delivery.refused or refused
-
-
-def may_reply(queue: str, allowed: Iterable[str]) -> bool:
-    """Whether answers may go to a queue; an allowed name that ends in ``*`` stands for all that begin so."""
-    return any(queue.startswith(name[:-1]) if name.endswith("*") else queue == name for name in allowed)
 
 
 def texts(attributes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

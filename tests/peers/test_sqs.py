@@ -14,8 +14,8 @@ from msgspec import convert
 
 from protocol.errors import FieldError
 from sidecars.core.kinds import Replay
+from sidecars.core.letters import REPLAYED, Replayed
 from sidecars.sources.sqs_letters import BY_SQS, SqsLetters
-from sidecars.sources.sqs_message import REPLAYED, Replayed
 from sidecars.sources.sqs_settings import SqsSettings
 from tests.conformance.cases import covers, ids, without
 from tests.conformance.peer import Message

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from protocol.errors import ConfigError
 from sidecars.core.awake import Awake
 from sidecars.core.identity import derive_id
+from sidecars.core.letters import REPLAYED
+from sidecars.core.replies import may_reply
 from sidecars.core.source import Delivery, Settlement, Verb, Why
 from sidecars.sources import sqs as module
 from sidecars.sources.sqs_check import judge, receives_of
 from sidecars.sources.sqs_dead import ORIGINAL, REASON, in_calls, parked
 from sidecars.sources.sqs_link import DONE, LOST, Queue
-from sidecars.sources.sqs_message import REPLAYED, may_reply, published_ns, to_delivery
+from sidecars.sources.sqs_message import published_ns, to_delivery
 from sidecars.sources.sqs_settings import SqsSettings
 
 ARN = "arn:aws:sqs:eu-west-1:1:orders"
