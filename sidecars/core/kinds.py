@@ -22,6 +22,7 @@ from sidecars.core.source import Source
 GROUP: Final = "wojak.sources"
 OURS: Final[Mapping[str, str]] = {
     "kafka": "sidecars.sources.kafka_kind:KIND",
+    "pubsub": "sidecars.sources.pubsub_kind:KIND",
     "rabbitmq": "sidecars.sources.rabbitmq_kind:KIND",
     "sqs": "sidecars.sources.sqs_kind:KIND",
     "stepfunctions": "sidecars.sources.stepfunctions_kind:KIND",

@@ -82,6 +82,23 @@ MATRIX: Final[dict[str, dict[str, Shown]]] = {
         "C17": Shown(PEER, "aborted transactions; gaps of any size as a property of the window, compaction not run"),
         "C25": Shown(NOT_SHOWN, "credentials are read once; changed ones need a restart of the sidecar"),
     },
+    "pubsub": {
+        **dict.fromkeys(CASES, _ELSEWHERE),
+        **_COMMON,
+        "C5": Shown(PEER, "an acknowledgement made again; INVALID_ACK_ID too: test_pubsub_once.py"),
+        "C7": Shown(
+            PEER,
+            "the peer takes no acknowledgement of an earlier delivery; that the service refuses it with exactly-once "
+            "delivery is our server's doing there, and a stand-in's in tests/unit/sidecars/test_pubsub.py",
+        ),
+        "C9": Shown(
+            PEER, "one message of a key at a time there; several under way: tests/unit/sidecars/test_pubsub.py"
+        ),
+        "C10": Shown(STUB, "some ids of a call that fail can't be had of the peer: tests/unit/sidecars/test_pubsub.py"),
+        "C11": Shown(PEER, "extended for three leases; one that fails: stub, tests/unit/sidecars/test_pubsub.py"),
+        "C23": Shown(NONE, "pubsub_push: the pushed form is a source of its own"),
+        "C25": Shown(NOT_SHOWN, "google-auth fetches tokens anew by itself; the peer takes any"),
+    },
     "sqs": {
         **dict.fromkeys(CASES, _ELSEWHERE),
         **_COMMON,
