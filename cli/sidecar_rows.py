@@ -21,7 +21,7 @@ class SidecarRow(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         source: Its name; the row of `[[sources]]` with this name says for whom it may speak.
-        kind: Which kind of source; of ours: kafka, pubsub, rabbitmq, sqs, stepfunctions.
+        kind: Which kind of source; of ours: kafka, pubsub, rabbitmq, sns, sqs, stepfunctions.
         settings: What the kind needs, see docs/reference/sources.md.
         body_bytes_max: A larger message goes to the dead letters unread.
         drain_ms: Time to leave in after SIGTERM.

@@ -24,6 +24,7 @@ OURS: Final[Mapping[str, str]] = {
     "kafka": "sidecars.sources.kafka_kind:KIND",
     "pubsub": "sidecars.sources.pubsub_kind:KIND",
     "rabbitmq": "sidecars.sources.rabbitmq_kind:KIND",
+    "sns": "sidecars.sources.sns_kind:KIND",
     "sqs": "sidecars.sources.sqs_kind:KIND",
     "stepfunctions": "sidecars.sources.stepfunctions_kind:KIND",
 }

@@ -20,6 +20,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ProfileNotFound,
 )
+from botocore.parsers import ResponseParserError
 
 from protocol.errors import ConfigError
 
@@ -27,8 +28,8 @@ CONNECT_S: Final = 2
 ANSWER_S: Final = 3
 ATTEMPTS: Final = 2
 CALL_S: Final = ATTEMPTS * (CONNECT_S + ANSWER_S) + 2.0
-BROKEN: Final = (ClientError, BotoCoreError, OSError, TimeoutError)
-"""What a client raises when the other side is gone, slow or refuses."""
+BROKEN: Final = (ClientError, BotoCoreError, ResponseParserError, OSError, TimeoutError)
+"""What a client raises when the other side is gone, slow, refuses, or is not AWS at all, such as a proxy."""
 UNUSABLE: Final = (NoCredentialsError, PartialCredentialsError, NoRegionError, ProfileNotFound, ConfigNotFound)
 LOCAL: Final = ("http://localhost", "http://127.0.0.1")
 _FORBIDDEN: Final = frozenset({

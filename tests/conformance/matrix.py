@@ -121,6 +121,16 @@ MATRIX: Final[dict[str, dict[str, Shown]]] = {
         "C21": Shown(PEER, "also tokens that came over SQS; a lost heartbeat: with the stub of C11"),
         "C25": Shown(NOT_SHOWN, "boto3 fetches credentials anew by itself; the peer takes any"),
     },
+    "sns": {
+        **dict.fromkeys(CASES, _ELSEWHERE),
+        **dict.fromkeys(_COMMON, Shown(OWN_SENDER, "LocalStack posts once and never again; ours signs as SNS does")),
+        "C9": Shown(NONE, "there is no order between notifications"),
+        "C10": Shown(NONE, "each post is answered for itself"),
+        "C11": Shown(NONE, "a request's deadline can't be extended"),
+        "C22": Shown(PEER, "confirmation and both signatures by LocalStack, with its key; forgeries by our own sender"),
+        "C24": Shown(NONE, "the same listener as the HTTP source, which shows it"),
+        "C25": Shown(NOT_SHOWN, "boto3 fetches credentials anew by itself; the peer takes any"),
+    },
     "sqs_fifo": {
         **dict.fromkeys(CASES, _ELSEWHERE),
         **_COMMON,
