@@ -2,7 +2,7 @@
 
 An order is an exit when it was taken as one: with all that is pending on its side it could not carry the position past
 zero (RISK.md A1). Its own fills and those of other exits keep that so. What shrinks the position outside of them does
-not: a trade taken back or corrected, an adjustment, a fill entered by hand or assigned from suspense, one of more than
+not: a trade taken back or corrected, an adjustment, a fill that an operator states, enters or assigns, one of more than
 was ordered, one reported after the venue said that its order is over. Then as many exits are stale, newest first, as
 exceed what is left: all of them, where the position is gone or has turned.
 

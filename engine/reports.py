@@ -222,6 +222,8 @@ class Reports:
             self._state.book.fill(order, filled)
         venue.not_found.pop(order_id, None)
         self.set_order(venue, order, decision)
+        if filled:
+            note_drift(self._state, order.route.ledger)
 
     # The send gate
 

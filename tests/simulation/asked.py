@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from protocol.codes import Code, ExecType, OrderStatus, OrderType, OutcomeKind, TimeInForce
-from protocol.decisions import OrderClass
+from protocol.decisions import OrderClass, ReportEffect
 from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
 from protocol.orders import Command, NewBasket, NewOrder, TermedOrder, command_decoder
 from protocol.records import (
@@ -52,6 +52,7 @@ def _required() -> Iterator[str]:
     yield from ("limit changed", "basket of exits", "released", "nothing left", "stop order ended")
     yield from ("group triggered", "group sent", "group filled", "group of exits")
     yield from (f"venue {what.name}" for what in ENDS)
+    yield "sum differs"
 
 
 REQUIRED = tuple(what for what in _required() if what not in NOT_DRAWN)
@@ -87,6 +88,7 @@ def _of_record(record: Record, watch: Watch) -> Iterator[str]:
         case Reported():
             report = report_decoder.decode(record.report)
             yield f"venue {report.exec_type.name}"
+            yield "sum differs" if record.decision.effect is ReportEffect.CUM_DIFFERS else ""
             order = watch.accepted.get(report.order_id)
             if order is not None and order.order_type in {OrderType.STOP, OrderType.STOP_LIMIT}:
                 yield "stop order ended" if record.decision.status is OrderStatus.FILLED else ""

@@ -17,7 +17,7 @@ from protocol.codes import Code, ExecType, OrderStatus, OutcomeKind, Scope, Side
 from protocol.decisions import ExitDecision, ReportDecision, ReportEffect
 from protocol.event_kinds import StatusEvent
 from protocol.events import events_of
-from protocol.records import Adjusted, ControlAction, Controlled, VenueChanged
+from protocol.records import Adjusted, ControlAction, Controlled, Queried, VenueChanged
 from protocol.replaces import ReplaceDecision
 from tests.unit.engine.desk import E9
 from tests.unit.engine.oco_desk import OcoDesk
@@ -58,6 +58,14 @@ class Drifting(Counting, Suspending, OcoDesk):
     def adjust(self, quantity: int) -> None:
         self.apply(Adjusted("a1", "XY", quantity * E9, 100 * E9, "", "", "statement"))
 
+    def lose_answers(self) -> Queried:
+        """Let the gateway come back without an answer to what it got."""
+        self.apply(VenueChanged("sandbox", True, b"g" * 16, self.venue.last_seq))
+        queried = self.core.reports.decide_unknown(self.venue, self.venue.last_seq)
+        assert queried is not None
+        self.apply(queried)
+        return queried
+
     def exits_leave(self) -> tuple[int, int]:
         """Return what all open exits together could still sell and buy, but for those being cancelled as stale."""
         left = {SELL: 0, BUY: 0}
@@ -97,12 +105,24 @@ def by_a_fill_entered(d: Drifting) -> None:
     assert isinstance(d.enter(over.order_id, "T9", 6), ReportDecision)
 
 
+def by_a_word_on_an_order_in_doubt(d: Drifting) -> None:
+    """Of one that is no exit; the operator says that it filled."""
+    order = d.accept(d.order("flip", SELL, 6, 104))
+    assert not order.is_exit
+    d.lose_answers()
+    resolved = d.core.controls.decide_resolve(order.order_id, S.FILLED, 6 * E9, 100 * E9, "op", "desk said so")
+    assert isinstance(resolved, Controlled)
+    d.apply(resolved)
+
+
 def by_suspense(d: Drifting) -> None:
     d.unknown("T8", 6)
     assert isinstance(d.assign("T8", instrument="XY", side=SELL), SuspenseResolved)
 
 
-WAYS = [by_correction, by_adjustment, by_a_late_fill, by_a_fill_entered, by_suspense]
+WAYS = [
+    by_correction, by_adjustment, by_a_late_fill, by_a_fill_entered, by_a_word_on_an_order_in_doubt, by_suspense,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("shrink", WAYS, ids=lambda way: way.__name__)
@@ -243,15 +263,11 @@ def test_one_in_doubt_is_cancelled_and_never_sent_again(desk: Drifting) -> None:
     """Though the venue then says that it never saw it: the send gate has the last word."""
     desk.held(10)
     order = desk.exit("a", 10, sent=False)
-    venue = desk.venue
-    desk.apply(VenueChanged("sandbox", True, b"g" * 16, venue.last_seq))
-    queried = desk.core.reports.decide_unknown(venue, venue.last_seq)
-    assert queried is not None
-    desk.apply(queried)
+    queried = desk.lose_answers()
     desk.adjust(4)
     assert desk.cancel_stale() == [("a", Code.EXIT_STALE)]
     desk.report(ExecType.NOT_FOUND, order.order_id, venue_seq=queried.queries[0][1])
-    sent = desk.core.reports.decide_send(order, venue.last_seq + 1, desk.now, None)
+    sent = desk.core.reports.decide_send(order, desk.venue.last_seq + 1, desk.now, None)
     assert sent.code is Code.UNSENT_KILLED
     desk.apply(sent)
     assert (order.status, desk.state.stale) == (S.CANCELED, {})
