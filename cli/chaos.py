@@ -13,10 +13,10 @@ from cyclopts import App, Parameter
 from cli.configuration import Loaded
 from cli.engine_client import EngineClient
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
+from cli.processes import SIDECAR, process_name, sidecar_name
 from cli.readiness import Readiness
 from cli.supervisor import ProcessState, now_text, state_decoder
 from cli.view import grouped, milliseconds
-from cli.wiring import process_name
 from protocol.errors import WojakError
 from runtime.clock import monotonic_ns, wall_ns
 
@@ -33,15 +33,16 @@ class NotSupervisedError(WojakError):
 
 
 @app.command
-def kill(process: Literal["engine", "http", "gateway", "books", "feed", "follower", "api", "flow"], /, *,
-         shard: Annotated[int, Parameter(help="Of several shards, this one's.")] = 0,
+def kill(process: Literal["engine", "http", "gateway", "books", "feed", "follower", "api", "flow", "sidecar"], /,
+         *, shard: Annotated[int, Parameter(help="Of several shards, this one's.")] = 0,
+         source: Annotated[str, Parameter(help="Of a sidecar, the source that it carries.")] = "",
          config: ConfigPath = DEFAULT_CONFIG) -> int:  # fmt: skip
     """Kill -9 one process of a running `wojak up`, and report when it is gone, back and ready.
 
     Example: `wojak chaos kill engine`
     """
     loaded = deployment(config)
-    name = process_name(process, shard)
+    name = sidecar_name(source) if process == SIDECAR else process_name(process, shard)
     with _News(loaded) as news:
         before = _require_running(news.next(), name)
         pidfd = os.pidfd_open(before.pid)

@@ -127,6 +127,15 @@ loopback_principal = "local"   # for the demonstration: requests from this host 
 # secret_env = "WOJAK_KEY_DESK_1"   # or secret_file = "desk-1.key"
 # kind = "hmac"                     # it signs each request instead of being shown; TLS and more: docs/sources/http.md
 
+# Orders from brokers too, a process each, started by wojak up: docs/sources. First: wojak sidecar check desk-mq
+# [[sources]]
+# source = "desk-mq"
+# principals = ["local"]
+# [[sidecars]]
+# source = "desk-mq"
+# kind = "rabbitmq"                 # or kafka, sqs, or what another package brings; its address is in the environment
+# settings = { queue = "orders", principal = "local", dead_letter_queue = "orders.dead" }
+
 [books]
 host = "127.0.0.1"
 port = 8080

@@ -27,12 +27,17 @@ TAIL_BYTES: Final = 4096
 
 
 class Spec(NamedTuple):
-    """What to run and how long it may take to stop. ``is_one_of_several``: of a shard, and others go on without it."""
+    """What to run and how long it may take to stop.
+
+    ``is_one_of_several``: the others go on without it. ``again_ms``: so often it is tried again when it can't run, for
+    what it waits for is mended elsewhere; 0 = never.
+    """
 
     name: str
     argv: tuple[str, ...]
     stop_within_ms: int
     is_one_of_several: bool = False
+    again_ms: int = 0
 
 
 class Ended(NamedTuple):
@@ -96,6 +101,11 @@ class Life:
         self.restarts += 1
         self.restart_due_ns = now + wait
         return self._short_lives <= short_lives_max
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether it runs for a while now."""
+        return self.pid != 0 and monotonic_ns() - self._started_monotonic_ns >= STEADY_NS
 
     def signal(self, number: int) -> None:
         """Send a signal to the process and what it started."""

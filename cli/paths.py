@@ -90,7 +90,10 @@ class Paths(NamedTuple):
 
     def health(self, process: str) -> Path:
         """The socket on which a process without HTTP of its own tells how it is."""
-        return self.run / f"{process}.health"
+        name = f"{process}.health"
+        if len(name) > SOCKET_NAME_BYTES_MAX:  # a sidecar of a source with a long name
+            name = f"{process[:7]}-{hashlib.sha256(process.encode()).hexdigest()[:9]}.health"
+        return self.run / name
 
     def endpoint(self, name: str) -> str:
         """Return the ipc address of a socket of this shard in the run folder."""

@@ -282,6 +282,11 @@ def _ports(config: WojakConfig) -> Iterator[str]:
             if used in taken:
                 yield f"{name}: expected another port than {taken[used]} ({used}), was {used}"
             taken[used] = name
+    for n, row in enumerate(config.sidecars):
+        name = f"sidecars[{n}].port"
+        if row.port and row.port in taken:
+            yield f"{name}: expected another port than {taken[row.port]} ({row.port}), was {row.port}"
+        taken[row.port] = name
 
 
 def _http_source(config: WojakConfig) -> Iterator[str]:

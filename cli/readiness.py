@@ -8,21 +8,8 @@ import httpx
 
 from cli.configuration import Loaded
 from cli.engine_client import EngineAwayError, EngineClient
-from cli.wiring import (
-    BOOKS,
-    ENGINE,
-    FEED,
-    FLOW,
-    FOLLOWER,
-    GATEWAY,
-    HTTP,
-    books_url,
-    health_settings,
-    http_trust,
-    http_url,
-    kind_of,
-    played,
-)
+from cli.processes import BOOKS, ENGINE, FEED, FLOW, FOLLOWER, GATEWAY, HTTP, SIDECAR, kind_of, process_names
+from cli.wiring import books_url, http_trust, http_url, played
 from market.table import TableReader
 from protocol.control import EngineStatus
 from protocol.errors import MarketError
@@ -31,6 +18,7 @@ from runtime.clock import wall_ns
 ASK_MS: Final = 300
 HTTP_TIMEOUT_S: Final = 1.0
 SERVING: Final = frozenset({"open", "ready"})
+REASON_CHARS: Final = 200
 TICK_FRESH_NS: Final = 2_000_000_000
 
 
@@ -41,10 +29,13 @@ class Readiness:
         self._loaded = loaded
         self._engines = [EngineClient(loaded.of(n).paths, operator="supervisor") for n in loaded.shards]
         self._client = httpx.Client(verify=http_trust(loaded), timeout=HTTP_TIMEOUT_S, trust_env=False)
-        sockets = [str(health_settings(loaded.of(n), FOLLOWER).socket_path) for n in loaded.shards]
-        self._followers = [
-            httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=HTTP_TIMEOUT_S) for path in sockets
-        ]
+        self._by_socket = {
+            name: httpx.Client(
+                transport=httpx.HTTPTransport(uds=str(loaded.paths.health(name))), timeout=HTTP_TIMEOUT_S
+            )
+            for name in process_names(loaded, flow=False)
+            if kind_of(name)[0] in {FOLLOWER, SIDECAR}
+        }
 
     def status(self, shard: int = 0) -> EngineStatus | None:
         """Return how the engine of a shard is; None if it does not answer."""
@@ -71,16 +62,16 @@ class Readiness:
             return "" if status.venues and all(v.ready for v in status.venues) else "venue not ready"
         if kind == FLOW:
             return ""
-        if kind == FOLLOWER:
-            return self._follower(shard)
+        if kind in {FOLLOWER, SIDECAR}:
+            return self._told(name)
         url = http_url(self._loaded) if kind == HTTP else books_url(self._loaded)
         return self._http(url, str(shard) if kind == BOOKS else "")
 
     def close(self) -> None:
         """Leave."""
         self._client.close()
-        for follower in self._followers:
-            follower.close()
+        for client in self._by_socket.values():
+            client.close()
         for engine in self._engines:
             engine.close()
 
@@ -107,9 +98,12 @@ class Readiness:
             return "; ".join(f"shard {n}: {why}" for n, why in away.items())
         return "" if response.status_code == 200 or shards.get(shard) in SERVING else response.text[:120]
 
-    def _follower(self, shard: int) -> str:
+    def _told(self, name: str) -> str:
+        """Ask a process at its socket in the run folder."""
         try:
-            response = self._followers[shard].get("http://follower/readyz")
-        except httpx.HTTPError as e:
+            response = self._by_socket[name].get("http://process/readyz")
+            return "" if response.status_code == 200 else str(response.json()["reason"])[:REASON_CHARS]
+        except httpx.ConnectError:
+            return "not running"
+        except (httpx.HTTPError, ValueError, KeyError) as e:
             return type(e).__name__
-        return "" if response.status_code == 200 else response.text[:120]

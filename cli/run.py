@@ -13,7 +13,8 @@ from pathlib import Path
 
 from cli.configuration import Loaded, load
 from cli.parent import end_with
-from cli.wiring import STARTERS, kind_of, process_names
+from cli.processes import SIDECAR, kind_of, process_names, source_of
+from cli.wiring import STARTERS
 from journal.errors import JournalFailedError
 from protocol.errors import ConfigError, WojakError
 from runtime.exits import CANNOT_RUN, CLEAN, FAILED
@@ -23,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one process until it is told to stop; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m cli.run", description="Run one process of a deployment.")
     parser.add_argument(
-        "process", help=f"one of {', '.join(sorted(STARTERS))}; of shard 1: engine-1, gateway-1, books-1"
+        "process", help=f"one of {', '.join(sorted(STARTERS))}; of shard 1: engine-1; of a broker: sidecar-SOURCE"
     )
     parser.add_argument("--config", type=Path, default=Path("wojak.toml"))
     parser.add_argument("--ticks", type=Path, help="replay this recording instead of what the configuration says")
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         loaded = load(options.config, options.ticks)
         kind, shard = _require_process(options.process, loaded)
+        if kind == SIDECAR:
+            return _sidecar(loaded, source_of(options.process), only_check=options.check_config)
         if options.check_config:
             sys.stdout.write(f"{loaded.path}: fine\n")
             return CLEAN
@@ -45,6 +48,17 @@ def main(argv: list[str] | None = None) -> int:
     except WojakError as e:
         sys.stderr.write(f"{e}\n")
         return CANNOT_RUN
+
+
+def _sidecar(loaded: Loaded, source: str, *, only_check: bool) -> int:
+    from cli.sidecar_process import require_usable, row_of, run_sidecar
+
+    row = row_of(loaded, source)
+    if not only_check:
+        return run_sidecar(loaded, row)
+    require_usable(loaded, row)
+    sys.stdout.write(f"{loaded.path}: {source}: fine\n")
+    return CLEAN
 
 
 def _require_process(name: str, loaded: Loaded) -> tuple[str, int]:

@@ -10,10 +10,11 @@ from typing import Final
 from cli.configuration import Loaded
 from cli.engine_client import RefusedError
 from cli.http_client import BooksClient
+from cli.processes import FLOW, source_of
 from cli.readiness import Readiness
 from cli.shards import together
 from cli.view import Down, Price, Snapshot
-from cli.wiring import FLOW, TICKS_SOCKET, books_url, played
+from cli.wiring import TICKS_SOCKET, books_url, played
 from market.table import TableReader
 from protocol.channels import Context, Subscriber, Waiter
 from protocol.control import EngineStatus
@@ -24,6 +25,7 @@ from runtime.clock import monotonic_ns, wall_ns
 
 PERIOD_S: Final = 1.0
 START_PERIOD_S: Final = 0.05
+BROKERS_WITHIN_NS: Final = 5_000_000_000
 STATUS_HWM: Final = 1_000
 ORIGIN_WITHIN_NS: Final = 1_500_000_000
 MS_NS: Final = 1_000_000
@@ -31,7 +33,11 @@ NS_PER_S: Final = 1_000_000_000
 
 
 class Sampler(threading.Thread):
-    """Keeps ``latest``, and calls ``on_ready`` once when everything that was named is ready."""
+    """Keeps ``latest``, and calls ``on_ready`` once when everything that was named is ready.
+
+    Sidecars are waited for only ``BROKERS_WITHIN_NS`` longer: a broker that is away keeps nobody from trading. Those
+    that were not ready then stay in ``waiting_for``.
+    """
 
     def __init__(self, loaded: Loaded, names: Sequence[str], *, flow_rate: int, on_ready: Callable[[], None]) -> None:
         super().__init__(name="sampler", daemon=True)
@@ -56,10 +62,14 @@ class Sampler(threading.Thread):
         readiness = Readiness(self._loaded)
         books = BooksClient(books_url(self._loaded))
         try:
-            while self.waiting_for and not self._ended.is_set():
+            brokers_until_ns = 0
+            while not self._ended.is_set():
                 self.waiting_for = {n: why for n in self._names if (why := readiness.why_not(n))}
-                if self.waiting_for:
-                    self._ended.wait(START_PERIOD_S)
+                if all(source_of(n) for n in self.waiting_for):
+                    brokers_until_ns = brokers_until_ns or monotonic_ns() + BROKERS_WITHIN_NS
+                    if not self.waiting_for or monotonic_ns() >= brokers_until_ns:
+                        break
+                self._ended.wait(START_PERIOD_S)
             if not self._ended.is_set():
                 self._on_ready()
             while not self._ended.is_set():

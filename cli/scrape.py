@@ -15,7 +15,8 @@ from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.configuration import Loaded
-from cli.wiring import API, HTTP, PER_SHARD, WITH_HEALTH, books_url, http_trust, http_url, process_name
+from cli.processes import API, HTTP, PER_SHARD, WITH_HEALTH, process_name, sidecar_name, supervised
+from cli.wiring import books_url, http_trust, http_url
 from runtime.clock import monotonic_ns
 from runtime.health import Ready
 from runtime.metrics import OBSERVED_AT
@@ -62,9 +63,9 @@ class Scraper:
         self._clients = {
             name: httpx.Client(
                 transport=httpx.HTTPTransport(uds=str(loaded.paths.health(_process(name, loaded.paths.shard)))),
-                base_url=f"http://{name}", timeout=TIMEOUT_S,
+                base_url="http://process", timeout=TIMEOUT_S,
             )
-            for name in WITH_HEALTH
+            for name in (*WITH_HEALTH, *(sidecar_name(row.source) for row in supervised(loaded)))
         }  # fmt: skip
         for name, url, trust in ((HTTP, http_url(loaded), http_trust(loaded)), (API, books_url(loaded), True)):
             self._clients[name] = httpx.Client(base_url=url, verify=trust, timeout=TIMEOUT_S, trust_env=False)

@@ -9,15 +9,11 @@ from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from cli.configuration import Loaded, account_shards, load
+from cli.configuration import Loaded, load
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
-from cli.sidecar_rows import SidecarRow
-from cli.wiring import SIDECARS_SOCKET
+from cli.sidecar_process import row_of, run_sidecar
 from protocol.errors import ConfigError
-from runtime.health import HealthSettings
 from sidecars.core.kinds import DeadLetters, Level, Replay, find_kind, read_settings
-from sidecars.core.process import SidecarSettings
-from sidecars.core.settings import LoopSettings
 
 app = App(name="sidecar", help="Sources of orders that fetch from a broker: run one, check one, see its dead letters.")
 dlq = App(name="dlq", help="What a source could not hand to the engine, with the reason; look at it, put it back.")
@@ -38,11 +34,8 @@ def run(source: str, /, *, config: ConfigPath = DEFAULT_CONFIG) -> int:
 
     Example: `wojak sidecar run desk-mq`
     """
-    from sidecars.core.process import run as run_sidecar
-
     loaded = load(config)
-    loaded.paths.run.mkdir(parents=True, exist_ok=True)
-    return run_sidecar(sidecar_settings(loaded, _row(loaded, source)))
+    return run_sidecar(loaded, row_of(loaded, source))
 
 
 @app.command
@@ -53,7 +46,7 @@ def check(source: str, /, *, config: ConfigPath = DEFAULT_CONFIG) -> int:
 
     Example: `wojak sidecar check desk-mq`
     """
-    row = _row(deployment(config), source)
+    row = row_of(deployment(config), source)
     kind = find_kind(row.kind)
     findings = asyncio.run(_await(kind.check(source, read_settings(kind, source, row.settings))))
     for finding in findings:
@@ -127,38 +120,8 @@ def replay(
     return 1 if missing else 0
 
 
-def sidecar_settings(loaded: Loaded, row: SidecarRow) -> SidecarSettings:
-    """Return what the process of one source is told."""
-    paths = loaded.paths
-    name = f"sidecar-{row.source}"
-    several = len(loaded.shards) > 1
-    return SidecarSettings(
-        source=row.source,
-        kind=row.kind,
-        settings=row.settings,
-        loop=LoopSettings(
-            engine_endpoint=paths.endpoint(SIDECARS_SOCKET),
-            state_file=str(paths.state / f"{name}.epoch"),
-            drain_ms=row.drain_ms,
-            shard_endpoints=tuple(paths.of(n).endpoint(SIDECARS_SOCKET) for n in loaded.shards if several),
-            account_shards=account_shards(loaded.config),
-            body_bytes_max=row.body_bytes_max,
-        ),
-        health=HealthSettings(process=name, socket_path=str(paths.health(name)), host=row.host, port=row.port),
-    )
-
-
-def _row(loaded: Loaded, source: str) -> SidecarRow:
-    rows = loaded.config.sidecars
-    found = next((row for row in rows if row.source == source), None)
-    if found is None:
-        names = ", ".join(row.source for row in rows) or "none configured: add [[sidecars]]"
-        raise ConfigError([f"source: expected one of {names}, was {source!r}"], str(loaded.path))
-    return found
-
-
 def _letters(loaded: Loaded, source: str) -> DeadLetters:
-    row = _row(loaded, source)
+    row = row_of(loaded, source)
     kind = find_kind(row.kind)
     if kind.dead_letters is None:
         raise ConfigError([f"kind {row.kind} keeps no dead letters: its callers hear the reason themselves"], source)

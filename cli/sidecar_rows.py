@@ -17,11 +17,12 @@ HTTP_SOURCE: Final = "http"
 
 
 class SidecarRow(Struct, frozen=True, forbid_unknown_fields=True):
-    """A broker that orders come from; `wojak sidecar run SOURCE` carries them.
+    """A broker that orders come from; `wojak up` starts what carries them, one process each.
 
     Attributes:
         source: Its name; the row of `[[sources]]` with this name says for whom it may speak.
         kind: Which kind of source; of ours: kafka, pubsub, rabbitmq, sns, sqs, stepfunctions.
+        supervised: Whether `wojak up` runs it; if not, `wojak sidecar run SOURCE` does, here or in another place.
         settings: What the kind needs, see docs/reference/sources.md.
         body_bytes_max: A larger message goes to the dead letters unread.
         drain_ms: Time to leave in after SIGTERM.
@@ -36,6 +37,7 @@ class SidecarRow(Struct, frozen=True, forbid_unknown_fields=True):
     drain_ms: Annotated[int, Meta(ge=1_000, le=600_000)] = 10_000
     port: Annotated[int, Meta(ge=0, le=65_535)] = 0
     host: Annotated[str, Meta(min_length=1, max_length=255)] = "127.0.0.1"
+    supervised: bool = True
 
 
 def sidecar_problems(rows: Sequence[SidecarRow], sources: Sequence[str]) -> Iterator[str]:
@@ -48,5 +50,7 @@ def sidecar_problems(rows: Sequence[SidecarRow], sources: Sequence[str]) -> Iter
                 f"sidecars[{n}].source: expected a row of [[sources]] with this name, was none for {row.source!r}; "
                 "it says for which principals the source may speak"
             )
+        if "/" in row.source:
+            yield f"sidecars[{n}].source: expected a name without '/', was {row.source!r}; files are named after it"
         if row.source in [other.source for other in rows[:n]]:
             yield f"sidecars[{n}].source: expected a name used once, was {row.source!r} again"

@@ -12,13 +12,14 @@ from cyclopts import Parameter
 from cli.configuration import Loaded
 from cli.http_client import BooksClient
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
+from cli.processes import ENGINE, process_name
 from cli.sampler import ask_origin, books_lag_ms, look_at_price
 from cli.scrape import Scraper
 from cli.shards import Shard, ask, chosen, together
 from cli.top_figures import Figures, figures
 from cli.top_view import loop, processes, stores
 from cli.view import Down, Snapshot, grouped, lines, milliseconds, wrap
-from cli.wiring import ENGINE, books_url, process_name
+from cli.wiring import books_url
 from protocol.control import EngineStatus, Status
 from runtime.clock import wall_ns
 

@@ -2,13 +2,13 @@
 
 One thread waits for whatever happens first: a child's end, a signal, a question on the supervisor's socket, the
 time of a restart. Rules: one supervisor a state folder; a child that says its configuration is wrong (exit 2) stops
-everything; the stop order is http first and the engine next, so that what is in flight gets its outcome.
+everything, but for a sidecar: its broker is mended elsewhere, so it is tried again; the stop order is the sources first
+and the engine next, so that what is in flight gets its outcome.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import selectors
 import signal
@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from cli.held_file import HeldError, hold
 from cli.lives import SHORT_LIVES_MAX, START_LIVES_MAX, Life, Spec
 from cli.paths import Paths
 from protocol.errors import WojakError
@@ -28,7 +29,7 @@ from runtime.exits import CANNOT_RUN, UNFINISHED
 from runtime.signals import StopSignal
 
 WATCHERS_MAX: Final = 16
-ALONE: Final = ("flow", "http", "engine")  # stop in this order, before the rest
+STOP_FIRST: Final = (("flow",), ("http", "sidecar"), ("engine",))  # in this order, before the rest
 ROTATE_NS: Final = 5_000_000_000
 NS_PER_S: Final = 1_000_000_000
 MS_NS: Final = 1_000_000
@@ -82,7 +83,7 @@ class Supervisor:
         self._stop_order = [n for kind in stop_order for n, life in self.lives.items() if _kind(life) == kind]
         assert set(self._stop_order) == set(self.lives)
         self.was_ready = False
-        self.failed: list[ProcessFailedError] = []  # of single shards; everything else went on
+        self.failed: dict[str, ProcessFailedError] = {}  # shards and sidecars that can't run; everything else went on
         self._stop = StopSignal()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._stop.fd, selectors.EVENT_READ, None)
@@ -95,6 +96,11 @@ class Supervisor:
     def stopping(self) -> bool:
         """Whether somebody asked to stop."""
         return self._stop.is_set
+
+    @property
+    def cannot_run(self) -> list[ProcessFailedError]:
+        """What does not run now, because it can't."""
+        return [failed for name, failed in self.failed.items() if not self.lives[name].pid]
 
     def start(self, *names: str) -> None:
         """Start these processes, in order; without names, all that do not run."""
@@ -118,6 +124,8 @@ class Supervisor:
         for life in self.lives.values():
             if life.restart_due_ns is not None and life.restart_due_ns <= now and not self.stopping:
                 self._start(life)
+            elif life.spec.name in self.failed and life.is_steady:
+                del self.failed[life.spec.name]
         if now >= self._rotate_due_ns:
             self._rotate_due_ns = now + ROTATE_NS
             for life in self.lives.values():
@@ -166,10 +174,10 @@ class Supervisor:
         ]  # fmt: skip
 
     def _groups(self) -> list[list[Life]]:
-        """Return who stops together: flow, then http, then the engines of all shards, then the rest at once."""
+        """Return who stops together: flow, then all sources, then the engines of all shards, then the rest at once."""
         lives = [self.lives[n] for n in self._stop_order]
-        groups = [[life for life in lives if _kind(life) == kind] for kind in ALONE]
-        groups.append([life for life in lives if _kind(life) not in ALONE])
+        groups = [[life for life in lives if _kind(life) in kinds] for kinds in STOP_FIRST]
+        groups.append([life for life in lives if not any(_kind(life) in kinds for kinds in STOP_FIRST)])
         return [group for group in groups if group]
 
     def _wait_for_end(self, lives: Sequence[Life], deadline_ns: int, asked: int) -> bool:
@@ -204,13 +212,16 @@ class Supervisor:
         self._tell_watchers()
 
     def _give_up(self, life: Life, why: str) -> None:
-        """End everything, or, of a shard of a deployment that was ready, leave it down: the other shards go on."""
+        """End everything; or leave it down, of several shards of a deployment that was ready; or try it again later."""
         failed = ProcessFailedError(life.spec.name, why, life.log)
-        if not (self.was_ready and life.spec.is_one_of_several):
+        if life.spec.again_ms:
+            life.restart_due_ns = monotonic_ns() + life.spec.again_ms * MS_NS
+        elif self.was_ready and life.spec.is_one_of_several:
+            life.given_up = True
+            life.restart_due_ns = None
+        else:
             raise failed
-        life.given_up = True
-        life.restart_due_ns = None
-        self.failed.append(failed)
+        self.failed[life.spec.name] = failed
 
     def _on_connect(self) -> None:
         watcher, _ = self._listener.accept()
@@ -237,16 +248,10 @@ def _kind(life: Life) -> str:
 
 
 def _lock(paths: Paths) -> int:
-    fd = os.open(paths.supervisor_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
-        os.close(fd)
-        raise AlreadyRunningError(paths.state, pid) from None
-    os.ftruncate(fd, 0)
-    os.write(fd, f"{os.getpid()}\n".encode())
-    return fd
+        return hold(paths.supervisor_lock)
+    except HeldError as e:
+        raise AlreadyRunningError(paths.state, e.pid) from None
 
 
 def _listen(path: Path) -> socket.socket:

@@ -10,10 +10,12 @@ from typing import Final
 
 from msgspec import Struct
 
+from cli.processes import HTTP, source_of
 from cli.scrape import Scraped
 
 NS_PER_S: Final = 1_000_000_000
 RECENT: Final = "_recent"
+BROKER_LAG: Final = "wojak_sidecar_broker_lag"
 # Process, what happens, its histogram without the unit: the way of an order from top to bottom.
 HOPS: Final = (
     ("http", "receive → submit", "wojak_sidecar_receive_to_submit"),
@@ -30,6 +32,7 @@ HOPS: Final = (
     ("gateway", "sync", "wojak_gateway_sync"),
     ("books", "transaction", "wojak_books_writer_step"),
 )
+SOURCE_HOPS: Final = tuple((what, name) for process, what, name in HOPS if process == "http")  # of sidecars as well
 LOOPS: Final = {
     "engine": "wojak_engine_turn", "gateway": "wojak_gateway_turn", "feed": "wojak_feed_turn",
     "http": "wojak_sidecar_loop_late",
@@ -135,7 +138,7 @@ def figures(now: Mapping[str, Scraped], before: Mapping[str, Scraped], wall_s: f
         processes=[_process(scraped, before.get(name), wall_s) for name, scraped in now.items()],
         hops=[
             measured
-            for process, what, name in HOPS
+            for process, what, name in (*HOPS, *_sidecar_hops(now))
             if (measured := _percentiles(now, before, process, what, name, "seconds"))
         ],
         batches=[
@@ -144,6 +147,15 @@ def figures(now: Mapping[str, Scraped], before: Mapping[str, Scraped], wall_s: f
             if (measured := _percentiles(now, before, process, what, name, unit))
         ],
     )
+
+
+def _sidecar_hops(now: Mapping[str, Scraped]) -> list[tuple[str, str, str]]:
+    return [(name, what, histogram) for name in now if source_of(name) for what, histogram in SOURCE_HOPS]
+
+
+def _kind(name: str) -> str:
+    """Return the process whose figures a process has: a sidecar those of the HTTP source."""
+    return HTTP if source_of(name) else name
 
 
 def rate(now: Scraped, before: Scraped | None, *names: str) -> int | None:
@@ -174,7 +186,7 @@ def _process(now: Scraped, before: Scraped | None, wall_s: float) -> ProcessRow:
     share: int | None = None
     if before is not None and before.answers and now.answers and now.at_s > before.at_s:
         share = max(0, round(100 * (now.value(cpu) - before.value(cpu)) / (now.at_s - before.at_s)))
-    loop = LOOPS.get(now.name, "")
+    loop = LOOPS.get(_kind(now.name), "")
     has_loop = bool(loop) and now.total(f"{loop}_seconds_count") > 0
     started_s = now.value("process_start_time_seconds")
     return ProcessRow(
@@ -213,8 +225,10 @@ def _queues(now: Scraped) -> dict[str, int]:
             "credits": "wojak_sidecar_credits",
         },
         "api": {"lag records": "wojak_books_lag_records"},
-    }.get(now.name, {})
+    }.get(_kind(now.name), {})
     found = {shown: int(now.total(name)) for shown, name in names.items()}
+    if source_of(now.name) and now.samples.get(BROKER_LAG):
+        found["at the broker"] = int(now.total(BROKER_LAG))
     if now.name == "gateway":
         found["feed gaps"] = int(now.value("wojak_gateway_venue", fact="feed_gaps"))
     if now.name == "feed":

@@ -16,23 +16,25 @@ from cli.configuration import Loaded, load
 from cli.example import write_example
 from cli.options import DEFAULT_CONFIG, ConfigPath, say
 from cli.paths import prepare
-from cli.sampler import Sampler
-from cli.shards import left_behind
-from cli.supervisor import ProcessFailedError, Supervisor, is_port_free
-from cli.view import lines, wrap
-from cli.wiring import (
+from cli.processes import (
     ENGINE,
     FLOW,
-    HTTP,
+    SIDECAR_AGAIN_MS,
     STOP_ORDER,
+    TAKES_ORDERS,
     WITH_HEALTH,
-    books_url,
-    health_settings,
-    http_url,
     kind_of,
     process_names,
+    source_of,
     specs,
+    supervised,
 )
+from cli.sampler import Sampler
+from cli.shards import left_behind
+from cli.sidecar_process import sidecar_health, unusable
+from cli.supervisor import ProcessFailedError, Supervisor, is_port_free
+from cli.view import lines, wrap
+from cli.wiring import books_url, health_settings, http_url
 from protocol.errors import ConfigError
 from runtime.clock import monotonic_ns
 from runtime.exits import CLEAN, FAILED, UNFINISHED
@@ -62,7 +64,7 @@ def up(
     ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
-    """Start and supervise everything: engine, feed, sandbox venue, books, HTTP. Ctrl-C drains and stops.
+    """Start and supervise everything: engine, feed, sandbox venue, books, HTTP, brokers. Ctrl-C drains and stops.
 
     Example: `wojak up --flow --ticks btcusdt_20240808.gz`
     """
@@ -71,7 +73,7 @@ def up(
     paper = "mode PAPER (nothing here can reach a real venue)"
     say(f"✔ {config.name} {'written' if written else 'checked'}   {paper}")
     prepare(loaded.paths)
-    if faults := left_behind(loaded):
+    if faults := [*left_behind(loaded), *unusable(loaded)]:
         raise ConfigError(faults, str(loaded.path))
     names = process_names(loaded, flow=flow)
     supervisor = Supervisor(loaded.paths, specs(loaded, names, ticks), STOP_ORDER)
@@ -91,7 +93,7 @@ class _Up:
         self._names = names
         rate = loaded.config.flow.rate if FLOW in names else 0
         self._ready = False
-        self._failed_said = 0
+        self._failed_said: dict[str, str] = {}
         self._sampler = Sampler(loaded, names, flow_rate=rate, on_ready=self._on_ready)
 
     def run(self) -> int:
@@ -99,8 +101,8 @@ class _Up:
         started_ns = monotonic_ns()
         try:
             # Of several engines one may refuse its map: no order is taken before all have agreed to it.
-            later = {FLOW, HTTP} if len(self._loaded.shards) > 1 else {FLOW}
-            self._supervisor.start(*(n for n in self._names if n not in later))
+            later = TAKES_ORDERS if len(self._loaded.shards) > 1 else {FLOW}
+            self._supervisor.start(*(n for n in self._names if kind_of(n)[0] not in later))
             self._sampler.start()
             if self._wait_until_ready(started_ns):
                 self._say_ready(started_ns)
@@ -109,8 +111,9 @@ class _Up:
         except BrokenPipeError:  # nobody reads us any more: leave in order, silently
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         finally:
+            failed = self._supervisor.cannot_run
             clean = self._stop()
-        if self._supervisor.failed:
+        if failed:
             return FAILED
         return CLEAN if clean else UNFINISHED
 
@@ -121,10 +124,11 @@ class _Up:
         if self._sampler.failed is not None:
             raise self._sampler.failed
         self._supervisor.step(timeout_ms)
-        for failed in self._supervisor.failed[self._failed_said :]:
-            self._failed_said += 1
-            say(f"✘ {failed}")
-            say("  its shard is away and stays so; the other shards go on. Mend it, then start again")
+        said, self._failed_said = self._failed_said, {n: str(why) for n, why in self._supervisor.failed.items()}
+        for name, why in self._failed_said.items():
+            if said.get(name) != why:
+                say(f"✘ {why}")
+                say(f"  {_what_now(name)}")
 
     def _wait_until_ready(self, started_ns: int) -> bool:
         started_http = len(self._loaded.shards) == 1  # else after the engines; see run
@@ -132,7 +136,7 @@ class _Up:
             self._step(20)
             if not started_http and not any(kind_of(n)[0] == ENGINE for n in self._sampler.waiting_for):
                 started_http = True
-                self._supervisor.start(HTTP)
+                self._supervisor.start(*(n for n in self._names if kind_of(n)[0] in TAKES_ORDERS - {FLOW}))
             if monotonic_ns() - started_ns > READY_WITHIN_MS * MS_NS:
                 name, why = next(iter(self._sampler.waiting_for.items()))
                 life = self._supervisor.lives[name]
@@ -154,6 +158,10 @@ class _Up:
         books, orders = f"▸ books  {books_url(self._loaded)}/v1", f"▸ orders  {http_url(self._loaded)}/v1/orders"
         for line in wrap([books, orders, "▸ stop: Ctrl-C"], width):
             say(line)
+        for name, why in self._sampler.waiting_for.items():
+            if name not in self._failed_said:
+                say(f"! {name} is not ready: {why}")
+                say(f"  {_what_now(name)}")
         for line in _next_steps(self._loaded):
             say(line)
 
@@ -189,7 +197,7 @@ class _Up:
                     live.update(Text("\n".join(lines(snapshot, console.width)), no_wrap=True), refresh=True)
 
     def _stop(self) -> bool:
-        say("draining: http first, then the engine; Ctrl-C again stops at once")
+        say("draining: sources first, then the engine; Ctrl-C again stops at once")
         self._sampler.end()
         started_ns = monotonic_ns()
         clean = self._supervisor.stop(say)
@@ -208,9 +216,21 @@ def _require_ports(loaded: Loaded) -> None:
     ]
     processes = [kind_of(name) for name in process_names(loaded, flow=False)]
     health = [health_settings(loaded.of(shard), kind) for kind, shard in processes if kind in WITH_HEALTH]
+    health += [sidecar_health(loaded, row) for row in supervised(loaded)]
     faults += [port_in_use(h, "in use") for h in health if h.port and not is_port_free(h.host, h.port)]
     if faults:
         raise ConfigError(faults, str(loaded.path))
+
+
+def _what_now(name: str) -> str:
+    """Return what to do about a process that can't run while the rest goes on."""
+    source = source_of(name)
+    if not source:
+        return "its shard is away and stays so; the other shards go on. Mend it, then start again"
+    return (
+        "its messages wait at the broker, all else goes on; it tries again by itself, every "
+        f"{SIDECAR_AGAIN_MS // 1000} s where it ended. What it lacks: wojak sidecar check {source}"
+    )
 
 
 def _next_steps(loaded: Loaded) -> list[str]:

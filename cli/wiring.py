@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from cli.configuration import Loaded, account_shards, to_opening, to_wire_params
 from cli.engine_client import shifted
-from cli.lives import Spec, argv_of
 from cli.problems import session_rules, tls_settings
+from cli.processes import API, BOOKS, ENGINE, FEED, FLOW, FOLLOWER, GATEWAY, HTTP, process_name
 from cli.settings import HttpKeyRow, HttpSection
 from engine.settings import EngineSettings, RemoteControl
 from market.instruments import to_params
@@ -24,20 +23,6 @@ from protocol.params import InstrumentParams
 from runtime.health import HealthSettings
 from runtime.sessions import SessionRules
 from sidecars.sources.http_tls import TlsSettings
-
-ENGINE: Final = "engine"
-FEED: Final = "feed"
-GATEWAY: Final = "gateway"
-BOOKS: Final = "books"
-HTTP: Final = "http"
-API: Final = "api"
-FOLLOWER: Final = "follower"
-FLOW: Final = "flow"
-WITH_HEALTH: Final = (ENGINE, FEED, GATEWAY, BOOKS, FOLLOWER)  # the others serve HTTP anyway
-START_ORDER: Final = (ENGINE, FEED, GATEWAY, FOLLOWER, BOOKS, HTTP, API, FLOW)
-STOP_ORDER: Final = (FLOW, HTTP, ENGINE, GATEWAY, FOLLOWER, BOOKS, API, FEED)
-
-PER_SHARD: Final = frozenset({ENGINE, GATEWAY, FOLLOWER, BOOKS})
 
 SIDECARS_SOCKET: Final = "sidecars"
 VENUES_SOCKET: Final = "venues"
@@ -49,7 +34,6 @@ GATEWAY_SOCKET: Final = "gateway-control"
 STORED_SOCKET: Final = "stored"
 HISTORY_SOCKET: Final = "history"
 VENUE: Final = "sandbox"
-STOP_GRACE_MS: Final = 5_000
 
 
 def engine_settings(loaded: Loaded) -> EngineSettings:
@@ -382,36 +366,3 @@ STARTERS: Final[dict[str, Callable[[Loaded], int]]] = {
     API: run_api,
     FLOW: run_flow,
 }
-
-
-def process_name(kind: str, shard: int) -> str:
-    """Return the name of a process: of shard 0 that of its kind, as where it is alone."""
-    return f"{kind}-{shard}" if shard else kind
-
-
-def kind_of(name: str) -> tuple[str, int]:
-    """Return what kind of process has this name, and its shard."""
-    kind, _, shard = name.partition("-")
-    return kind, int(shard or 0)
-
-
-def process_names(loaded: Loaded, *, flow: bool) -> tuple[str, ...]:
-    """Return what a deployment runs, in the order it starts."""
-    return tuple(
-        process_name(kind, shard)
-        for kind in START_ORDER
-        if flow or kind != FLOW
-        for shard in (loaded.shards if kind in PER_SHARD else (0,))
-    )
-
-
-def specs(loaded: Loaded, names: tuple[str, ...], ticks: Path | None = None) -> list[Spec]:
-    """Return what the supervisor starts, in order."""
-    engine_ms = loaded.config.engine.drain_ms + STOP_GRACE_MS
-    several = len(loaded.shards) > 1
-    found = []
-    for name in names:
-        kind, _ = kind_of(name)
-        within_ms = engine_ms if kind in {ENGINE, HTTP} else STOP_GRACE_MS
-        found.append(Spec(name, argv_of(name, loaded.path, ticks), within_ms, several and kind in PER_SHARD))
-    return found

@@ -55,6 +55,7 @@ class HealthSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         host: Address of the port.
         port: TCP port for Prometheus and probes; 0 = none.
         stall_ms: A loop whose last turn is older is not alive.
+        port_key: The configuration's key of the port, for messages; empty = metrics.<process>_port.
     """
 
     process: str = ""
@@ -62,6 +63,7 @@ class HealthSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 0
     stall_ms: Annotated[int, Meta(ge=1)] = 10_000
+    port_key: str = ""
 
 
 class Ready(Struct, frozen=True):
@@ -313,7 +315,7 @@ def _listen_tcp(settings: HealthSettings) -> socket.socket:
 
 def port_in_use(settings: HealthSettings, why: str) -> str:
     """Return what to tell a person whose metrics port can't be had."""
-    key = f"metrics.{settings.process}_port"
+    key = settings.port_key or f"metrics.{settings.process}_port"
     return (
         f"{key}: expected a free port, was {settings.port} on {settings.host} ({why}); stop the program that has it, "
         f"or change {key} (0 = none)"

@@ -131,7 +131,8 @@ def find_kind(name: str) -> SourceKind:
     except ValueError:
         raise ConfigError([f"kind: expected one of {', '.join(kind_names())}, was {name!r}"]) from None
     except ModuleNotFoundError as e:
-        raise ConfigError([f"kind {name}: expected its client to be installed ({e}): pip install wojak[{name}]"]) from e
+        how = f"pip install 'wojak[{name}]'" if name in OURS else "install what the package that brings it needs"
+        raise ConfigError([f"kind {name}: expected its client to be installed, was not ({e}): {how}"]) from e
     if not isinstance(found, SourceKind):
         raise ConfigError([f"kind {name}: expected entry point of a SourceKind, was {type(found).__name__}"])
     return found

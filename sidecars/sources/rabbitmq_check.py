@@ -38,7 +38,9 @@ async def check(name: str, settings: RabbitMqSettings) -> Sequence[Finding]:
     except MISCONFIGURED as e:
         return [*found, Finding(Level.FAULT, "connection", f"refused: {e}; check user, password and virtual host")]
     except BROKEN as e:
-        return [*found, Finding(Level.FAULT, "connection", f"not reached: {str(e) or type(e).__name__}")]
+        why = f"not reached: {str(e) or type(e).__name__}"
+        why = f"{why}; see that the broker runs, and correct the address in {settings.url_env}"
+        return [*found, Finding(Level.FAULT, "connection", why)]
     async with connection:
         found.append(Finding(Level.FINE, "connection", "the broker answers"))
         found += await _resources(connection, settings)

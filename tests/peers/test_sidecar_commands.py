@@ -40,7 +40,8 @@ def test_an_order_goes_from_a_queue_to_the_venue_and_a_refused_one_to_the_dead_l
     def edit(text: str) -> str:
         rows = (
             '[[sources]]\nsource = "desk-mq"\nprincipals = ["local"]\n\n[[sidecars]]\nsource = "desk-mq"\n'
-            f'kind = "rabbitmq"\n[sidecars.settings]\nqueue = "{queue.queue}"\nprincipal = "local"\n'
+            'kind = "rabbitmq"\nsupervised = false\n'
+            f'[sidecars.settings]\nqueue = "{queue.queue}"\nprincipal = "local"\n'
             f'dead_letter_queue = "{queue.dead_queue}"\n\n'
         )
         return text.replace("[http]", rows + "[http]", 1)

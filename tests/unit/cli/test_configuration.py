@@ -10,7 +10,8 @@ import pytest
 from cli.configuration import load, to_opening, to_wire_params
 from cli.example import EXAMPLE, write_example
 from cli.paths import paths_of, prepare, read_token
-from cli.wiring import START_ORDER, STARTERS, STOP_ORDER, engine_settings, specs
+from cli.processes import SIDECAR, START_ORDER, STOP_ORDER, specs
+from cli.wiring import STARTERS, engine_settings
 from protocol.channels import IPC_PATH_BYTES_MAX
 from protocol.codes import Scope
 from protocol.errors import ConfigError
@@ -135,7 +136,7 @@ def test_the_control_token_is_made_once_and_private(tmp_path: Path) -> None:
 
 def test_every_process_has_a_starter_and_a_place_in_both_orders(tmp_path: Path) -> None:
     """What is started is stopped, and can be started."""
-    assert set(STARTERS) == set(START_ORDER) == set(STOP_ORDER)
+    assert {*STARTERS, SIDECAR} == set(START_ORDER) == set(STOP_ORDER)
     loaded = load(write(tmp_path))
     assert [s.name for s in specs(loaded, START_ORDER)] == list(START_ORDER)
     assert engine_settings(loaded).journal_dir == str(tmp_path / ".wojak" / "journal")

@@ -14,9 +14,10 @@ from cli.engine_client import RefusedError
 from cli.example import EXAMPLE
 from cli.paths import paths_of
 from cli.problems import problems
+from cli.processes import ENGINE, GATEWAY, kind_of, process_names
 from cli.settings import WojakConfig
 from cli.shards import chosen, each, left_behind, one
-from cli.wiring import ENGINE, GATEWAY, STARTERS, engine_settings, health_settings, kind_of, process_names
+from cli.wiring import STARTERS, engine_settings, health_settings
 from protocol.errors import ConfigError
 from protocol.shards import rendezvous
 from runtime.config import convert
