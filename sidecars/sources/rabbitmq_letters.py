@@ -74,10 +74,15 @@ class RabbitMqLetters:
             raise LettersFailedError(self._settings.dead_letter_queue, str(e) or type(e).__name__) from e
 
     async def _taken(self, channel: Channel, most: int) -> AsyncIterator[tuple[int, DeliveredMessage]]:
-        for number in range(1, most + 1):
+        """Yield what is there now: what is put back, refused and here again meanwhile is not taken once more."""
+        number = 0
+        while number < most:
             message = await channel.basic_get(self._settings.dead_letter_queue)
             if isinstance(message.delivery, spec.Basic.GetEmpty):
                 return
+            number += 1
+            if number == 1 and isinstance(message.delivery, spec.Basic.GetOk):
+                most = min(most, 1 + (message.delivery.message_count or 0))
             yield number, message
 
 
