@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from msgspec import structs
+
 from sidecars.core.loop import SidecarLoop
 from sidecars.core.metrics import Metrics
 from sidecars.core.settings import LoopSettings
@@ -65,12 +67,18 @@ class VirtualLoop(base_events.BaseEventLoop):
 
 
 class SidecarHost:
-    """One sidecar process, its lives one after the other."""
+    """One sidecar process, its lives one after the other.
+
+    ``make_source`` and ``drain_ms`` are those of the next life; ``left`` is what the last drain left unfinished.
+    """
 
     def __init__(self, name: str, folder: Path, clock: VirtualClock, broker: Broker) -> None:
         self.name = name
         self._clock = clock
         self._broker = broker
+        self.make_source: Callable[[Broker, VirtualClock], BrokerSource] = BrokerSource
+        self.drain_ms = 10_000
+        self.left = 0
         self._settings = LoopSettings(
             engine_endpoint="sidecars", state_file=str(folder / f"{name}.epoch"), sidecar=name
         )
@@ -91,8 +99,9 @@ class SidecarHost:
 
     def start(self) -> None:
         loop = VirtualLoop(self._clock)
-        self.source = BrokerSource(self._broker, self._clock)
-        self.sidecar = SidecarLoop(self._settings, self.source, Metrics(self.source.name))
+        self.source = self.make_source(self._broker, self._clock)
+        settings = structs.replace(self._settings, drain_ms=self.drain_ms)
+        self.sidecar = SidecarLoop(settings, self.source, Metrics(self.source.name))
         self._task = loop.create_task(self.sidecar.run())
         self.loop = loop
         loop.iterate()
@@ -115,7 +124,7 @@ class SidecarHost:
         self.loop.iterate()
         if not self._task.done():
             return False
-        self._task.result()
+        self.left = self._task.result()
         self._bury()
         return True
 
