@@ -65,10 +65,11 @@ class SidecarLoop:
         self._tasks: set[asyncio.Task[None]] = set()
         self._receiver: asyncio.Task[None] | None = None
         self._drainer: asyncio.Task[None] | None = None
-        self._settling_count = 0  # of the batch that the source settles now
+        self._settles: dict[int, int] = {}  # under way at the source: number of the call, how many it settles
+        self._settle_calls = 0
+        self._settle_free = asyncio.Event()
         self._abandoned = 0  # in the drain: the engine had not answered
         self._settle_lost = 0
-        self._settle_passes = 0
         self._stopped: frozenset[str] = NONE
         self._shard_drains: dict[int, asyncio.Task[None]] = {}
         self._finished: asyncio.Future[None]
@@ -134,7 +135,7 @@ class SidecarLoop:
                 self._abandoned
                 + sum(len(s.live()) for s in self.engines.shards)
                 + len(self._settling)
-                + self._settling_count
+                + sum(self._settles.values())
             )
             if left:
                 self._log.warning("left unfinished", deliveries=left)
@@ -238,23 +239,35 @@ class SidecarLoop:
     # Settle
 
     async def _settle_all(self) -> None:
+        """Settle at once what has ended; what ends while the source has its calls under way goes into the next one."""
+        at_once = getattr(self._source, "settles_at_once", 1)
         while True:
             await self._settle_due.wait()
+            while len(self._settles) >= at_once:
+                self._settle_free.clear()
+                await self._settle_free.wait()
             self._settle_due.clear()
             batch, self._settling = self._settling, []
-            self._settling_count = len(batch)
-            failpoints.hit("sidecar.before_settle")
-            silent = await self._reply(batch)
-            told = [s for s in batch if id(s) not in silent] if silent else batch
-            called_ns = time.monotonic_ns()
-            failed = [*silent.values(), *await self._source.settle(told)]
-            failpoints.hit("sidecar.after_settle")
-            self._count(batch, failed, called_ns)
-            if failed:
-                self._settle_again(failed)
-            self._settling_count = 0
-            self._settle_passes += 1
-            self._changed.set()
+            self._settle_calls += 1
+            self._settles[self._settle_calls] = len(batch)
+            if at_once == 1:
+                await self._settle(self._settle_calls, batch)
+            else:
+                self._spawn(self._settle(self._settle_calls, batch))
+
+    async def _settle(self, call: int, batch: Sequence[Settlement]) -> None:
+        failpoints.hit("sidecar.before_settle")
+        silent = await self._reply(batch)
+        told = [s for s in batch if id(s) not in silent] if silent else batch
+        called_ns = time.monotonic_ns()
+        failed = [*silent.values(), *await self._source.settle(told)]
+        failpoints.hit("sidecar.after_settle")
+        self._count(batch, failed, called_ns)
+        if failed:
+            self._settle_again(failed)
+        del self._settles[call]
+        self._settle_free.set()
+        self._changed.set()
 
     async def _reply(self, batch: Sequence[Settlement]) -> dict[int, Settlement]:
         """Publish what producers wait for; return by identity what could not be, and must not be settled yet."""
@@ -398,8 +411,8 @@ class SidecarLoop:
         """Wait until the engine has answered what it was given, and that is settled; say so; wait for the next one."""
         while session.is_draining and session.in_flight:
             await self._wait_change()
-        passes = self._settle_passes + 2  # one may be under way, the next has all that ended until now
-        while session.is_draining and not (self._is_settled or self._settle_passes >= passes):
+        last = self._settle_calls + 1  # the next call has all that ended until now
+        while session.is_draining and not (self._is_settled or self._settled_calls >= last):
             await self._wait_change()
         if session.is_draining and not session.is_stopping:
             session.drained()
@@ -414,7 +427,12 @@ class SidecarLoop:
 
     @property
     def _is_settled(self) -> bool:
-        return not (self._settling or self._settling_count)
+        return not (self._settling or self._settles)
+
+    @property
+    def _settled_calls(self) -> int:
+        """The call up to which all have ended."""
+        return min(self._settles) - 1 if self._settles else self._settle_calls
 
     def _finish(self) -> None:
         if not self._finished.done():

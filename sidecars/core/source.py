@@ -169,7 +169,11 @@ class Engines(Flow, Protocol):
 
 
 class Source(Protocol):
-    """One message source."""
+    """One message source.
+
+    It may also have ``settles_at_once``: how many calls of ``settle`` it takes side by side; without it one, and what
+    ends meanwhile waits for the next. More than one is for brokers that answer each call by itself, after a round trip.
+    """
 
     name: str
     lease_extend_ms: int  # what one extension gives; 0 = leases can't be extended

@@ -44,6 +44,7 @@ from sidecars.sources.stepfunctions_tokens import ADDRESS, TaskTokens, is_token
 NS_PER_S: Final = 1_000_000_000
 MARGIN_NS_MAX: Final = 2 * NS_PER_S  # R7: held lost so long before SQS takes it back, in a short lease a fifth of it
 MARGIN_PART: Final = 5
+SETTLES_AT_ONCE: Final = 4
 BACKOFF_MS: Final = 100
 BACKOFF_MS_MAX: Final = 20_000
 BACKOFF_DOUBLINGS_MAX: Final = 8
@@ -54,6 +55,7 @@ class SqsSource:
 
     tells_reserved = False
     tells_account = False
+    settles_at_once = SETTLES_AT_ONCE
 
     def __init__(self, name: str, settings: SqsSettings) -> None:
         """Read the environment; nothing is called before ``open``.

@@ -38,6 +38,7 @@ class QueueBroker:
         self.stopped: list[frozenset[str]] = []
         self.fail_settles = 0
         self.settles: list[int] = []
+        self.settles_at_once = 1
         self.may_settle = asyncio.Event()
         self.may_settle.set()
         self.fail_extensions = 0
@@ -113,10 +114,11 @@ class QueueBroker:
 class Running:
     """A loop under test, its broker and its engine."""
 
-    def __init__(self, folder: Path, **engine: int) -> None:
+    def __init__(self, folder: Path, settles_at_once: int = 1, **engine: int) -> None:
         endpoint = f"ipc://{folder}/e"
         self.peer = EnginePeer(endpoint, **engine)
         self.broker = QueueBroker()
+        self.broker.settles_at_once = settles_at_once
         self.metrics = Metrics("queue")
         settings = LoopSettings(
             engine_endpoint=endpoint,
@@ -217,6 +219,22 @@ async def test_what_is_answered_while_a_settle_is_under_way_goes_into_the_next(t
         await it.until(lambda: len(it.broker.settled) == 4, "four settles")
 
         assert it.broker.settles == [1, 3]
+
+
+async def test_a_source_may_take_several_settles_side_by_side(tmp_path: Path) -> None:
+    """As many as it says; a drain waits for all of them."""
+    async with running(tmp_path, settles_at_once=2) as it:
+        it.broker.may_settle.clear()
+        for count, name in enumerate("abcd", 1):
+            it.broker.put(client_order_id=name)
+            await it.until(lambda: it.loop.session.is_idle and not it.broker.waiting, "an answer")
+            await it.until(lambda n=count: len(it.broker.settles) == min(2, n), "a settle")  # type: ignore[misc]
+        assert it.broker.settled == []
+        it.loop.request_stop()
+        it.broker.may_settle.set()
+        await it.until(lambda: len(it.broker.settled) == 4, "four settles")
+
+        assert it.broker.settles == [1, 1, 2]
 
 
 async def test_leases_are_extended_while_the_engine_thinks(tmp_path: Path) -> None:
