@@ -18,7 +18,7 @@ from protocol.exits import decode_exit_replace, is_exit_replace, to_exit_replace
 from protocol.oco import OcoRequest, decode_oco, is_oco, oco_bodies, to_oco
 from protocol.orders import CancelOrder, Command, NewBasket, NewOco, NewOrder, ReplaceOrder
 from protocol.session import Outcome
-from sidecars.core.envelopes import Item, open_message
+from sidecars.core.envelopes import Item, may_be_event, open_message
 from sidecars.core.identity import derive_id
 from sidecars.core.plain import read_plain
 from sidecars.core.source import Delivery
@@ -142,7 +142,7 @@ def read_delivery(delivery: Delivery) -> NewOrder | None:
     Raises:
         FieldError: As ``decode_delivery`` does.
     """
-    if delivery.command is not None or delivery.attributes is not None or delivery.content_type or delivery.refused:
+    if delivery.command is not None or delivery.refused or may_be_event(delivery.content_type, delivery.attributes):
         return None
     found = read_plain(delivery.body, _Finder(delivery))
     if found is None:

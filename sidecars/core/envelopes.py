@@ -27,6 +27,7 @@ SPEC_VERSION: Final = "1.0"
 STRUCTURED: Final = "application/cloudevents"
 STRUCTURED_BATCH: Final = "application/cloudevents-batch"
 PREFIXES: Final = ("ce-", "ce_", "cloudEvents:", "cloudEvents_")
+_BEGINNINGS: Final = frozenset(prefix[:3].lower() for prefix in PREFIXES)
 NS_PER_S: Final = 1_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)")
@@ -93,6 +94,17 @@ def open_message(
     if attributes and (binary := _binary(attributes)):
         return _split(_binary_item(body, binary, kind))
     return _split(Item(body, derived_id))
+
+
+def may_be_event(content_type: str, attributes: Mapping[str, str] | None) -> bool:
+    """Whether ``open_message`` could find an event; False is certain. Cheaper than to look for one."""
+    if content_type and "cloudevents" in content_type.lower():
+        return True
+    if attributes:
+        for name in attributes:
+            if name[:3].lower() in _BEGINNINGS:
+                return True
+    return False
 
 
 def _split(item: Item) -> tuple[Sequence[Item], bool]:

@@ -10,7 +10,7 @@ from sidecars.core.identity import new_trace, trace_of
 from sidecars.core.replies import CONTENT_TYPE, reply_body
 from sidecars.core.source import Delivery, Settlement
 from sidecars.core.window import Window
-from sidecars.sources.kafka_dead import place_of
+from sidecars.sources.kafka_dead import PLACE, place_of
 from sidecars.sources.kafka_link import Outgoing
 from sidecars.sources.kafka_settings import KafkaSettings
 
@@ -58,10 +58,12 @@ def deliveries_of(
 
 
 def _read_headers(delivery: Delivery, record: Any, settings: KafkaSettings) -> None:
-    delivery.attributes = attributes = {n: bytes(v or b"").decode("utf-8", "replace") for n, v in record.headers}
-    partition, _, offset = place_of(record).partition("/")
-    delivery.derived_from = (*delivery.derived_from[:-2], partition, offset)
-    delivery.trace_id = trace_of(attributes.get("traceparent", ""))
+    delivery.attributes = attributes = {n: (v or b"").decode("utf-8", "replace") for n, v in record.headers}
+    if PLACE in attributes:
+        partition, _, offset = place_of(record).partition("/")
+        delivery.derived_from = (*delivery.derived_from[:-2], partition, offset)
+    if "traceparent" in attributes:
+        delivery.trace_id = trace_of(attributes["traceparent"])
     delivery.content_type = attributes.get("content-type", "")
     if asked := attributes.get("reply-to", ""):
         if asked in settings.reply_to:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from protocol.edge import ORDERS_MAX
 from protocol.errors import FieldError
-from sidecars.core.envelopes import Item, open_message, parse_time
+from sidecars.core.envelopes import Item, may_be_event, open_message, parse_time
 from sidecars.core.identity import derive_id, item_id, trace_of
 
 EVENT = {"specversion": "1.0", "id": "7", "source": "/desk/a", "type": "order.new"}
@@ -128,6 +128,23 @@ def test_whatever_comes_is_opened_or_named(body: bytes, content_type: str, attri
     assert 1 <= len(items) <= ORDERS_MAX
     assert is_batch or len(items) == 1
     assert all(len(i.derived_id) <= 64 for i in items)
+
+
+TYPES = ["", STRUCTURED, BATCH, " Application/CloudEvents+json", "application/json"]
+NAMES = [f"{prefix}{name}" for prefix in ("ce-", "CE_", "cloudEvents:", "CLOUDEVENTS_", "x-") for name in EVENT]
+
+
+@given(
+    content_type=st.sampled_from(TYPES) | st.text(max_size=40),
+    attributes=st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=5), st.text(min_size=1), max_size=6),
+)
+@example(content_type="", attributes={f"ce_{name}": text for name, text in EVENT.items()})
+def test_what_surely_is_no_event_is_opened_as_it_is(content_type: str, attributes: dict[str, str]) -> None:
+    """The quick look misses no envelope: what it lets pass has the body and the id that it came with."""
+    if not may_be_event(content_type, attributes):
+        assert one(ORDER, content_type=content_type, attributes=attributes) == Item(ORDER, "mid-1")
+    elif content_type == "":
+        assert any(name[:3].lower() in {"ce-", "ce_", "clo"} for name in attributes)
 
 
 @pytest.mark.parametrize(
