@@ -36,6 +36,7 @@ UNANSWERED_MAX: Final = 2_000
 RESTING_MAX: Final = 150
 RETRY_S: Final = 0.2
 REQUEST_TIMEOUT_S: Final = 5.0
+CONNECTIONS_MAX: Final = 32
 LEAVE_S: Final = 3.0
 POSITION_SOFT_E9: Final = 10 * E9
 NS_PER_S: Final = 1_000_000_000
@@ -126,6 +127,8 @@ class Flow:
         self._unanswered = 0
         self._stop = asyncio.Event()
         self._left = asyncio.Event()
+        # The client's own queue gives up after its time-out and starts at its end: under load some never had a turn.
+        self._turns = asyncio.Semaphore(CONNECTIONS_MAX)
         self._logger = configure("flow")
 
     async def run(self) -> None:
@@ -133,7 +136,7 @@ class Flow:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
+        limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
         async with (
             httpx.AsyncClient(
                 base_url=self._settings.url, headers=self._settings.headers, timeout=REQUEST_TIMEOUT_S, limits=limits,
@@ -199,7 +202,8 @@ class Flow:
 
     async def _order(self, client: httpx.AsyncClient, entry: Entry) -> None:
         while True:
-            response = await _try(client.post("/v1/orders", json=self._body(entry)))
+            async with self._turns:
+                response = await _try(client.post("/v1/orders", json=self._body(entry)))
             if response is not None and response.status_code in SETTLED:
                 self._answered(entry, response.status_code, response.json())
                 return
@@ -208,7 +212,8 @@ class Flow:
     async def _array(self, client: httpx.AsyncClient, entries: Sequence[Entry]) -> None:
         left = list(entries)
         while left:
-            response = await _try(client.post("/v1/orders", json=[self._body(e) for e in left]))
+            async with self._turns:
+                response = await _try(client.post("/v1/orders", json=[self._body(e) for e in left]))
             again = left
             if response is not None and response.status_code == 200:
                 again = []
@@ -224,7 +229,8 @@ class Flow:
     async def _cancel(self, client: httpx.AsyncClient, entry: Entry) -> None:
         path = f"/v1/orders/{self._settings.account}/{client_order_id(entry.target)}"
         while True:
-            response = await _try(client.delete(path))
+            async with self._turns:
+                response = await _try(client.delete(path))
             if response is not None and response.status_code in SETTLED:
                 self._answered(entry, response.status_code, response.json())
                 return
@@ -268,12 +274,11 @@ class Flow:
         }
 
 
-async def _try(request: Any) -> httpx.Response | None:
+async def _try(request: Coroutine[Any, Any, httpx.Response]) -> httpx.Response | None:
     try:
-        response: httpx.Response = await request
+        return await request
     except httpx.HTTPError:
         return None
-    return response
 
 
 def run(settings: FlowSettings) -> int:

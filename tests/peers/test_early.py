@@ -15,7 +15,9 @@ from tests.peers.process import wait_until
 def test_each_peer_that_downloads_is_prepared() -> None:
     """A module that gets something says how, and a new one is found by that."""
     folder = Path(early.__file__).parent
-    getting = {p.stem for p in folder.glob("*.py") if not p.stem.startswith("test_") and "\ndef prepare(" in p.read_text()}
+    getting = {
+        p.stem for p in folder.glob("*.py") if not p.stem.startswith("test_") and "\ndef prepare(" in p.read_text()
+    }
     assert {name for name, _ in early.preparations()} == getting - {"early"}
     assert getting >= {"kafka", "sqs"}
 
