@@ -250,9 +250,10 @@ def test_sixty_columns_are_enough(tmp_path: Path) -> None:
     with Stack(tmp_path, flow=True) as stack:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
+        env = {k: v for k, v in os.environ.items() if k not in {"COLUMNS", "LINES"}}  # which would count for more
         stack.supervisor = subprocess.Popen(
             stack.command("up", "--flow"), cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}, start_new_session=True,
+            env={**env, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}, start_new_session=True,
         )  # fmt: skip
         os.close(theirs)
         shown = _read_until(ours, b"[running]")
