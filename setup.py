@@ -67,9 +67,30 @@ HOT: Final = (
     "engine/gateways.py",
 )
 
+# What runs in a sidecar for every message; apart, because a sidecar loads nothing of the engine.
+CARRIED: Final = (
+    "sidecars/core/batches.py",
+    "sidecars/core/decode.py",
+    "sidecars/core/ends.py",
+    "sidecars/core/identity.py",
+    "sidecars/core/intake.py",
+    "sidecars/core/lease.py",
+    "sidecars/core/pending.py",
+    "sidecars/core/plain.py",
+    "sidecars/core/session.py",
+    "sidecars/core/shards.py",
+    "sidecars/core/window.py",
+    "sidecars/sources/kafka_records.py",
+)
+
 if os.environ.get("WOJAK_COMPILE") == "1":
     from mypyc.build import mypycify  # a development dependency: mypy
 
-    setup(ext_modules=mypycify(list(HOT), opt_level="3", group_name="wojak_hot"))
+    setup(
+        ext_modules=[
+            *mypycify(list(HOT), opt_level="3", group_name="wojak_hot"),
+            *mypycify(list(CARRIED), opt_level="3", group_name="wojak_carried"),
+        ]
+    )
 else:
     setup()

@@ -17,6 +17,9 @@ TESTS_S: Final = 600
 TESTS: Final = (
     "tests/unit/risk", "tests/unit/engine", "tests/unit/journal", "tests/unit/market", "tests/golden",
     "tests/simulation/test_hand_over_rules.py", "tests/simulation/test_simulation.py",
+    *(f"tests/unit/sidecars/test_{name}.py" for name in (
+        "batches", "envelopes", "kafka_commits", "loop", "plain", "session", "session_property", "shards", "window",
+    )),
 )  # fmt: skip
 
 
@@ -46,7 +49,10 @@ def environment(compiled: Path) -> dict[str, str]:
 
 def test_the_hot_modules_are_compiled(compiled: Path) -> None:
     """Each module that setup.py names is machine code there, and is what a process imports."""
-    names = "engine.orders, engine.sidecars, engine.reports, risk.gate.fused, journal.writer, market.table, market.feed"
+    names = (
+        "engine.orders, engine.sidecars, engine.reports, risk.gate.fused, journal.writer, market.table, market.feed, "
+    )
+    names += "sidecars.core.session, sidecars.core.plain, sidecars.sources.kafka_records"
     code = f"import {names}; print(all(m.__file__.endswith('.so') for m in ({names})))"
     said = subprocess.run(
         [sys.executable, "-c", code], env=environment(compiled), capture_output=True, text=True, check=True
@@ -55,7 +61,7 @@ def test_the_hot_modules_are_compiled(compiled: Path) -> None:
 
 
 def test_what_decides_holds_compiled(compiled: Path) -> None:
-    """Gate, engine, journal, feed, golden journals and simulation pass compiled, all but planted defects."""
+    """Gate, engine, journal, feed, golden journals, simulation and sidecars pass compiled, all but planted defects."""
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-o", "pythonpath=", "-m", "not plants", "-p", "no:cacheprovider", *TESTS],
         check=False, cwd=ROOT, env=environment(compiled), capture_output=True, text=True, timeout=TESTS_S,
