@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from protocol.edge import ORDERS_MAX
@@ -134,6 +134,7 @@ TYPES = ["", STRUCTURED, BATCH, " Application/CloudEvents+json", "application/js
 NAMES = [f"{prefix}{name}" for prefix in ("ce-", "CE_", "cloudEvents:", "CLOUDEVENTS_", "x-") for name in EVENT]
 
 
+@settings(deadline=None)
 @given(
     content_type=st.sampled_from(TYPES) | st.text(max_size=40),
     attributes=st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=5), st.text(min_size=1), max_size=6),

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from protocol.edge import to_new_order
@@ -67,6 +67,7 @@ def carefully(body: bytes) -> tuple[NewOrder, int | None] | None:
         return None
 
 
+@settings(max_examples=300, deadline=None)
 @given(body=bodies())
 @example(body=json.dumps({**ORDER, "account": "a b"}).encode())
 @example(body=json.dumps({**ORDER, "account": "a b", "client_order_id": ""}).encode())
@@ -95,6 +96,7 @@ def test_plain_orders_are_read_quickly(more: dict[str, Any]) -> None:
         assert read_plain(body, lambda own: own or "derived") == carefully(body)
 
 
+@settings(deadline=None)
 @given(text=decimals)
 @example(text="123456789.123456789")
 @example(text="0.000000001")
