@@ -1,8 +1,4 @@
-"""Asks a running engine over its control socket.
-
-Rule: no answer within the time is said as such, never taken for an answer; every request uses its own session, so
-a late reply can't be taken for the next one's.
-"""
+"""Asks a running engine over its control socket, this host's or one over tcp."""
 
 from __future__ import annotations
 
@@ -11,9 +7,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from cli.asking import AwayError, RefusedError, answer_to
 from cli.configuration import Loaded
 from cli.paths import Paths, read_token
-from protocol.channels import Context, CurveKeys, Dealer, Waiter
+from protocol.channels import Context, CurveKeys
 from protocol.control import (
     ControlBody,
     ControlReply,
@@ -22,35 +19,15 @@ from protocol.control import (
     Status,
     reply_decoder,
 )
-from protocol.errors import WojakError
-from runtime.clock import monotonic_ns
 from runtime.keys import read_public, read_secret
 
-MS_NS: Final = 1_000_000
-CONNECT_STEP_MS: Final = 5
 CONTROL: Final = "control"
 
 
-class EngineAwayError(WojakError):
+class EngineAwayError(AwayError):
     """The engine did not answer."""
 
     code = "ENGINE_AWAY"
-
-    def __init__(self, endpoint: str, waited_ms: int) -> None:
-        self.endpoint = endpoint
-        super().__init__(
-            f"{self.code}: expected an answer of the engine within {waited_ms} ms, was none ({endpoint}); "
-            "is it running? start it: wojak up"
-        )
-
-
-class RefusedError(WojakError):
-    """The engine refused the request."""
-
-    code = "CONTROL_REFUSED"
-
-    def __init__(self, text: str) -> None:
-        super().__init__(f"{self.code}: {text}")
 
 
 class Remote(NamedTuple):
@@ -95,22 +72,13 @@ class EngineClient:
             RefusedError: If the engine says no.
         """
         request = msgspec.msgpack.encode(ControlRequest(self._token, self._operator, body))
-        deadline = monotonic_ns() + timeout_ms * MS_NS
-        dealer = Dealer(self._context, self._endpoint, 8, keys=self._keys)
-        try:
-            waiter = Waiter(dealer)
-            sent = False
-            while (left_ms := (deadline - monotonic_ns()) // MS_NS) > 0:
-                sent = sent or dealer.send(request)
-                waiter.wait(int(left_ms) if sent else min(int(left_ms), CONNECT_STEP_MS))
-                for message in dealer.receive(1):
-                    reply = reply_decoder.decode(message)
-                    if not reply.ok:
-                        raise RefusedError(reply.text)
-                    return reply
-        finally:
-            dealer.close()
-        raise EngineAwayError(self._endpoint, timeout_ms)
+        message = answer_to(request, self._context, self._endpoint, timeout_ms, self._keys)
+        if message is None:
+            raise EngineAwayError("the engine", self._endpoint, timeout_ms, "start it: wojak up")
+        reply = reply_decoder.decode(message)
+        if not reply.ok:
+            raise RefusedError(reply.text)
+        return reply
 
     def status(self, *, timeout_ms: int = 2_000) -> EngineStatus:
         """Return how the engine is; raises as ``ask`` does."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from cli.asking import RefusedError
 from cli.configuration import Loaded
-from cli.engine_client import RefusedError
 from cli.http_client import BooksClient
 from cli.processes import FLOW, source_of
 from cli.readiness import Readiness

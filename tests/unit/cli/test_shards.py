@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from cli.asking import RefusedError
 from cli.configuration import Loaded, to_opening, to_wire_params
-from cli.engine_client import RefusedError
 from cli.example import EXAMPLE
 from cli.paths import paths_of
 from cli.problems import problems
