@@ -25,9 +25,10 @@ from sidecars.core.metrics import Metrics
 from sidecars.core.source import Delivery, Engines, Lag, Settlement, Verb
 from sidecars.sources.aws_client import BROKEN, CALL_S, client, is_forbidden, text_of
 from sidecars.sources.http_models import HttpError
+from sidecars.sources.http_post import Arrivals
 from sidecars.sources.http_server import Bounds, Listener, require_descriptors
 from sidecars.sources.http_tls import Tls, TlsSettings
-from sidecars.sources.sns_api import Arrivals, SnsApi
+from sidecars.sources.sns_api import SnsApi
 from sidecars.sources.sns_certificates import Certificates
 from sidecars.sources.sns_message import Posted
 from sidecars.sources.sns_settings import SnsSettings
