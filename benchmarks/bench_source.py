@@ -36,7 +36,6 @@ NS_PER_S: Final = 1_000_000_000
 MIB: Final = 1 << 20
 SLICE_S: Final = 0.005
 RATIO_MIN: Final = 0.7
-RSS_MIB_MAX: Final = 80
 HOP_MS_MAX: Final = 1.0
 HOPS: Final = ("receive_to_submit", "outcome_to_settle")  # what the sidecar adds
 SETTLED: Final = "settle_latency"  # and the broker's answer
@@ -65,7 +64,7 @@ def source(options: Options) -> Report:
         report.figure(of, "messages_per_s", "messages/s")
     ratio = report.ratio("sidecar ÷ plain client", (ENGINE, "messages_per_s"), (FLOOR, "messages_per_s"))
     report.bar("sidecar ÷ plain client", ratio, at_least=RATIO_MIN)
-    report.bar("resident MiB of the sidecar", max(report.values(ENGINE, "rss_mib")), at_most=RSS_MIB_MAX)
+    report.bar("resident MiB of the sidecar", max(report.values(ENGINE, "rss_mib")), at_most=bench.rss_mib_max)
     report.hold(f"{count} orders, each settled once")
     report.end()
     return report

@@ -19,6 +19,7 @@ from benchmarks.granter import Granted
 
 KINDS: Final = {  # imported when used: each needs its client
     "kafka": "benchmarks.source_kafka:KafkaBench",
+    "pubsub": "benchmarks.source_pubsub:PubSubBench",
     "rabbitmq": "benchmarks.source_rabbitmq:RabbitMqBench",
     "sqs": "benchmarks.source_sqs:SqsBench",
 }
@@ -28,6 +29,7 @@ class SourceBench(Protocol):
     """What the benchmark asks of a kind."""
 
     kind: str
+    rss_mib_max: int  # the most that its sidecar may have resident
     per_s: int  # messages of a run for each of its --seconds: about what the plain client carries in a few seconds
 
     def start(self) -> None:
@@ -51,6 +53,7 @@ class BrokerBench:
 
     kind: ClassVar[str]
     per_s: ClassVar[int] = 5_000
+    rss_mib_max: ClassVar[int] = 80
     changes: ClassVar[Mapping[str, Any]]
     """To the settings that the peer has for tests."""
 
