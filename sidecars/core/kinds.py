@@ -23,6 +23,7 @@ GROUP: Final = "wojak.sources"
 OURS: Final[Mapping[str, str]] = {
     "kafka": "sidecars.sources.kafka_kind:KIND",
     "pubsub": "sidecars.sources.pubsub_kind:KIND",
+    "pubsub_push": "sidecars.sources.pubsub_push_kind:KIND",
     "rabbitmq": "sidecars.sources.rabbitmq_kind:KIND",
     "sns": "sidecars.sources.sns_kind:KIND",
     "sqs": "sidecars.sources.sqs_kind:KIND",

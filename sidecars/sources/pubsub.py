@@ -14,19 +14,19 @@ import asyncio
 import random
 import secrets
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
-import grpc
 import structlog
 
 from protocol.errors import ConfigError
 from sidecars.core.awake import BEAT_S, Awake
 from sidecars.core.lease import NS_PER_MS, is_over, needs_extension
 from sidecars.core.source import Delivery, Engines, Lag, Settlement, SourceFailedError, Verb, Why
-from sidecars.sources.pubsub_dead import answer, parked
-from sidecars.sources.pubsub_link import BROKEN, DONE, IDS_MAX, LOST, Link, Stream, code_of, is_misconfigured, text_of
+from sidecars.sources.pubsub_answers import publish_answers
+from sidecars.sources.pubsub_dead import parked
+from sidecars.sources.pubsub_link import BROKEN, DONE, IDS_MAX, LOST, Link, Stream, is_misconfigured, text_of
 from sidecars.sources.pubsub_message import to_delivery
 from sidecars.sources.pubsub_settings import PubSubSettings, paths_of
 
@@ -332,20 +332,8 @@ class PubSubSource:
             self._room.set()
 
     async def reply(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
-        """Publish the ends; a topic that a producer named and that is no longer there has nobody who waits."""
-        of_topic: dict[str, list[Settlement]] = defaultdict(list)
-        for settlement in settlements:
-            of_topic[settlement.delivery.reply_to].append(settlement)
-        failed = []
-        for topic, some in of_topic.items():
-            errors = await self._link.publish(topic, [answer(s) for s in some])
-            for settlement, error in zip(some, errors, strict=True):
-                if code_of(error) is grpc.StatusCode.NOT_FOUND and topic != self._paths.results_topic:
-                    self._log.warning("reply topic is gone", reply_to=topic)
-                elif error is not None:
-                    self._bad(error)
-                    failed.append(settlement)
-        return failed
+        """Publish the ends."""
+        return await publish_answers(self._link, settlements, self._paths.results_topic)
 
     # Observe
 

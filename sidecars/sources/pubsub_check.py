@@ -31,15 +31,12 @@ async def check(name: str, settings: PubSubSettings) -> Sequence[Finding]:
     found = [_encryption(settings.endpoint)]
     link = await Link.open(settings)
     try:
-        found += await _subscription(link, settings, paths)
-        found += await _dead_letters(link, paths)
-        targets = [
-            *(t for t in paths.reply_to if not t.endswith("*")),
-            *([paths.results_topic] * bool(paths.results_topic)),
-        ]
-        for target in dict.fromkeys(targets):
-            found += await _target(link, target, "answers")
-        found.append(await _right(link, paths.topic, PUBLISH, "wojak sidecar dlq replay", needed=False))
+        subscription, seen = await look_at_subscription(link, paths.subscription)
+        found.append(seen)
+        if subscription is not None:
+            found += judge(subscription, settings, paths)
+        found.append(await _right(link, paths.subscription, CONSUME, "to pull and settle"))
+        found += await look_at_places(link, paths)
     finally:
         await link.close()
     return found
@@ -59,18 +56,14 @@ def _encryption(endpoint: str) -> Finding:
 # The subscription's own settings
 
 
-async def _subscription(link: Link, settings: PubSubSettings, paths: Paths) -> list[Finding]:
-    what = f"subscription {settings.subscription}"
-    right = await _right(link, paths.subscription, CONSUME, "to pull and settle")
+async def look_at_subscription(link: Link, path: str) -> tuple[Any, Finding]:
+    """Return what Pub/Sub says of a subscription, None = nothing, and what that means."""
+    what = f"subscription {path}"
     try:
-        subscription = await link.look(paths.subscription)
+        subscription = await link.look(path)
     except BROKEN as e:
-        return [_unseen(e, what, "pubsub.subscriptions.get"), right]
-    return [
-        Finding(Level.FINE, what, f"is there, of {subscription.topic}"),
-        *judge(subscription, settings, paths),
-        right,
-    ]
+        return None, _unseen(e, what, "pubsub.subscriptions.get")
+    return subscription, Finding(Level.FINE, what, f"is there, of {subscription.topic}")
 
 
 def _unseen(error: BaseException, what: str, needed: str) -> Finding:
@@ -92,12 +85,7 @@ def judge(subscription: Any, settings: PubSubSettings, paths: Paths) -> list[Fin
         found.append(Finding(Level.FAULT, "push_config", text))
     if subscription.detached:
         found.append(Finding(Level.FAULT, "detached", "expected false, was true; nothing comes any more: make it anew"))
-    found += [
-        _deadline(subscription, settings),
-        _retention(int(subscription.message_retention_duration.seconds)),
-        *_expiration(subscription, "expiration_policy"),
-        _policy(subscription.dead_letter_policy, paths.dead_letter_topic),
-    ]
+    found += [_deadline(subscription, settings), *retention_and_dead_letters(subscription, paths)]
     if not subscription.enable_message_ordering:
         text = "off: orders come in any order; switch it on (a new subscription) and publish with ordering keys"
         found.append(Finding(Level.ADVICE, "enable_message_ordering", text))
@@ -105,6 +93,15 @@ def judge(subscription: Any, settings: PubSubSettings, paths: Paths) -> list[Fin
         text = f"{subscription.filter!r}: what it leaves out Pub/Sub drops without a word"
         found.append(Finding(Level.ADVICE, "filter", text))
     return found
+
+
+def retention_and_dead_letters(subscription: Any, paths: Paths) -> list[Finding]:
+    """Return what becomes of what waits too long, or comes too often."""
+    return [
+        _retention(int(subscription.message_retention_duration.seconds)),
+        *_expiration(subscription, "expiration_policy"),
+        _policy(subscription.dead_letter_policy, paths.dead_letter_topic),
+    ]
 
 
 def _deadline(subscription: Any, settings: PubSubSettings) -> Finding:
@@ -200,4 +197,14 @@ async def _dead_letters(link: Link, paths: Paths) -> list[Finding]:
         text = f"{seconds} s; use {RETENTION_DEAD_S} (7 days), people look at these"
         found.append(Finding(Level.ADVICE, f"message_retention_duration of {what}", text))
     found += _expiration(subscription, f"expiration_policy of {what}")
+    return found
+
+
+async def look_at_places(link: Link, paths: Paths) -> list[Finding]:
+    """Return what to change about where dead letters, answers and replays go."""
+    found = await _dead_letters(link, paths)
+    for target in dict.fromkeys((paths.results_topic, *paths.reply_to)):
+        if target and not target.endswith("*"):
+            found += await _target(link, target, "answers")
+    found.append(await _right(link, paths.topic, PUBLISH, "wojak sidecar dlq replay", needed=False))
     return found

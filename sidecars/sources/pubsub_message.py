@@ -6,7 +6,7 @@ topic give one order. A message that was put back keeps the id and the time it h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -29,7 +29,7 @@ _replayed: Final = msgspec.json.Decoder(Replayed)
 class Receipt:
     """What is needed to settle a delivery, and to publish it to the dead letters as it came."""
 
-    __slots__ = ("ack_id", "attributes", "body", "created_at_ns", "key", "message_id", "number", "source_id")
+    __slots__ = ("ack_id", "attributes", "body", "created_at_ns", "key", "message_id", "number", "source_id", "tell")
 
     def __init__(self, ack_id: str, message: Any, number: int) -> None:
         self.ack_id = ack_id
@@ -40,6 +40,7 @@ class Receipt:
         self.message_id: str = message.message_id
         self.source_id = self.message_id  # of its first life, if it was put back
         self.created_at_ns = published_ns(message)
+        self.tell: Callable[[int], None]  # of a push: answers it with a status
 
 
 def published_ns(message: Any) -> int:

@@ -99,6 +99,16 @@ MATRIX: Final[dict[str, dict[str, Shown]]] = {
         "C23": Shown(NONE, "pubsub_push: the pushed form is a source of its own"),
         "C25": Shown(NOT_SHOWN, "google-auth fetches tokens anew by itself; the peer takes any"),
     },
+    "pubsub_push": {
+        **dict.fromkeys(CASES, _ELSEWHERE),
+        **dict.fromkeys(_COMMON, Shown(OWN_SENDER, "pstest does not push; ours wraps messages and makes tokens alike")),
+        "C9": Shown(NONE, "a request is one message; the order of a key is up to who pushes, and was not run"),
+        "C10": Shown(NONE, "each push is answered for itself"),
+        "C11": Shown(NONE, "a request's deadline can't be extended"),
+        "C23": Shown(OWN_SENDER, "keys and tokens of our own; Google's were not seen"),
+        "C24": Shown(NONE, "the same listener as the HTTP source, which shows it"),
+        "C25": Shown(NOT_SHOWN, "google-auth fetches tokens anew by itself; the peer takes any"),
+    },
     "sqs": {
         **dict.fromkeys(CASES, _ELSEWHERE),
         **_COMMON,
