@@ -129,7 +129,9 @@ class PubSubSource:
             self._idle.clear()
             error = await self._read()
             self._idle.set()
-            if time.monotonic_ns() - began_ns >= WORKED_NS or not self._wanted.is_set():
+            has_lived = time.monotonic_ns() - began_ns >= WORKED_NS
+            self._has_worked = self._has_worked or has_lived
+            if has_lived or not self._wanted.is_set():
                 failures = 0
                 continue
             if error is not None:

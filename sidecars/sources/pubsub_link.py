@@ -120,8 +120,13 @@ class Stream:
 
     async def begin(self) -> None:
         """Ask for messages; returns when there is a connection that took the request."""
-        async with asyncio.timeout(CONNECT_S):
-            await self._call.write(self._first)
+        call = self._call
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await call.write(self._first)
+        except asyncio.InvalidStateError:  # it was refused before it could be asked
+            told = await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+            raise grpc.aio.AioRpcError(await call.code(), *told) from None
 
     async def read(self) -> Any:
         """Wait for the next response, as plain protobuf; None = Pub/Sub ended the stream in good order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +25,7 @@ from sidecars.core.source import Delivery, Settlement, Verb, Why
 from sidecars.sources.pubsub import PubSubSource
 from sidecars.sources.pubsub_check import judge
 from sidecars.sources.pubsub_dead import ATTRIBUTES_MAX, KEY, ORIGINAL, REASON, VALUE_BYTES_MAX, Original, parked
-from sidecars.sources.pubsub_link import DONE, IDS_MAX, LOST, Link, in_calls, words_of
+from sidecars.sources.pubsub_link import DONE, IDS_MAX, LOST, Link, Stream, in_calls, is_misconfigured, words_of
 from sidecars.sources.pubsub_message import LANE_CHARS_MAX, to_delivery
 from sidecars.sources.pubsub_settings import TOPICS, PubSubSettings, path_of, paths_of
 
@@ -212,6 +213,26 @@ def test_an_error_that_names_ids_is_of_those_alone() -> None:
     plain = words_of(failure(grpc.StatusCode.UNAVAILABLE), ["ack-1", "ack-2"])
     assert [word in {DONE, LOST} for word in plain] == [False, False]
     assert words_of(TimeoutError(), ["ack-1"]) == ["TimeoutError"]
+
+
+async def test_a_stream_that_is_refused_before_it_is_asked_says_why() -> None:
+    """Google's client then only says that it is over: the reason is asked for."""
+
+    class Over:
+        async def write(self, _request: object) -> None:
+            raise asyncio.InvalidStateError
+
+        async def _none(self) -> str:
+            return "no such thing"
+
+        async def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.NOT_FOUND
+
+        initial_metadata = trailing_metadata = details = _none
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await Stream(Over(), types.StreamingPullRequest()).begin()
+    assert is_misconfigured(caught.value)
 
 
 class _Link:
