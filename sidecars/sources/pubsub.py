@@ -34,6 +34,9 @@ NS_PER_S: Final = 1_000_000_000
 MARGIN_NS_MAX: Final = 2 * NS_PER_S  # R7: held lost so long before Pub/Sub takes it back, of a short lease a fifth
 MARGIN_PART: Final = 5
 WORKED_NS: Final = 5 * NS_PER_S  # a stream that lived so long was good
+# Each is a round trip. Of one ordering key a later message may so be settled before an earlier one: Pub/Sub takes that,
+# but with exactly-once delivery, which has it tried again.
+SETTLES_AT_ONCE: Final = 4
 BACKOFF_MS: Final = 100
 BACKOFF_DOUBLINGS_MAX: Final = 6
 LOOK_S: Final = 1.0
@@ -46,6 +49,7 @@ class PubSubSource:
 
     tells_reserved = False
     tells_account = False
+    settles_at_once = SETTLES_AT_ONCE
 
     def __init__(self, name: str, settings: PubSubSettings) -> None:
         """Read the environment; nothing is connected before ``open``.

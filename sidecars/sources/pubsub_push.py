@@ -32,6 +32,7 @@ from sidecars.sources.pubsub_settings import paths_of
 KEEP_ALIVE_S: Final = 60
 RECEIVE_MS: Final = 10_000
 LOOK_S: Final = 1.0
+SETTLES_AT_ONCE: Final = 4  # a dead letter is a round trip: whoever else waits is answered meanwhile
 
 
 class PubSubPushSource:
@@ -40,6 +41,7 @@ class PubSubPushSource:
     lease_extend_ms = 0
     tells_reserved = False
     tells_account = False
+    settles_at_once = SETTLES_AT_ONCE
 
     def __init__(self, name: str, settings: PubSubPushSettings, metrics: Metrics) -> None:
         """Read the environment and the certificate's files; nothing listens before ``open``.
