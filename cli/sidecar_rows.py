@@ -21,7 +21,7 @@ class SidecarRow(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         source: Its name; the row of `[[sources]]` with this name says for whom it may speak.
-        kind: Which kind of source; of ours: kafka, pubsub, pubsub_push, rabbitmq, sns, sqs, stepfunctions.
+        kind: Which kind of source; of ours: kafka, kinesis, pubsub, pubsub_push, rabbitmq, sns, sqs, stepfunctions.
         supervised: Whether `wojak up` runs it; if not, `wojak sidecar run SOURCE` does, here or in another place.
         settings: What the kind needs, see docs/reference/sources.md.
         body_bytes_max: A larger message goes to the dead letters unread.

@@ -22,6 +22,7 @@ from sidecars.core.source import Source
 GROUP: Final = "wojak.sources"
 OURS: Final[Mapping[str, str]] = {
     "kafka": "sidecars.sources.kafka_kind:KIND",
+    "kinesis": "sidecars.sources.kinesis_kind:KIND",
     "pubsub": "sidecars.sources.pubsub_kind:KIND",
     "pubsub_push": "sidecars.sources.pubsub_push_kind:KIND",
     "rabbitmq": "sidecars.sources.rabbitmq_kind:KIND",

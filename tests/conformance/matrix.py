@@ -82,6 +82,17 @@ MATRIX: Final[dict[str, dict[str, Shown]]] = {
         "C17": Shown(PEER, "aborted transactions; gaps of any size as a property of the window, compaction not run"),
         "C25": Shown(NOT_SHOWN, "credentials are read once; changed ones need a restart of the sidecar"),
     },
+    "kinesis": {
+        **dict.fromkeys(CASES, _ELSEWHERE),
+        **_COMMON,
+        "C9": Shown(PEER, "order of each key across a crash, splits, a merge and moves of a lease; there is no nack"),
+        "C10": Shown(NONE, "a checkpoint is one write of one row: it fails or not"),
+        "C11": Shown(PEER, "the lease of the shard; one that can't be renewed: the table is cut off"),
+        "C18": Shown(PEER, "split and merge by the peer; expired iterators and throttles are refusals put in its way"),
+        "C19": Shown(PEER),
+        "C25": Shown(NOT_SHOWN, "boto3 fetches credentials anew by itself; the peers take any"),
+        "C26": Shown(PEER, "an aggregate is refused; there are no envelopes"),
+    },
     "pubsub": {
         **dict.fromkeys(CASES, _ELSEWHERE),
         **_COMMON,

@@ -88,7 +88,7 @@ class Proxy:
             try:
                 await asyncio.wait(
                     [
-                        asyncio.create_task(self._pump(reader, up_writer)),
+                        asyncio.create_task(self._pump(reader, up_writer, writer)),
                         asyncio.create_task(self._pump(up_reader, writer)),
                     ],
                     return_when=asyncio.FIRST_COMPLETED,
@@ -99,12 +99,21 @@ class Proxy:
         finally:
             writer.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def instead(self, data: bytes) -> bytes:
+        """Return what is answered to a client instead of passing on what it sent; empty = pass it on."""
+        return b""
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter | None = None
+    ) -> None:
         with contextlib.suppress(OSError, asyncio.CancelledError):
             while data := await reader.read(CHUNK_BYTES):
                 while self.drops_packets:  # noqa: ASYNC110  set by another thread, for some seconds of a test
                     await asyncio.sleep(0.02)
                 if self.latency_s:
                     await asyncio.sleep(self.latency_s)
+                if back is not None and (answer := self.instead(data)):
+                    back.write(answer)
+                    continue
                 writer.write(data)
                 await writer.drain()
