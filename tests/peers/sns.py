@@ -11,6 +11,7 @@ import base64
 import http.client
 import http.server
 import itertools
+import ssl
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -265,9 +266,11 @@ def _post(connections: dict[int, http.client.HTTPConnection], port: int, posted:
     return answer.status
 
 
-def post(port: int, body: bytes, **headers: str) -> tuple[int, str]:
-    """Post once; return status and code of the error, if it is one."""
+def post(port: int, body: bytes, trust: ssl.SSLContext | None = None, **headers: str) -> tuple[int, str]:
+    """Post once, with ``trust`` over HTTPS; return status and code of the error, if it is one."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=POST_S)
+    if trust is not None:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=POST_S, context=trust)
     try:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request("POST", "/sns", body, {"content-type": "text/plain; charset=UTF-8", **names})

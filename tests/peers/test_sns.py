@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import http.client
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ from tests.peers.sns import (
     timestamp_of,
 )
 from tests.peers.sqs import KEYS, SqsPeer
+from tests.unit.sidecars.certificates import Authority
 
 HOUR_NS = 3_600 * 1_000_000_000
 
@@ -142,6 +145,20 @@ class TestSns(SnsContract):
         with pytest.raises(FieldError):
             asyncio.run(letters.replay(Replay(operator="ann"), 10))
         assert peer.dead_bodies() == [b"[1]"]
+
+    def test_the_endpoint_speaks_https(self, rig: Rig, tmp_path: Path) -> None:
+        """With a certificate of its own; plain HTTP gets no answer then."""
+        peer, authority = peer_of(rig), Authority(tmp_path)
+        certificate, key = authority.issue("server", "IP:127.0.0.1")
+        rig.start_engine()
+        rig.sidecar(certificate_file=certificate, key_file=key).wait_ready()
+        posted = peer.sender.signer.sign(notification(order("tls").decode(), "tls"))
+        trust = ssl.create_default_context(cafile=str(authority.file))
+
+        with pytest.raises((OSError, http.client.HTTPException)):
+            post(peer.ports[0], posted)
+        assert post(peer.ports[0], posted, trust) == (200, "")
+        rig.finish(["tls"])
 
     # C22: who may post what
 

@@ -124,6 +124,18 @@ def test_answers_go_only_where_they_may() -> None:
     assert delivery_of(message(reply_to="x"), reply_to=["x"]).reply_to == "x"
 
 
+def test_a_task_token_is_answered_where_that_is_set_and_refused_where_not() -> None:
+    """Somebody waits for it; beside an address for answers nobody could say which of the two counts."""
+    assert delivery_of(message(task_token="t"), task_tokens=True).reply_to == "task-token:t"
+    for found in (
+        delivery_of(message(task_token="t")),
+        delivery_of(message(task_token="t", reply_to="x"), task_tokens=True, reply_to=["x"]),
+        delivery_of(message(task_token="t" * 2_049), task_tokens=True),
+    ):
+        assert found.refused.startswith("TASK_TOKEN: ")
+        assert found.reply_to == ""
+
+
 # What is sent
 
 
