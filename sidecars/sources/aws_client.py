@@ -6,6 +6,7 @@ a role, so that a slow poll never delays a settle; whoever polls in a loop makes
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any, Final
 
@@ -58,12 +59,21 @@ def client(service: str, connections: int, *, wait_s: int = 0, attempts: int = A
         tcp_keepalive=True,
     )
     try:
-        session = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
-        return session.client(service, config=config)
+        said = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+        return _session(said).client(service, config=config)
     except (*UNUSABLE, ValueError) as e:
         raise ConfigError(
             [f"environment: expected AWS_REGION, and a profile that exists, as boto3 reads them: {e}"]
         ) from e
+
+
+@functools.lru_cache(maxsize=1)
+def _session(_said: tuple[tuple[str, str], ...]) -> Any:
+    """Return the one session of this process, while the environment says the same.
+
+    Each session reads the services' descriptions anew and keeps them: ten MiB a client.
+    """
+    return boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
 
 
 def code_of(error: BaseException) -> str:
