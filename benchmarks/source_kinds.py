@@ -19,6 +19,7 @@ from benchmarks.granter import Granted
 
 KINDS: Final = {  # imported when used: each needs its client
     "kafka": "benchmarks.source_kafka:KafkaBench",
+    "kinesis": "benchmarks.source_kinesis:KinesisBench",
     "pubsub": "benchmarks.source_pubsub:PubSubBench",
     "rabbitmq": "benchmarks.source_rabbitmq:RabbitMqBench",
     "sqs": "benchmarks.source_sqs:SqsBench",
