@@ -97,7 +97,7 @@ class SourceContract(PatienceContract, NetworkContract):
         while dying.is_running and sent < 2_000:
             rig.peer.send(orders(20, sent))
             sent += 20
-            wait_until(lambda n=sent: not dying.is_running or len(rig.effects()) >= n, WITHIN_S, "effects")  # type: ignore[misc]
+            wait_until(lambda n=sent: len(rig.effects()) >= n or not dying.is_running, WITHIN_S, "effects")  # type: ignore[misc]
         assert dying.server.kill() == -9
 
         rig.sidecar().wait_ready()
