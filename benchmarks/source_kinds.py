@@ -23,6 +23,7 @@ KINDS: Final = {  # imported when used: each needs its client
     "pubsub": "benchmarks.source_pubsub:PubSubBench",
     "rabbitmq": "benchmarks.source_rabbitmq:RabbitMqBench",
     "sqs": "benchmarks.source_sqs:SqsBench",
+    "stepfunctions": "benchmarks.source_stepfunctions:StepFunctionsBench",
 }
 
 
