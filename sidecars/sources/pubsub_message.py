@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from protocol.errors import NOT_DECODED
-from sidecars.core.identity import derive_id, trace_of
+from sidecars.core.identity import new_trace, trace_of
 from sidecars.core.letters import REPLAYED, Replayed
 from sidecars.core.replies import may_reply
 from sidecars.core.source import Delivery
@@ -35,7 +35,8 @@ class Receipt:
         self.ack_id = ack_id
         self.number = number  # in the order received
         self.body: bytes = message.data
-        self.attributes: dict[str, str] = dict(message.attributes)
+        attributes = message.attributes
+        self.attributes: dict[str, str] = dict(attributes) if attributes else {}
         self.key: str = message.ordering_key
         self.message_id: str = message.message_id
         self.source_id = self.message_id  # of its first life, if it was put back
@@ -66,7 +67,7 @@ def to_delivery(
     delivery = Delivery(
         principal,
         receipt.key[:LANE_CHARS_MAX],
-        trace_of(attributes.get("traceparent") or attributes.get("googclient_traceparent", "")),
+        new_trace(),
         receipt.created_at_ns,
         received_ns,
         body=receipt.body,
@@ -74,16 +75,26 @@ def to_delivery(
         lease_until_mono_ns=lease_until_ns,
         is_redelivered=received.delivery_attempt > 1,
         receipt=receipt,
-        attributes=attributes or None,
+        reply_to=paths.results_topic,
+        derived_from=("pubsub", paths.topic, receipt.source_id),
     )
+    if attributes:
+        _read_attributes(delivery, receipt, paths)
+    return delivery
+
+
+def _read_attributes(delivery: Delivery, receipt: Receipt, paths: Paths) -> None:
+    delivery.attributes = attributes = receipt.attributes
+    traceparent = attributes.get("traceparent") or attributes.get("googclient_traceparent", "")
+    if traceparent:
+        delivery.trace_id = trace_of(traceparent)
     if REPLAYED in attributes:
         _remember(delivery, receipt, attributes[REPLAYED])
-    delivery.derived_id = derive_id("pubsub", paths.topic, receipt.source_id)
+        delivery.derived_from = ("pubsub", paths.topic, receipt.source_id)
     for name, value in attributes.items():
         if name.lower() in _CONTENT_TYPES:
             delivery.content_type = value
     _address(delivery, attributes, paths)
-    return delivery
 
 
 def _remember(delivery: Delivery, receipt: Receipt, text: str) -> None:
@@ -99,7 +110,6 @@ def _remember(delivery: Delivery, receipt: Receipt, text: str) -> None:
 
 def _address(delivery: Delivery, attributes: Mapping[str, str], paths: Paths) -> None:
     """Say who waits for an answer."""
-    delivery.reply_to = paths.results_topic
     asked = attributes.get(REPLY_TO, "")
     if not asked:
         return

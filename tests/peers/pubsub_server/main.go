@@ -33,7 +33,7 @@ import (
 const (
 	readySecs   = 600 // how long what is read ahead stays ours
 	readAhead   = 1000
-	responseMax = 500
+	responseMax = 100
 	lookEvery   = 20 * time.Millisecond // leases end by themselves
 )
 

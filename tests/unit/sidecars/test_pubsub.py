@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import ConfigError
 from sidecars.core.awake import Awake
+from sidecars.core.decode import derived_id_of
 from sidecars.core.identity import derive_id
 from sidecars.core.kinds import Level
 from sidecars.core.letters import REPLAYED
@@ -64,7 +65,7 @@ def test_a_message_has_the_id_of_its_topic_and_the_time_it_was_published() -> No
     """DECISIONS 17: topic and messageId; Pub/Sub's own time; the ordering key is the lane."""
     found = delivery_of(received(key="k" * 300, attempt=2))
 
-    assert found.derived_id == derive_id("pubsub", TOPIC, "id-1")
+    assert derived_id_of(found) == derive_id("pubsub", TOPIC, "id-1")
     assert found.created_at_ns == 1_700_000_000 * S + 5
     assert found.lane == "k" * LANE_CHARS_MAX
     assert found.is_redelivered
@@ -75,7 +76,7 @@ def test_what_was_put_back_keeps_its_id_and_its_time() -> None:
     first = msgspec.json.encode({"message_id": "id-first", "created_at_ns": 7}).decode()
     found = delivery_of(received(**{REPLAYED: first}))
 
-    assert found.derived_id == derive_id("pubsub", TOPIC, "id-first")
+    assert derived_id_of(found) == derive_id("pubsub", TOPIC, "id-first")
     assert (found.created_at_ns, found.receipt.source_id) == (7, "id-first")
     assert delivery_of(received(**{REPLAYED: "{"})).refused.startswith("REPLAY")
 
