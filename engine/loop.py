@@ -1,8 +1,8 @@
 """The engine's loop: one thread, one turn = wait, take what is there, decide, sync once, send.
 
 Order within a turn (DESIGN 6.1, DECISIONS 1): controls, venue reports and commands are decided into one batch; the
-batch is synced; then venue commands, outcomes and the event stream leave. Nothing derived from a state leaves
-before that state is durable. How it waits and why the sync is inline: shared measurements, findings 1-7.
+batch is synced; then outcomes, venue commands and the event stream leave (decision 0025). Nothing derived from a state
+leaves before that state is durable. How it waits and why the sync is inline: shared measurements, findings 1-7.
 """
 
 from __future__ import annotations
@@ -209,13 +209,13 @@ class EngineLoop:
         items = self.sidecars.items
         durable_ns = self._commit(now_ns) if self._writer.buffered_records else received_ns
         sent_ns = answered_ns = 0
-        if self.gateways.send(now_ns, received_ns):
-            failpoints.hit("engine.after_venue_send")
-            sent_ns = time.monotonic_ns()
         if items:
             self.sidecars.answer(durable_ns - received_ns)
             failpoints.hit("engine.after_outcome")
             answered_ns = time.monotonic_ns()
+        if self.gateways.send(now_ns, received_ns):
+            failpoints.hit("engine.after_venue_send")
+            sent_ns = time.monotonic_ns()
         for frame in self._frames:
             self._events.send(frame)
         self._frames.clear()

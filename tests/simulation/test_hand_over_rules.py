@@ -108,7 +108,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         stage.close()
 
 
-@pytest.mark.parametrize("point", ["engine.after_decide", "engine.after_sync", "engine.after_venue_send"])
+@pytest.mark.parametrize("point", ["engine.after_decide", "engine.after_sync"])
 @pytest.mark.parametrize("power", [False, True])
 def test_rule_01_durable_before_visible(stage: Stage, point: str, *, power: bool) -> None:
     """Nobody hears of what a crash may undo; what was told before it is told again after it."""
@@ -119,6 +119,18 @@ def test_rule_01_durable_before_visible(stage: Stage, point: str, *, power: bool
     (answer,) = stage.answers_to("1")
     assert answer[1] is Code.OK
     stage.until(stage.is_at_rest)
+    stage.verify()
+
+
+@pytest.mark.parametrize("point", ["engine.after_outcome", "engine.after_venue_send"])
+@pytest.mark.parametrize("power", [False, True])
+def test_rule_01_what_was_told_survives(stage: Stage, point: str, *, power: bool) -> None:
+    """An answer leaves before the venue's command: an engine that dies in between sends that order, once."""
+    stage.crash_with(point, order("1"), power=power)
+    stage.settle_all()
+    assert {answer[1] for answer in stage.answers_to("1")} == {Code.OK}
+    stage.until(stage.is_at_rest)
+    assert stage.is_at_venue("1")
     stage.verify()
 
 
