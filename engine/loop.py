@@ -1,7 +1,7 @@
 """The engine's loop: one thread, one turn = wait, take what is there, decide, sync once, send.
 
 Order within a turn (DESIGN 6.1, DECISIONS 1): controls, venue reports and commands are decided into one batch; the
-batch is synced; then outcomes, venue commands and the event stream leave (decision 0025). Nothing derived from a state
+batch is synced; then outcomes, venue commands and the event stream leave (decision 0024). Nothing derived from a state
 leaves before that state is durable. How it waits and why the sync is inline: shared measurements, findings 1-7.
 """
 

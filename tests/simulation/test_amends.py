@@ -13,8 +13,8 @@ from protocol.codes import ExecType, OrderStatus, Scope, Side, TradingState
 from protocol.control import EnterBust, Reconcile, ResolveSuspense, SetState, Status, SuspenseFills
 from protocol.records import Queried
 from protocol.venue import Details, Report
+from tests.simulation.stage import order
 from tests.simulation.stand_ins import E9
-from tests.simulation.test_hand_over_rules import order
 from tests.simulation.test_reconcile import Compared
 
 

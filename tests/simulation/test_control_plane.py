@@ -12,8 +12,8 @@ from protocol.codes import Code, Scope
 from protocol.control import SetLimit, SetState, ShowLimits, reply_decoder
 from protocol.params import LimitName
 from protocol.session import Ping
+from tests.simulation.stage import Stage, order
 from tests.simulation.stand_ins import E9, MS, params
-from tests.simulation.test_hand_over_rules import Stage, order
 
 encode = msgpack.encode
 

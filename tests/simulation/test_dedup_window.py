@@ -11,7 +11,7 @@ import pytest
 from engine.core import Core
 from protocol.codes import Code
 from protocol.orders import CancelOrder
-from tests.simulation.test_hand_over_rules import Stage, order
+from tests.simulation.stage import Stage, order
 
 KEYS = 20
 

@@ -10,8 +10,8 @@ import pytest
 from protocol.codes import Code, OutcomeKind
 from protocol.orders import CancelOrder
 from protocol.session import Drained
+from tests.simulation.stage import Stage, order
 from tests.simulation.stand_ins import MS
-from tests.simulation.test_hand_over_rules import Stage, order
 
 BUDGETS_S = [15, 30, 120]
 _encode = msgspec.msgpack.Encoder().encode

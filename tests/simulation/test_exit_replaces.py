@@ -16,8 +16,8 @@ from protocol.orders import CancelOrder, ExitReplace
 from protocol.records import ExitReleased, ExitRequested
 from protocol.ticks import Trade
 from tests.simulation.faults import ENGINE_POINTS, GATEWAY_POINTS
+from tests.simulation.stage import Stage, order
 from tests.simulation.stand_ins import E9, MS
-from tests.simulation.test_hand_over_rules import Stage, order
 
 S = OrderStatus
 HELD = 6

@@ -16,8 +16,8 @@ from protocol.orders import NewOrder, command_decoder
 from protocol.params import LimitName, LimitRow
 from protocol.records import FlattenPlan, Ordered
 from tests.simulation.faults import GATEWAY_POINTS
+from tests.simulation.stage import Stage, order
 from tests.simulation.stand_ins import E9, MS, params
-from tests.simulation.test_hand_over_rules import Stage, order
 from tests.unit.venues.stage import XY
 
 BUY, SELL = Side.BUY, Side.SELL

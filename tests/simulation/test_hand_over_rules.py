@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -15,88 +15,20 @@ from engine.orders import Orders
 from journal.errors import JournalDamagedError, JournalLockedError
 from journal.format import segments
 from journal.holders import Holder
-from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, Scope, Side, TimeInForce, TradingState
+from protocol.codes import Code, Mode, OrderStatus, OutcomeKind, Scope, Side, TradingState
 from protocol.control import ConfirmClock, SetState
 from protocol.errors import FencedError
-from protocol.orders import CancelOrder, Command, NewOrder
+from protocol.orders import CancelOrder, NewOrder
 from protocol.records import Queried, Reported, SendDecided, Started
 from protocol.session import PROTOCOL_VERSION
 from protocol.venue import VenueWelcome
 from tests.simulation.ledgers import Ledgers
-from tests.simulation.memory import CrashError, MemoryDealer
+from tests.simulation.memory import MemoryDealer
+from tests.simulation.stage import PATIENCE, Stage, order
 from tests.simulation.stand_ins import E9, KEYS_MAX, MS, POSITION_MAX
-from tests.simulation.venue_side import VenueSide
-from tests.simulation.world import World
 from venues.core.gateway import Phase
 
 BUY, SELL = Side.BUY, Side.SELL
-PATIENCE = 200
-
-
-def order(name: str, side: Side = BUY, quantity: int = 2, price: int = 99) -> NewOrder:
-    """An order that rests; at 101 or 100 it takes."""
-    return NewOrder(
-        "a1", name, "s1", "XY", side, OrderType.LIMIT, TimeInForce.DAY, quantity * E9, price * E9, reduce_only=False
-    )
-
-
-class Stage(World):
-    """A world without chance faults, driven by hand."""
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(PATIENCE):
-            if condition():
-                return
-            self.round()
-        raise AssertionError(f"waited {PATIENCE} rounds: {self.describe()}")
-
-    def begin(self) -> Stage:
-        self.until(lambda: self.is_at_rest() and all(c.is_open for c in self.clients))
-        return self
-
-    def submit(self, command: Command, client: int = 0) -> None:
-        self.clients[client].produce(command)
-
-    def settle_all(self) -> None:
-        self.until(lambda: self.engine is not None and all(c.is_settled for c in self.clients))
-
-    def answers_to(self, name: str) -> list[tuple[object, ...]]:
-        """Return (kind, code, order id, record) of every answer, repeats as what they repeat."""
-        return [c for contents in self.answers.contents["a1", name].values() for c in contents]
-
-    def crash_with(self, point: str, command: Command, *, power: bool) -> None:
-        """Submit, and let the engine die at the point."""
-        self.submit(command)
-        assert self.engine is not None
-        self.armed = point
-        with pytest.raises(CrashError):
-            self._turn_until_it_dies()
-        self.kill_engine(point, power=power)
-
-    def _turn_until_it_dies(self) -> None:
-        assert self.engine is not None
-        for _ in range(PATIENCE):
-            self.clock.advance(MS)
-            self.clients[0].turn()
-            self.engine.turn()
-
-    def rounds(self) -> None:
-        for _ in range(PATIENCE):
-            self.round()
-
-    def venue_side(self) -> VenueSide:
-        return VenueSide(self.folder / "gateway")
-
-    def is_at_venue(self, name: str) -> bool:
-        self.watch.read()
-        ids = {i for i, o in self.watch.accepted.items() if o.client_order_id == name}
-        return bool(ids & set(self.venue_side().sent))
-
-    @property
-    def state(self):  # type: ignore[no-untyped-def]
-        """The engine's state."""
-        assert self.engine is not None
-        return self.engine._core.state
 
 
 @pytest.fixture

@@ -58,8 +58,8 @@ from protocol.venue import (
 from tests.simulation.hostile import DEEP, NO_TEXT, frames
 from tests.simulation.machines import TOKEN
 from tests.simulation.memory import MemoryDealer
+from tests.simulation.stage import Stage, order
 from tests.simulation.stand_ins import E9, MS
-from tests.simulation.test_hand_over_rules import Stage, order
 from tests.unit.venues.stage import XY
 from venues.core.control import reply_decoder as gateway_reply_decoder
 from venues.sandbox import SandboxVenue

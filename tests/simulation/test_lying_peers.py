@@ -13,8 +13,8 @@ from protocol.session import PROTOCOL_VERSION, Bye, Item, Outcomes, Submit, engi
 from protocol.venue import Confirm, GatewayHello, Reports, VenueBye, engine_venue_decoder
 from tests.simulation.durable import Medium
 from tests.simulation.memory import MemoryDealer
+from tests.simulation.stage import Stage, order
 from tests.simulation.stand_ins import MS
-from tests.simulation.test_hand_over_rules import Stage, order
 from tests.simulation.test_hostile_frames import INSTANCE, at_rest, guest, malformed, report, turn, with_an_order
 from tests.unit.venues.stage import XY
 from venues.sandbox import SandboxVenue

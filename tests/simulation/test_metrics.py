@@ -16,8 +16,8 @@ from protocol.control import SetState
 from protocol.orders import CancelOrder
 from runtime.histogram import recent
 from runtime.metrics import DURATION, SIZE, Board, Snapshot
+from tests.simulation.stage import Stage, order
 from tests.simulation.stand_ins import E9, MS
-from tests.simulation.test_hand_over_rules import Stage, order
 from venues.core import metrics as gateway_metrics
 
 SYNC_NS = 3 * MS

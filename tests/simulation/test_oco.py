@@ -16,9 +16,9 @@ from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
 from protocol.orders import CancelOrder, NewOco, NewOrder, TermedOrder
 from protocol.ticks import Trade
 from tests.simulation.faults import ENGINE_POINTS, GATEWAY_POINTS
+from tests.simulation.stage import Stage
 from tests.simulation.stand_ins import E9, MS
 from tests.simulation.test_exit_replaces import HELD, position, status_of
-from tests.simulation.test_hand_over_rules import Stage
 
 S = OrderStatus
 STOP = 97

@@ -16,8 +16,8 @@ from protocol.records import Adjusted, FillEntered
 from protocol.statement import STATEMENT_ROWS_MAX, Reconciled, Statement
 from protocol.ticks import Trade
 from protocol.venue import Report, SendNew, gateway_decoder
+from tests.simulation.stage import Stage, order
 from tests.simulation.stand_ins import E9, MS
-from tests.simulation.test_hand_over_rules import Stage, order
 from venues.core.venue import VenueStatement
 
 _encode = msgspec.msgpack.encode

@@ -11,8 +11,8 @@ from protocol.codes import Code, OrderStatus, Scope, Side
 from protocol.control import SetState
 from protocol.orders import CancelOrder, ReplaceOrder
 from protocol.ticks import Trade
+from tests.simulation.stage import Stage, order
 from tests.simulation.stand_ins import E9, MS
-from tests.simulation.test_hand_over_rules import Stage, order
 
 S = OrderStatus
 

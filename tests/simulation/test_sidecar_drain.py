@@ -16,8 +16,8 @@ from sidecars.core.source import Settlement, Verb
 from tests.simulation.broker import Broker, BrokerSource
 from tests.simulation.memory import VirtualClock
 from tests.simulation.sidecar_host import SidecarHost
+from tests.simulation.stage import Stage, order
 from tests.simulation.stand_ins import MS
-from tests.simulation.test_hand_over_rules import Stage, order
 
 BUDGETS_S = [15, 30, 120]
 NEVER_S = 1_000_000.0

@@ -13,8 +13,8 @@ from protocol.codes import ByeReason
 from protocol.orders import CancelOrder
 from protocol.session import Bye, Item, Outcomes, Submit, engine_decoder
 from tests.simulation.memory import MemoryDealer
+from tests.simulation.stage import Stage
 from tests.simulation.stand_ins import MS
-from tests.simulation.test_hand_over_rules import Stage
 from tests.simulation.test_hostile_frames import guest
 
 SYNC_NS = 50 * MS

@@ -10,10 +10,10 @@ import pytest
 from protocol.codes import Code, OrderStatus, Side
 from protocol.control import BrokerPosition, ComparePositions
 from protocol.records import ControlAction, Controlled
+from tests.simulation.stage import order
 from tests.simulation.stand_ins import E9
 from tests.simulation.test_amends import Amended
 from tests.simulation.test_exit_replaces import status_of
-from tests.simulation.test_hand_over_rules import order
 
 S = OrderStatus
 

@@ -16,8 +16,8 @@ from protocol.records import DayOrdersExpired, Started
 from protocol.rolls import KeysRetired, SessionRolled
 from protocol.venue import Report
 from runtime.sessions import SessionRules
+from tests.simulation.stage import Stage, order
 from tests.simulation.stand_ins import E9, MS
-from tests.simulation.test_hand_over_rules import Stage, order
 from venues.sandbox import SandboxVenue
 
 DAY_NS = 86_400 * E9
