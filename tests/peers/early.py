@@ -46,12 +46,21 @@ def start() -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, cwd=ROOT, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End it with what it started, as Ctrl-C does: nothing unfinished stays in the cache."""
+def stop(process: subprocess.Popen[bytes], within_s: float = 20.0) -> None:
+    """End it with what it started.
+
+    By SIGTERM: whatever runs in a shell's background ignores SIGINT, and so does all that it starts.
+    """
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGINT)
-    process.wait()
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 if __name__ == "__main__":
+    # As Ctrl-C, so that nothing unfinished stays in the cache.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     main()

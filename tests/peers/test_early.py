@@ -36,19 +36,21 @@ def test_one_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "one: not prepared" in capsys.readouterr().err
 
 
-def test_it_ends_with_the_tests_and_takes_its_children_along(tmp_path: Path) -> None:
-    """A download that nobody waits for any more is not left running."""
+@pytest.mark.parametrize("deaf_to", ["SIGINT", "SIGTERM"])
+def test_it_ends_with_the_tests_and_takes_its_children_along(tmp_path: Path, deaf_to: str) -> None:
+    """A download that nobody waits for any more is not left running, not even in a shell's background."""
     written = tmp_path / "pid"
     code = (
-        f"import subprocess; p = subprocess.Popen(['sleep', '1000']); open({str(written)!r}, 'w').write(f'{{p.pid}} ')"
+        f"import signal, subprocess; signal.signal(signal.{deaf_to}, signal.SIG_IGN); "
+        f"p = subprocess.Popen(['sleep', '1000']); open({str(written)!r}, 'w').write(f'{{p.pid}} '); p.wait()"
     )
-    process = subprocess.Popen(["python3", "-c", code + "; p.wait()"], start_new_session=True)
+    process = subprocess.Popen(["python3", "-c", code], start_new_session=True)
     pid = int(
         wait_until(
             lambda: written.exists() and written.read_text().endswith(" ") and written.read_text(), 20.0, "a child"
         )
     )
-    early.stop(process)
+    early.stop(process, within_s=1.0)
 
     assert process.poll() is not None
     wait_until(lambda: _is_gone(pid), 20.0, "the child's end")
