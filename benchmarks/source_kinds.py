@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 
+from benchmarks.errors import BenchError
 from benchmarks.granter import Granted
 
 KINDS: Final = {  # imported when used: each needs its client
@@ -93,9 +94,17 @@ class BrokerBench:
 
 
 def bench_of(kind: str) -> SourceBench:
-    """Return what a kind brings."""
+    """Return what a kind brings.
+
+    Raises:
+        BenchError: If a package that it needs is not installed.
+    """
     module, _, name = KINDS[kind].partition(":")
-    made: SourceBench = getattr(importlib.import_module(module), name)()
+    try:
+        made: SourceBench = getattr(importlib.import_module(module), name)()
+    except ModuleNotFoundError as e:
+        how = f"pip install 'wojak[{kind}]'; its broker comes with the tests of a checkout"
+        raise BenchError(f"{kind} expected its packages to be installed, was not ({e}): {how}") from e
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from benchmarks.generator import count_outcomes
 from benchmarks.http_load import build
 from benchmarks.main import benchmarks, main
 from benchmarks.report import ENGINE, FLOOR, Report, interleaved
+from benchmarks.source_kinds import bench_of
 from protocol.codes import Code, OrderStatus, OutcomeKind
 from protocol.edge import decode_new_order, to_new_order
 from protocol.errors import RemoteProtocolError
@@ -189,3 +191,10 @@ def test_the_figures_are_medians_with_their_spread(capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert "20 [10–30]" in said
     assert "2.000 [0.500–3.000], bar ≤ 1.5: NOT met" in said
+
+
+def test_a_source_without_its_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment without a broker's client: which, and how it is had."""
+    monkeypatch.setitem(sys.modules, "benchmarks.source_kafka", None)
+    with pytest.raises(BenchError, match=r"kafka expected its packages .* pip install 'wojak\[kafka\]'"):
+        bench_of("kafka")
