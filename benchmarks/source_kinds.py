@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
@@ -51,7 +52,7 @@ class SourceBench(Protocol):
         """Return command and environment of the plain client, which writes ``Granted`` to ``path`` at its end."""
 
 
-class BrokerBench:
+class BrokerBench(ABC):
     """A kind whose broker is the tests' own peer: these benchmarks run in a checkout."""
 
     kind: ClassVar[str]
@@ -63,13 +64,13 @@ class BrokerBench:
     def __init__(self) -> None:
         self._broker = self.make_broker()
 
+    @abstractmethod
     def make_broker(self) -> Any:
         """Return the broker, not started (``tests.conformance.peer.Broker``)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def arguments(self, peer: Any) -> Sequence[str]:
         """Return what the plain client is told of the resource."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start the broker."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from typing import Any, Final, NamedTuple
 
+from botocore.exceptions import ClientError
+
 from sidecars.sources.aws_client import client, code_of, is_forbidden
 from sidecars.sources.stepfunctions_answers import Ending
 
@@ -55,7 +57,7 @@ class Tokens:
     def _word(call: Any, **arguments: str) -> str:
         try:
             call(**arguments)
-        except Exception as e:
+        except ClientError as e:  # AWS's own answer; what did not arrive is the caller's to judge
             if code_of(e) in _LOST_CODES:
                 return LOST
             raise
