@@ -285,7 +285,7 @@ class Keeper:
         async with reading.writing:
             if reading.is_lost:
                 return False
-            checkpoint = SHARD_END if is_end else reading.checkpoint
+            saved, checkpoint = reading.window.watermark, SHARD_END if is_end else reading.checkpoint
             reading.window.fence()  # what is unanswered comes again to whoever has the shard next
             try:
                 await self._call(partial(self._table.release, reading.lease, checkpoint))
@@ -296,6 +296,7 @@ class Keeper:
                 self._bad(e)
                 self._lose(reading, text_of(e))  # it may have gone through
                 return False
+            reading.window.committed = max(reading.window.committed, saved)  # who waits to save it has nothing left
             self._lose(reading, "")
             return True
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
+from structlog import get_logger
 
 from protocol.errors import ConfigError
 from sidecars.core.identity import derive_id
@@ -17,9 +19,10 @@ from sidecars.core.window import Receipt, Window
 from sidecars.sources.kinesis import KinesisSource
 from sidecars.sources.kinesis_check import judge_retention
 from sidecars.sources.kinesis_dead import ORIGINAL, PART_CHARS, join, parked, split
-from sidecars.sources.kinesis_leases import NOBODY, SHARD_END, Lease
+from sidecars.sources.kinesis_keeper import Keeper
+from sidecars.sources.kinesis_leases import NOBODY, SHARD_END, Lease, LeaseTable
 from sidecars.sources.kinesis_letters import letters_of
-from sidecars.sources.kinesis_link import Read, Stream
+from sidecars.sources.kinesis_link import Link, Read, Shard, Stream
 from sidecars.sources.kinesis_plan import Watch, forgotten, startable, wishes
 from sidecars.sources.kinesis_reading import Reading
 from sidecars.sources.kinesis_records import KPL_MAGIC, Replayed, delivery_of, put_back
@@ -128,6 +131,54 @@ def test_a_letter_of_somebody_else_is_shown_too() -> None:
 
 
 # Leases
+
+
+class Rows:
+    """A table of one shard, "s", that anybody may take and release."""
+
+    def __init__(self) -> None:
+        self.row = Lease("s")
+
+    def rows(self) -> dict[str, Lease]:
+        """Return it."""
+        return {"s": self.row}
+
+    def take(self, lease: Lease, owner: str, lease_ms: int) -> Lease:
+        """Have another owner."""
+        self.row = structs.replace(lease, owner=owner, epoch=lease.epoch + 1, lease_ms=lease_ms)
+        return self.row
+
+    def release(self, lease: Lease, checkpoint: str) -> None:
+        """Have no owner, and a checkpoint."""
+        self.row = structs.replace(lease, owner=NOBODY, checkpoint=checkpoint)
+
+
+class Shards:
+    """A stream of one shard."""
+
+    def describe(self) -> Stream:
+        """Return the stream."""
+        return STREAM
+
+    def shards(self) -> dict[str, Shard]:
+        """Return its shard."""
+        return {"s": Shard("s", ())}
+
+
+async def test_what_is_saved_as_a_shard_is_let_go_is_settled_and_not_lost() -> None:
+    """A settlement may wait for its turn to save: the release has done that, only what was not answered is lost."""
+    rows = Rows()
+    table, link = cast("LeaseTable", rows), cast("Link", Shards())
+    keeper = Keeper(settings(), link, "me", get_logger(), on_changed=lambda: None, table_of=lambda _: table)
+    await keeper.open()
+    reading = keeper.readings["s"]
+    answered, unanswered = (reading.hand_out(record(number=n)) for n in (7, 9))
+    reading.window.answer(answered)
+
+    await keeper.close()
+
+    assert (rows.row.owner, rows.row.checkpoint) == (NOBODY, "7")
+    assert answered.offset < reading.window.committed <= unanswered.offset
 
 
 def test_a_lease_is_over_when_its_row_has_not_moved_for_its_time() -> None:
