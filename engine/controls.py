@@ -278,3 +278,5 @@ def is_in(order: Order, scope: Scope, key: str) -> bool:
             return order.route.strategy.name == key
         case Scope.INSTRUMENT:
             return order.route.instrument.name == key
+        case _:
+            return False  # of limits only: no control is at it

@@ -72,6 +72,8 @@ class Rolls:
         day.expiring.clear()
         day.expiring.extend([o.order_id for o in state.orders.values() if o.time_in_force is DAY])
         day.past_dates = self._orders.dates_of(state.orders)
+        if params.is_dated:
+            state.set_params(params, state.params_hash)
 
     def _choose_retired(self, before_ns: int) -> None:
         """Let go of the keys that were taken before the newest roll that is old enough."""

@@ -290,8 +290,11 @@ class _Loader:
         state = self._state
         if params:
             # First: it makes what derives from parameters; what is counted is then written over it.
-            content_hash = self._maker(SCALARS).values(row)["params_hash"]
+            scalars = self._maker(SCALARS).values(row)
+            content_hash, trading_date = scalars["params_hash"], scalars["trading_date"]
             assert isinstance(content_hash, bytes)
+            assert isinstance(trading_date, int)
+            state.trading_date = trading_date  # dated rows resolve by it
             state.set_params(params_decoder.decode(params), content_hash)
         self._maker(SCALARS).fill(state, row)
         state.keys = KeyHash(state.order_id_key)

@@ -143,7 +143,7 @@ class State:
         """
         self.params = params
         self.params_hash = content_hash
-        limits = self.limits = LimitTable(params.effective_limits)
+        limits = self.limits = LimitTable(params.limits_on(self.trading_date))
         for row in params.instruments:
             self._set_instrument(row)
         for name, instrument in self.instruments.items():
@@ -266,7 +266,7 @@ class State:
             Scope.STRATEGY: self.strategies,
             Scope.INSTRUMENT: self.instruments,
         }
-        return key in names[scope]
+        return key in names.get(scope, ())
 
     def set_status(self, order: Order, status: OrderStatus) -> None:
         """Set what the order is, under all its ids."""

@@ -144,6 +144,8 @@ class Scope(IntEnum):
     ACCOUNT = 1
     STRATEGY = 2
     INSTRUMENT = 3
+    UNDERLYING = 4  # of limits and evidence only: trading states stand at the others
+    VENUE = 5
 
 
 class TradingState(IntEnum):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from enum import IntEnum
 from hashlib import blake2b
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from protocol.codes import Scope
+from protocol.contract_rows import ContractClass, ContractRow, RestrictionRow, VenueRow, counts_on
 from protocol.orders import Name
 
 
@@ -39,6 +41,7 @@ class InstrumentParams(Struct, array_like=True, frozen=True):
         quantity_step_e9: Immutable unit the engine counts quantities in; the lot is a multiple of it.
         expiry_ns: UTC nanoseconds; 0 = never.
         taker_fee_bp_e9: Basis points of the value, in 1e-9; negative is a rebate. Likewise maker.
+        underlying: Positions of one underlying are limited together; empty = none.
     """
 
     instrument: Name
@@ -58,6 +61,8 @@ class InstrumentParams(Struct, array_like=True, frozen=True):
     expiry_ns: int = 0
     taker_fee_bp_e9: int = 0
     maker_fee_bp_e9: int = 0
+    underlying: str = ""
+    contract_class: ContractClass = ContractClass.NONE
 
 
 class AccountParams(Struct, array_like=True, frozen=True):
@@ -66,19 +71,32 @@ class AccountParams(Struct, array_like=True, frozen=True):
     Attributes:
         shard: -1 = where the rendezvous hash says (``protocol.shards``).
         disconnect_ns: As of ``ChannelParams``, for this account's orders; -1 = as the source says, 0 = never.
+        checks_cash: Premiums, spot purchases and fees have to be covered by cash: CASH_INSUFFICIENT.
+        checks_margin: The margin of the worst case has to be covered: MARGIN_ESTIMATE.
+        option_write: Options may be sold beyond what is held: PERM_OPTION_WRITE. Likewise short_sell.
     """
 
     account: Name
     currency: str
     shard: int = -1
     disconnect_ns: int = -1
+    checks_cash: bool = False
+    checks_margin: bool = False
+    option_write: bool = True
+    short_sell: bool = True
 
 
 class StrategyParams(Struct, array_like=True, frozen=True):
-    """One strategy; ``ttl_ns`` 0 = orders of it are never TIME_MESSAGE_STALE."""
+    """One strategy; ``ttl_ns`` 0 = orders of it are never TIME_MESSAGE_STALE.
+
+    ``algo_id``: what the exchange registered it under, where a venue needs one. Permissions: as of ``AccountParams``.
+    """
 
     strategy: Name
     ttl_ns: int = 0
+    algo_id: str = ""
+    option_write: bool = True
+    short_sell: bool = True
 
 
 class PrincipalParams(Struct, array_like=True, frozen=True):
@@ -113,6 +131,44 @@ class LimitName(IntEnum):
     OPEN_COUNT_MAX = 4
     RATE_COUNT = 5
     QUANTITY_MAX = 6
+    DAILY_COUNT_MAX = 7  # orders and replaces accepted in one trading date
+    GROSS_MAX = 8  # worst-case exposure in money over all instruments of an account
+    NET_MAX = 9  # worst-case delta of an account in one underlying, either side
+    UNDERLYING_MAX = 10  # worst-case long or short delta of an account in one underlying, pending orders not netted
+    CONCENTRATION_MAX_BP = 11  # exposure in one underlying over GROSS_MAX
+    DAILY_LOSS_MAX = 12
+    DRAWDOWN_MAX = 13
+    DUPLICATE_COUNT = 14  # same economic terms within the window
+    INTENT_COUNT = 15  # same strategy, instrument, side within the window, without a fill between
+    REJECT_COUNT = 16  # the venue's rejections one after another
+    GLOBAL_RATE_COUNT = 17  # of the whole engine
+    VENUE_RATE_COUNT = 18  # of one venue
+    MESSAGE_RATIO_MAX = 19  # messages a trade, of a trading date
+    EXECUTION_COUNT = 20  # fills of a strategy since a person last looked
+    MARGIN_USED_MAX_BP = 21
+
+
+WINDOWED: Final = frozenset(
+    {
+        LimitName.RATE_COUNT,
+        LimitName.DUPLICATE_COUNT,
+        LimitName.INTENT_COUNT,
+        LimitName.GLOBAL_RATE_COUNT,
+        LimitName.VENUE_RATE_COUNT,
+    }
+)
+"""Limits that hold within any interval of ``window_ns``."""
+
+COUNTED: Final = WINDOWED | {
+    LimitName.OPEN_COUNT_MAX,
+    LimitName.DAILY_COUNT_MAX,
+    LimitName.CONCENTRATION_MAX_BP,
+    LimitName.REJECT_COUNT,
+    LimitName.MESSAGE_RATIO_MAX,
+    LimitName.EXECUTION_COUNT,
+    LimitName.MARGIN_USED_MAX_BP,
+}
+"""Limits whose value is a plain number; the others are in 1e-9."""
 
 
 class LimitRow(Struct, array_like=True, frozen=True):
@@ -120,6 +176,8 @@ class LimitRow(Struct, array_like=True, frozen=True):
 
     ``window_ns`` belongs to RATE_COUNT: at most ``value`` in any interval of that length (RISK.md A5), with
     ``reserve_exit`` more for exits. ``value_max``: the loosest value an operator may set; None = any.
+    ``soft``: above it an order is forwarded, where that route exists (RISK.md A0); None = none. The dates are trading
+    dates, as of ``contract_rows``; ``source`` and ``version`` say where the row comes from.
     """
 
     name: LimitName
@@ -129,6 +187,11 @@ class LimitRow(Struct, array_like=True, frozen=True):
     window_ns: int = 0
     reserve_exit: int = 0
     value_max: int | str | None = None
+    soft: int | str | None = None
+    effective_from: int = 0
+    effective_to: int = 0
+    source: str = ""
+    version: str = ""
 
 
 class LimitChange(Struct, array_like=True, frozen=True):
@@ -165,17 +228,30 @@ class Params(Struct, array_like=True, frozen=True):
     venue_wait_ns: int = 5_000_000_000
     shards: int = 1
     changes: tuple[LimitChange, ...] = ()
+    contracts: tuple[ContractRow, ...] = ()
+    venues: tuple[VenueRow, ...] = ()
+    restrictions: tuple[RestrictionRow, ...] = ()
 
     @property
-    def effective_limits(self) -> tuple[LimitRow, ...]:
-        """The rows in force: an operator's in the place of the file's."""
+    def is_dated(self) -> bool:
+        """Whether another trading date may mean other rows (RISK.md A7.14)."""
+        dates = [(row.effective_from, row.effective_to) for row in self.limits]
+        dates += [(row.effective_from, row.effective_to) for row in self.contracts]
+        dates += [(row.effective_from, row.effective_to) for row in self.restrictions]
+        return bool(self.venues) or any(map(any, dates))
+
+    def limits_on(self, trading_date: int) -> tuple[LimitRow, ...]:
+        """Return the rows in force on a trading date: an operator's in the place of the file's, its soft value kept."""
+        rows = [row for row in self.limits if counts_on(row.effective_from, row.effective_to, trading_date)]
         if not self.changes:
-            return self.limits
+            return tuple(rows)
         changed = {(c.name, c.scope, c.key) for c in self.changes}
-        rows = [row for row in self.limits if (row.name, row.scope, row.key) not in changed]
+        soft = {(r.name, r.scope, r.key): r.soft for r in rows if r.soft is not None}
+        rows = [row for row in rows if (row.name, row.scope, row.key) not in changed]
         for c in self.changes:
             assert c.value is not None
-            rows.append(LimitRow(c.name, c.scope, c.key, c.value, c.window_ns, c.reserve_exit))
+            kept = soft.get((c.name, c.scope, c.key))
+            rows.append(LimitRow(c.name, c.scope, c.key, c.value, c.window_ns, c.reserve_exit, None, kept))
         return tuple(rows)
 
 
