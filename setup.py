@@ -14,6 +14,7 @@ from setuptools import setup
 # would be a generic look-up. Classes of msgspec stay outside: they are C already.
 HOT: Final = (
     "risk/gate/rate.py",
+    "risk/gate/money.py",
     "risk/gate/exposure.py",
     "risk/gate/limits.py",
     "risk/gate/view.py",
@@ -46,6 +47,7 @@ HOT: Final = (
     "engine/order_state.py",
     "engine/venue_state.py",
     "engine/suspense.py",
+    "engine/fees.py",
     "engine/amends.py",
     "engine/permit.py",
     "engine/hashed.py",

@@ -20,6 +20,7 @@ from msgspec import structs
 
 from engine.described import described, unchanged
 from engine.drift import note_drift
+from engine.fees import amend_fee
 from engine.order import Order
 from engine.order_state import Happening, next_status
 from engine.reports import MANUAL_MAX, Reports
@@ -65,7 +66,7 @@ class Amends:
         counted = venue.trade_ids[first]
         if counted is None:
             return _nothing(order, None, ReportEffect.TRADE_UNKNOWN)
-        order_id, route, signed, price_e9 = counted
+        order_id, route, signed, price_e9 = counted[:4]
         if order_id != report.order_id:
             return _nothing(order, None, REFUSED)  # a trade of another order
         is_cancel = report.exec_type is ExecType.TRADE_CANCEL
@@ -124,7 +125,7 @@ class Amends:
         assert details is not None
         trade_id = details.original_trade_id
         if report.exec_type is ExecType.TRADE_CANCEL and trade_id not in venue.trade_ids:
-            venue.remember_trade(trade_id, (report.order_id, None, 0, 0))
+            venue.remember_trade(trade_id, (report.order_id, None, 0, 0, 0, 0, ""))
             venue.amended[trade_id] = None
         self._reduce(decision.account, f"{report.exec_type.name} of trade {trade_id}, which is not known")
 
@@ -133,12 +134,15 @@ class Amends:
         trade_id = amendment.trade_id
         counted = venue.trade_ids[trade_id]
         assert counted is not None
-        order_id, route, signed, _ = counted
+        order_id, route, signed, _, paid_e9, fee_e9, currency = counted
         assert route is not None
         to = amendment.to_quantity_e9 // route.instrument.quantity_step_e9
         to_signed = to if signed > 0 else -to
         correction_id = report.trade_id if report.exec_type is ExecType.TRADE_CORRECT else ""
-        venue.amend_trade(trade_id, (order_id, route, to_signed, amendment.to_price_e9), correction_id)
+        state.book.move_money(route, -paid_e9)
+        paid_e9 = state.book.pay(route, to_signed, amendment.to_price_e9) if paid_e9 and to_signed else 0
+        fee = amend_fee(state, route, fee_e9, currency, report if to_signed else None)
+        venue.amend_trade(trade_id, (order_id, route, to_signed, amendment.to_price_e9, paid_e9, *fee), correction_id)
         state.book.move(route, to_signed - signed)
         order = self._find_order(venue, order_id) if amendment.knows_order else None
         if order is not None:

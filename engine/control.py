@@ -57,6 +57,7 @@ from protocol.control import (
     request_decoder,
 )
 from protocol.errors import NOT_DECODED, ConfigError
+from protocol.money import Adjust, CompareMoney, ShowMoney
 from protocol.params import LimitChange
 from protocol.records import ControlAction, Controlled, ParamsSet, StateChecked
 from protocol.texts import refusal_text
@@ -205,6 +206,8 @@ class Control:
                 return self._flatten_reply(body.flatten_id, now_ns)
             case SuspenseFills():
                 return self._truth.shown_suspense()
+            case ShowMoney():
+                return self._truth.shown_money()
 
     def _act(self, body: ControlAct, operator: str, now_ns: int) -> ControlReply:
         match body:
@@ -228,7 +231,15 @@ class Control:
                 record = Controlled(drain, Scope.GLOBAL, "", operator, body.reason, False, [])
                 self._start_drain(body.within_ms, f"asked by {operator}")
                 return self._append([record], now_ns, f"draining within {body.within_ms} ms")
-            case Reconcile() | EnterFill() | EnterBust() | ResolveSuspense() | ComparePositions():
+            case (
+                Reconcile()
+                | EnterFill()
+                | EnterBust()
+                | ResolveSuspense()
+                | ComparePositions()
+                | Adjust()
+                | CompareMoney()
+            ):
                 return self._truth.decide(body, operator, now_ns)
             case RollSession():
                 return self._roll(body, operator, now_ns)

@@ -11,6 +11,7 @@ from typing import Final
 
 from engine.dedup import payload_hash, value_of
 from engine.drift import note_drift
+from engine.fees import carry
 from engine.order import Order
 from engine.orders import Orders
 from engine.reports import Reports
@@ -244,6 +245,7 @@ class Controls:
             position = record.quantity_e9 // step
             ledger.outside += position - ledger.position
             ledger.position = position
+            carry(state, ledger, record)
             note_drift(state, ledger)
 
 

@@ -17,6 +17,7 @@ from engine.differing import apply_differing, decide_differing
 from engine.exit_replaces import ExitReplaces
 from engine.flatten import Flattens
 from engine.limit_changes import decide_limit
+from engine.money import Moneys
 from engine.oco import Ocos
 from engine.orders import Orders
 from engine.reconciling import Reconciler
@@ -29,6 +30,7 @@ from engine.suspense import Suspense
 from protocol.amends import SuspenseResolved, TradeAmended
 from protocol.codes import OutcomeKind
 from protocol.decisions import BasketDecision, CancelDecision, ExitDecision, NewDecision
+from protocol.money import CollateralAdjusted, FxMarked
 from protocol.oco_records import OcoDecision, OcoOrdered, OcoReleased, OcoTriggered
 from protocol.orders import (
     CancelOrder,
@@ -90,6 +92,7 @@ class Core:
         self.controls = Controls(self.state, self.orders, self.reports)
         self.stale_exits = StaleExits(self.state, self.controls)
         self.reconciler = Reconciler(self.state)
+        self.moneys = Moneys(self.state)
         self.rolls = Rolls(self.state, self.orders, self.controls)
         self.flattens = Flattens(self.state, self.orders, self.controls)
 
@@ -159,6 +162,8 @@ class Core:
             case FillEntered():
                 venue = self.state.venues[record.venue]
                 self.reports.apply_entered(venue, report_decoder.decode(record.report), record.decision)
+            case CollateralAdjusted() | FxMarked():
+                self.moneys.apply(record, now_ns)
             case StateChecked():
                 pass  # said of the state, changes nothing
             case TradeAmended():
@@ -222,6 +227,8 @@ class Core:
         if record.order_id_key:
             state.order_id_key = record.order_id_key
             state.keys = KeyHash(record.order_id_key)
+        if record.books_money:
+            state.book.money.is_booked = True
         for venue in state.venues.values():
             venue.ready = False
             venue.changed_ns = now_ns
@@ -292,6 +299,8 @@ class Core:
                 return self.amends.decide_again(record, report_decoder.decode(record.report))
             case SuspenseResolved():
                 return self.suspense.decide_again(record)
+            case Adjusted() | CollateralAdjusted() | FxMarked():
+                return self.moneys.decide_again(record)
             case _:
                 return None
 

@@ -1,10 +1,11 @@
-"""An order as the state hash covers it."""
+"""Orders and money as the state hash covers them."""
 
 from __future__ import annotations
 
 import msgspec
 
 from engine.order import Order, Terms
+from risk.gate.exposure import AccountState, ExposureBook, Route
 
 
 def order_row(order: Order) -> tuple[object, ...]:
@@ -41,3 +42,22 @@ def _terms_row(terms: Terms | None) -> tuple[object, ...]:
             asked.seq, asked.client_order_id, asked.key, asked.quantity, asked.price, asked.stop_price,
         ),
     )  # fmt: skip
+
+
+def money_rows(
+    book: ExposureBook, accounts: dict[str, AccountState], routes: dict[tuple[str, str, str], Route]
+) -> bytes:
+    """Return money besides cash; nothing where none was ever booked: the hash is then what it was before."""
+    money = book.money
+    ledgers = [(*key, str(v.traded_e9)) for key, v in sorted(book.ledgers.items()) if v.traded_e9]
+    own = [(*key, str(r.own.traded_e9)) for key, r in sorted(routes.items()) if r.own.traded_e9]
+    held = [
+        (name, sorted((c, str(v)) for c, v in a.fees_e9.items()), sorted(
+            (asset, str(c.value_e9), c.currency, c.haircut_bp) for asset, c in a.collateral.items()
+        ))
+        for name, a in sorted(accounts.items()) if a.fees_e9 or a.collateral
+    ]  # fmt: skip
+    if not (money.is_booked or money.marks or ledgers or own or held):
+        return b""
+    marks = [(*key, str(m.rate_e9), m.at_ns) for key, m in sorted(money.marks.items())]
+    return msgspec.msgpack.encode((money.is_booked, marks, ledgers, own, held))

@@ -243,11 +243,15 @@ VENUE: Final = Layout(
         "fresh": "no state: what the loop was not yet handed",
     },
 )  # fmt: skip
-LEDGER: Final = Layout(Ledger, Field("position", BIG), Field("buy", BIG), Field("sell", BIG), Field("outside", BIG, 0))
+LEDGER: Final = Layout(
+    Ledger, Field("position", BIG), Field("buy", BIG), Field("sell", BIG), Field("outside", BIG, 0),
+    Field("traded_e9", BIG, 0),
+)  # fmt: skip
 ACCOUNT: Final = Layout(
     AccountState,
     "name", "currency", Field("state", TradingState), Field("bounds", Kind.BOUNDS), "open_count",
     Field("open_value_e9", BIG), Field("rate", Kind.RATE), Field("cash_e9", Kind.MONEY),
+    left_out={"fees_e9": "in a block of money", "collateral": "in a block of money"},
     made_with=("name", "currency"),
 )  # fmt: skip
 STRATEGY: Final = Layout(

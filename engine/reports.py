@@ -13,6 +13,7 @@ from msgspec import structs
 from engine.described import agrees, described, is_credible, unchanged
 from engine.differing import compared, effect_of_cum, note_differing
 from engine.drift import find_late, note_drift
+from engine.fees import book_trade, pay_value
 from engine.order import Order, Outgoing, OutgoingKind, Replacement
 from engine.order_state import Happening, happening_of, next_status
 from engine.orders import Orders
@@ -113,8 +114,7 @@ class Reports:
             route = order.route
             filled = report.last_quantity_e9 // route.instrument.quantity_step_e9
             state.book.fill(order, filled)
-            signed = filled if order.side is BUY else -filled
-            venue.remember_trade(report.trade_id, (order.order_id, route, signed, report.last_price_e9))
+            venue.remember_trade(report.trade_id, book_trade(state, order, filled, report))
         was_stale = bool(state.stale) and report.last_quantity_e9 > 0 and order.order_id in state.stale
         self.set_order(venue, order, decision)
         if was_stale:
@@ -207,8 +207,7 @@ class Reports:
         filled = report.last_quantity_e9 // order.route.instrument.quantity_step_e9
         state.book.fill(order, filled)
         venue.manual_trades[report.trade_id] = None
-        quantity = filled if order.side is BUY else -filled
-        venue.remember_trade(report.trade_id, (order.order_id, order.route, quantity, report.last_price_e9))
+        venue.remember_trade(report.trade_id, book_trade(state, order, filled, report))
         self.set_order(venue, order, decision)
         note_drift(state, order.route.ledger)
 
@@ -220,6 +219,7 @@ class Reports:
         filled = decision.cum_quantity_e9 // step - order.cum
         if filled:
             self._state.book.fill(order, filled)
+            pay_value(self._state, order, decision.value_e9 - order.value_e9)
         venue.not_found.pop(order_id, None)
         self.set_order(venue, order, decision)
         if filled:

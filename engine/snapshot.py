@@ -22,6 +22,7 @@ import msgspec
 
 from engine.core import Core
 from engine.counted import big, counted_rows, take_counted
+from engine.counted_money import money_body, take_money
 from engine.dedup import POSITION_MASK, DedupTable, KeyHash
 from engine.flatten_plan import Flattened
 from engine.layouts import (
@@ -68,6 +69,7 @@ T = TypeVar("T")
 ROWS: Final = 2048
 TIMES_MAX: Final = 1 << 16
 LAYOUT, STATE, SCOPES, LEDGERS, ROUTES, ORDERS, VENUES, AWAITING, TABLE, DEDUP, TIMES = range(1, 12)
+MONEY: Final = 12
 OPEN, CLOSED, LOOSE = range(3)
 EXITS_AT, GROUPS_AT, SUSPENSE_AT, STALE_AT = 2, 3, 4, 5
 """Places behind the halts in the block of scopes; a snapshot from before there were any has none."""
@@ -133,6 +135,9 @@ def _blocks_of(state: State, save: dict[Of, Callable[[Any], object]]) -> Iterato
         list(state.stale),
     )
     yield SCOPES, _encode(scopes)
+    money = money_body(state)
+    if any(money):
+        yield MONEY, _encode(money)
     yield from _times((*state.accounts.values(), *state.strategies.values()))
     yield from _rows(LEDGERS, ((*key, *LEDGER.row(ledger, save)) for key, ledger in state.book.ledgers.items()))
     yield from _rows(ROUTES, ((*key, *LEDGER.row(route.own, save)) for key, route in state.routes.items()))
@@ -238,7 +243,7 @@ class _Loader:
             STATE: self._take_state, SCOPES: self._take_scopes, LEDGERS: self._take_ledgers,
             ROUTES: self._take_routes, ORDERS: self._take_orders, VENUES: self._take_venue,
             AWAITING: self._take_awaiting, TABLE: self._take_table, LAYOUT: self._take_layout,
-            TIMES: self._take_times,
+            TIMES: self._take_times, MONEY: self._take_money,
         }  # fmt: skip
 
     def take(self, tag: int, body: bytes) -> None:
@@ -337,6 +342,9 @@ class _Loader:
             known = made.get(name)
             found[name] = maker.make(row) if known is None else maker.fill(known, row)
         return found
+
+    def _take_money(self, body: Any) -> None:
+        take_money(self._state, body)
 
     def _take_times(self, body: Any) -> None:
         n, depth, times = body

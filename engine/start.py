@@ -145,6 +145,7 @@ def _journal_start(
             release=settings.release,
             order_id_key=secrets.token_bytes(ORDER_ID_KEY_BYTES) if is_new else b"",
             accepted_cut=accepted_cut,
+            books_money=True,
         ),
     )
     params, notes = carry_over(settings.params, core.state.params)

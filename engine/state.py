@@ -17,7 +17,7 @@ from engine.day import TradingDay
 from engine.dedup import DedupTable, KeyHash
 from engine.flatten_plan import Flatten, Flattened
 from engine.group import Group
-from engine.hashed import exit_rows, order_row
+from engine.hashed import exit_rows, money_rows, order_row
 from engine.order import Order, Terms
 from engine.permit import ANY, Permit
 from engine.venue_state import VenueState
@@ -400,6 +400,7 @@ def state_hash(state: State) -> str:
     digest.update(_waiting_rows(state))
     digest.update(exit_rows(state.orders, state.stale, state.stale_count))
     digest.update(_suspense_row(state))
+    digest.update(money_rows(state.book, state.accounts, state.routes))
     if state.flattens or state.flattened:
         under_way = [
             (f.plan, int(f.scope), f.key, f.operator, f.started_ns, f.children)

@@ -13,6 +13,7 @@ from typing import Final
 from msgspec import structs
 
 from engine.drift import note_drift
+from engine.fees import book_fee
 from engine.state import State
 from engine.venue_state import VenueState
 from protocol.amends import Amendment, SuspendedFill, SuspenseResolved
@@ -49,6 +50,7 @@ class Suspense:
             state.suspense[venue.name, report.trade_id] = SuspendedFill(
                 venue.name, report.trade_id, report.order_id, report.report_seq, report.last_quantity_e9,
                 report.last_price_e9, report.exch_ns, details.account, details.instrument, details.side,
+                report.fee_e9, report.currency,
             )  # fmt: skip
 
     def decide_amended(
@@ -73,7 +75,7 @@ class Suspense:
             venue.remember_correction(report.trade_id, amendment.trade_id)
         else:
             del self._state.suspense[key]
-            venue.remember_trade(amendment.trade_id, (fill.order_id, None, 0, 0))
+            venue.remember_trade(amendment.trade_id, (fill.order_id, None, 0, 0, 0, 0, ""))
             venue.amended[amendment.trade_id] = None
 
     def decide(
@@ -160,7 +162,7 @@ class Suspense:
         fill = state.suspense.pop((record.venue, record.trade_id))
         venue = state.venues[record.venue]
         if not record.account:
-            venue.remember_trade(record.trade_id, (fill.order_id, None, 0, 0))
+            venue.remember_trade(record.trade_id, (fill.order_id, None, 0, 0, 0, 0, ""))
             venue.amended[record.trade_id] = None
             return
         route = state.route(record.account, record.strategy, record.instrument)
@@ -168,7 +170,10 @@ class Suspense:
         signed = quantity if record.side is Side.BUY else -quantity
         state.book.move(route, signed)
         note_drift(state, route.ledger)
-        venue.remember_trade(record.trade_id, (fill.order_id, route, signed, record.price_e9))
+        paid_e9 = state.book.pay(route, signed, record.price_e9)
+        fee_e9, currency = book_fee(state, route, fill.fee_e9, fill.currency)
+        counted = fill.order_id, route, signed, record.price_e9, paid_e9, fee_e9, currency
+        venue.remember_trade(record.trade_id, counted)
         venue.amended[record.trade_id] = None
 
 

@@ -26,11 +26,12 @@ from protocol.control import (
     ResolveSuspense,
     SuspenseFill,
 )
+from protocol.money import Adjust, CompareMoney
 from protocol.records import Adjusted, FillEntered, Record
 from protocol.units import INT64_MAX
 from protocol.venue import Report
 
-Body = Reconcile | EnterFill | EnterBust | ResolveSuspense | ComparePositions
+Body = Reconcile | EnterFill | EnterBust | ResolveSuspense | ComparePositions | Adjust | CompareMoney
 FAULTS_SHOWN: Final = 5
 SIDES: Final[dict[str, Side | None]] = {"": None, "BUY": Side.BUY, "SELL": Side.SELL}
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -56,6 +57,10 @@ class Truth:
             return self._resolve(body, operator, now_ns)
         if isinstance(body, ComparePositions):
             return self._compare(body, operator, now_ns)
+        if isinstance(body, Adjust):
+            return self._adjust(body, operator, now_ns)
+        if isinstance(body, CompareMoney):
+            return self._compare_money(body, operator, now_ns)
         refused = self._gateways.reconcile(body.venue, operator, body.reason)
         return ControlReply(not refused, refused)
 
@@ -126,10 +131,41 @@ class Truth:
         ]  # fmt: skip
         return ControlReply(True, "", suspense=fills, suspense_more=self._state.suspense_more)
 
+    def _adjust(self, body: Adjust, operator: str, now_ns: int) -> ControlReply:
+        decided = self._core.moneys.decide_adjust(body, operator)
+        seq = 0
+        faults: list[str] = []
+        for record in decided:
+            if isinstance(record, str):
+                faults.append(record)
+            else:
+                seq = self._append(record, now_ns)
+        if faults:
+            return ControlReply(False, _first(faults))
+        return ControlReply(True, f"{len(decided)} adjusted", seq=seq)
+
+    def _compare_money(self, body: CompareMoney, operator: str, now_ns: int) -> ControlReply:
+        compared = self._core.moneys.compare(body)
+        if isinstance(compared, list):
+            return ControlReply(False, _first(compared))
+        found, to = compared
+        seq = 0
+        if body.adopt and found:
+            reply = self._adjust(to, operator, now_ns)
+            if not reply.ok:
+                return reply
+            seq = reply.seq
+        did = "adopted" if body.adopt else "found"
+        return ControlReply(True, f"{len(found)} differences {did}", seq=seq, money=found)
+
+    def shown_money(self) -> ControlReply:
+        """Return the money of every account, and the exchange rates."""
+        moneys = self._core.moneys
+        return ControlReply(True, "", accounts=moneys.shown(), fx=moneys.shown_fx())
+
     def _compare(self, body: ComparePositions, operator: str, now_ns: int) -> ControlReply:
         if faults := self._faults(body.rows):
-            more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
-            return ControlReply(False, "; ".join(faults[:FAULTS_SHOWN]) + more)
+            return ControlReply(False, _first(faults))
         stated = {(row.account, row.instrument): row for row in body.rows}
         accounts = {row.account for row in body.rows}
         ours: dict[tuple[str, str], int] = {}
@@ -147,7 +183,8 @@ class Truth:
             found.append(PositionDifference(account, instrument, ours_e9, theirs_e9, row is not None))
             if body.adopt:
                 price_e9 = row.price_e9 if row is not None else 0
-                adjusted = Adjusted(account, instrument, theirs_e9, price_e9, "", "", body.reason, operator)
+                was = str(ours_e9)
+                adjusted = Adjusted(account, instrument, theirs_e9, price_e9, "", "", body.reason, operator, was)
                 seq = self._append(adjusted, now_ns)
         did = "adopted" if body.adopt else "found"
         return ControlReply(True, f"{len(found)} differences {did}", seq=seq, positions=found)
@@ -170,3 +207,8 @@ class Truth:
                 faults.append(f"{where}: expected once, was twice")
             seen.add((row.account, row.instrument))
         return faults
+
+
+def _first(faults: list[str]) -> str:
+    more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+    return "; ".join(faults[:FAULTS_SHOWN]) + more

@@ -15,8 +15,9 @@ from risk.gate.exposure import Route
 TRADE_IDS_MAX: Final = 50_000
 CORRECTIONS_MAX: Final = 10_000
 
-# Order id, route, signed quantity in steps (0: taken back), price in 1e-9. Route None: taken back before it came.
-Counted = tuple[str, Route | None, int, int]
+# Order id, route, signed quantity in steps (0: taken back), price in 1e-9, what it paid, its fee and the fee's currency
+# as booked ("" = none was). Route None: taken back before it came.
+Counted = tuple[str, Route | None, int, int, int, int, str]
 
 
 class VenueState:

@@ -63,6 +63,8 @@ class SuspendedFill(Struct, array_like=True, frozen=True, gc=False):
     account: str = ""
     instrument: str = ""
     side: Side | None = None
+    fee_e9: int = 0
+    currency: str = ""
 
 
 class SuspenseResolved(Struct, array_like=True, tag=46, frozen=True):

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from protocol.codes import OrderStatus, Scope
+from protocol.money import AccountMoney, Adjust, CompareMoney, MoneyDifference, ShowMoney, ShownFx
 from protocol.orders import Name
 from protocol.params import LimitChange, LimitName, LimitRow
 from protocol.records import FlattenPlan
@@ -170,7 +171,7 @@ class AwaitFlatten(Struct, tag="await_flatten", frozen=True, forbid_unknown_fiel
     wait_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
 
 
-ControlLook = Status | UnknownOrders | ShowLimits | AwaitFlatten | SuspenseFills
+ControlLook = Status | UnknownOrders | ShowLimits | AwaitFlatten | SuspenseFills | ShowMoney
 """What changes nothing."""
 ControlAct = (
     CheckState
@@ -186,6 +187,8 @@ ControlAct = (
     | EnterBust
     | ResolveSuspense
     | ComparePositions
+    | Adjust
+    | CompareMoney
 )
 ControlBody = ControlLook | ControlAct
 
@@ -354,6 +357,9 @@ class ControlReply(Struct, frozen=True):
     positions: list[PositionDifference] | None = None
     suspense: list[SuspenseFill] | None = None
     suspense_more: int = 0
+    accounts: list[AccountMoney] | None = None
+    fx: list[ShownFx] | None = None
+    money: list[MoneyDifference] | None = None
 
 
 request_decoder: msgspec.msgpack.Decoder[ControlRequest] = msgspec.msgpack.Decoder(ControlRequest)

@@ -24,6 +24,7 @@ from protocol.decisions import (
     Reference,
     ReportDecision,
 )
+from protocol.money import CollateralAdjusted, FxMarked
 from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
 from protocol.params import LimitChange
 from protocol.replaces import ReplaceDecision, ReplaceUnsent
@@ -69,7 +70,10 @@ class AcceptedCut(Struct, array_like=True, frozen=True):
 
 
 class Started(Struct, array_like=True, tag=1, frozen=True):
-    """An engine took the journal. ``order_id_key`` stands in the first one only; ``trading_date`` is yyyymmdd."""
+    """An engine took the journal. ``order_id_key`` stands in the first one only; ``trading_date`` is yyyymmdd.
+
+    ``books_money``: from here on fills are booked as money; releases before that did not, and their state stays so.
+    """
 
     epoch: int
     instance: Instance
@@ -80,6 +84,7 @@ class Started(Struct, array_like=True, tag=1, frozen=True):
     release: str
     order_id_key: bytes = b""
     accepted_cut: AcceptedCut | None = None
+    books_money: bool = False
 
 
 class ParamsSet(Struct, array_like=True, tag=2, frozen=True):
@@ -180,7 +185,10 @@ class Clocked(Struct, array_like=True, tag=9, frozen=True):
 
 
 class Adjusted(Struct, array_like=True, tag=10, frozen=True):
-    """Account truth from outside: opening positions and cash. ``quantity_e9`` and ``cash_e9`` are set, not added."""
+    """Account truth from outside: positions and cash. ``quantity_e9`` and ``cash_e9`` are set, not added.
+
+    ``was_e9``: what the position or the cash was before; empty where nobody compared.
+    """
 
     account: str
     instrument: str
@@ -190,6 +198,7 @@ class Adjusted(Struct, array_like=True, tag=10, frozen=True):
     currency: str
     reason: str
     operator: str = ""
+    was_e9: str = ""
 
 
 class Failed(Struct, array_like=True, tag=11, frozen=True):
@@ -319,6 +328,8 @@ Record = (
     | OcoReleased
     | TradeAmended
     | SuspenseResolved
+    | CollateralAdjusted
+    | FxMarked
 )
 
 record_encoder: Final = msgspec.msgpack.Encoder()

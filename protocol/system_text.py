@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from protocol.amends import SuspenseResolved, TradeAmended
+from protocol.money import CollateralAdjusted, FxMarked
 from protocol.records import (
     AcceptedCut,
     Clocked,
@@ -17,6 +18,7 @@ from protocol.records import (
 from protocol.rolls import KeysRetired, SessionRolled
 from protocol.statement import Reconciled
 from protocol.texts import difference_text
+from protocol.units import format_e9
 
 
 def reconciled_lines(record: Reconciled) -> list[str]:
@@ -60,7 +62,22 @@ def system_text(record: Record) -> str:
         case SuspenseResolved():
             return f"fills beyond the suspense ledger were looked at by {record.operator}: {record.reason}"
         case _:
-            return ""
+            return _money_text(record)
+
+
+def _money_text(record: Record) -> str:
+    if isinstance(record, CollateralAdjusted):
+        by = f"by {record.operator or 'the opening file'}: {record.reason}"
+        to = f"{_amount(record.value_e9)} {record.currency}, haircut {record.haircut_bp} bp"
+        return f"collateral {record.asset} of {record.account} {_amount(record.was_e9)} to {to}, {by}"
+    if isinstance(record, FxMarked):
+        by = f"by {record.operator or 'the opening file'}: {record.reason}"
+        return f"1 {record.of} {format_e9(record.was_e9)} to {format_e9(record.rate_e9)} {record.to}, {by}"
+    return ""
+
+
+def _amount(e9: str) -> str:
+    return format_e9(int(e9))
 
 
 def _params_text(record: ParamsSet) -> str:

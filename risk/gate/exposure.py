@@ -13,6 +13,7 @@ from typing import Final
 from protocol.codes import OrderType, Scope, Side, TimeInForce, TradingState
 from protocol.params import ContractKind, InstrumentParams, InstrumentStatus
 from protocol.venue import Capabilities
+from risk.gate.money import Collateral, Money, paid_e9
 from risk.gate.rate import RateLog
 
 BUY: Final = Side.BUY
@@ -20,18 +21,23 @@ E18: Final = 10**18
 UNLIMITED: Final = 1 << 200
 PLAIN_TIMES: Final[tuple[TimeInForce, ...]] = (TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK)
 BP: Final = 10_000
+SPOT: Final = ContractKind.SPOT
 
 
 class Ledger:
-    """P, B and S of one key; ``outside``: how much of P did not come from trades (opening, adjustments)."""
+    """P, B and S of one key; ``outside``: how much of P did not come from trades (opening, adjustments).
 
-    __slots__ = ("buy", "outside", "position", "sell")
+    ``traded_e9``: what the trades of P paid (-) and got (+), fees apart; with what P would close for, its profit.
+    """
+
+    __slots__ = ("buy", "outside", "position", "sell", "traded_e9")
 
     def __init__(self, position: int = 0, buy: int = 0, sell: int = 0) -> None:
         self.position = position
         self.buy = buy
         self.sell = sell
         self.outside = 0
+        self.traded_e9 = 0
 
     def is_exit(self, side: Side, quantity: int) -> bool:
         """Whether the order, with all pending ones of its side filled, still cannot cross zero (RISK.md A1)."""
@@ -177,9 +183,25 @@ class InstrumentState:
 
 
 class AccountState:
-    """What is counted per account."""
+    """What is counted per account.
 
-    __slots__ = ("bounds", "cash_e9", "currency", "name", "open_count", "open_value_e9", "rate", "state")
+    ``cash_e9`` by currency: what was loaded and adjusted, less what SPOT trades paid, less fees; what contracts gained
+    is in their ledgers until an operator books a settlement. ``fees_e9`` by currency, negative = rebates; both as
+    venues reported. ``collateral`` by asset.
+    """
+
+    __slots__ = (
+        "bounds",
+        "cash_e9",
+        "collateral",
+        "currency",
+        "fees_e9",
+        "name",
+        "open_count",
+        "open_value_e9",
+        "rate",
+        "state",
+    )
 
     def __init__(self, name: str, currency: str) -> None:
         self.name = name
@@ -190,6 +212,17 @@ class AccountState:
         self.open_value_e9 = 0
         self.rate: RateLog | None = None
         self.cash_e9: dict[str, int] = {}
+        self.fees_e9: dict[str, int] = {}
+        self.collateral: dict[str, Collateral] = {}
+
+    def move_cash(self, currency: str, change_e9: int) -> None:
+        """Add to the cash of a currency."""
+        self.cash_e9[currency] = self.cash_e9.get(currency, 0) + change_e9
+
+    def pay_fee(self, currency: str, fee_e9: int) -> None:
+        """Book a fee as the venue reported it; negative is a rebate, or one given back."""
+        self.fees_e9[currency] = self.fees_e9.get(currency, 0) + fee_e9
+        self.move_cash(currency, -fee_e9)
 
 
 class StrategyState:
@@ -250,10 +283,11 @@ class Reservation:
 class ExposureBook:
     """Positions and reservations of all ledgers of one shard."""
 
-    __slots__ = ("ledgers", "state")
+    __slots__ = ("ledgers", "money", "state")
 
     def __init__(self) -> None:
         self.state = TradingState.ACTIVE
+        self.money = Money()
         self.ledgers: dict[tuple[str, str], Ledger] = {}
 
     def ledger(self, account: str, instrument: str) -> Ledger:
@@ -375,3 +409,19 @@ class ExposureBook:
         signed = quantity if order.side is BUY else -quantity
         order.route.ledger.position += signed
         order.route.own.position += signed
+
+    def pay(self, route: Route, signed: int, price_e9: int) -> int:
+        """Book what a trade of ``signed`` steps paid, and return it; 0 where money is not booked."""
+        if not self.money.is_booked:
+            return 0
+        instrument = route.instrument
+        paid = paid_e9(instrument.kind, instrument.multiplier_e9, signed * instrument.quantity_step_e9, price_e9)
+        self.move_money(route, paid)
+        return paid
+
+    def move_money(self, route: Route, change_e9: int) -> None:
+        """Book what trades of a route pay: into both ledgers, and out of the cash where the whole value is paid."""
+        route.ledger.traded_e9 += change_e9
+        route.own.traded_e9 += change_e9
+        if route.instrument.kind is SPOT:
+            route.account.move_cash(route.instrument.currency, change_e9)
