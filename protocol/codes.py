@@ -211,6 +211,9 @@ class Code(IntEnum):
     # 700 exposure
     REDUCE_ONLY_VIOLATION = 701
     POS_LIMIT = 702
+    # 870 portfolio risk
+    MARGIN_AT_EXPIRY = 870
+    RISK_IMPROVES = 871
     # 900 engine
     INTERNAL = 901
     UNSENT_STALE = 902
