@@ -136,6 +136,8 @@ _PLAIN: Final[dict[Code, str]] = {
     Code.EXIT_STALE: "the position shrank outside its exits, and this one is of more than is left",
     Code.NOTHING_LEFT: "the position was closed before the exit could go out",
     Code.VENUE_DOWN: "the venue is not connected; try again later",
+    Code.MARGIN_AT_EXPIRY: "the funds bear its margin today, not on the day its contract expires",
+    Code.RISK_IMPROVES: "a limit is exceeded, and the order makes nothing worse",
     Code.REDUCE_ONLY_VIOLATION: "expected an order that only reduces the position, was one that could open or flip it",
 }
 

@@ -1,1 +1,1 @@
-"""Risk in two tiers: ``gate`` checks every order in microseconds. May import protocol."""
+"""Risk in two tiers: ``gate`` checks every order in microseconds, ``portfolio`` whole accounts. May import protocol."""
