@@ -48,7 +48,7 @@ def source(options: Options) -> Report:
     report = Report(
         f"source {options.kind}",
         f"{count:,} preloaded orders read, decoded, submitted, answered, settled, into an engine that accepts at once; "
-        "floor = the plain client of the same library: receive and acknowledge in batches, read nothing",
+        "floor = the plain client of the same library: receive in batches, decode each body, settle in batches",
         str(conditions(options.folder)),
     )
     bench.start()

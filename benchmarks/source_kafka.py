@@ -1,4 +1,4 @@
-"""Kafka for ``wojak bench source``: a preloaded topic, and the plain client that reads it and commits.
+"""Kafka for ``wojak bench source``: a preloaded topic, and the plain client that reads it, decodes and commits.
 
 The plain client is aiokafka at its best: the same fetches and bound, one commit for all that one call brought.
 ``python -m benchmarks.source_kafka TOPIC GROUP COUNT FILE`` is that client.
@@ -16,7 +16,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer
 
 from benchmarks.granter import Granted
-from benchmarks.source_kinds import BrokerBench, tell
+from benchmarks.source_kinds import BrokerBench, read_orders, tell
 from runtime.clock import monotonic_ns
 
 PREFETCH: Final = 2_000
@@ -57,6 +57,8 @@ async def _read_plainly(topic: str, group: str, count: int) -> Granted:
             batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=PREFETCH)
             first_ns = first_ns or (monotonic_ns() if batches else 0)
             seen += sum(map(len, batches.values()))
+            for records in batches.values():
+                read_orders(record.value for record in records)
             if batches:
                 await consumer.commit({tp: records[-1].offset + 1 for tp, records in batches.items()})
         return Granted(first_ns, monotonic_ns())

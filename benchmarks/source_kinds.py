@@ -1,8 +1,8 @@
 """What a kind of source brings for ``wojak bench source``: its broker, the settings under load, its plain client.
 
-The plain client is the library at its best and does the broker's part of the work only: it receives in batches, with
-the sidecar's prefetch, and settles in batches; it does not look into a message. It is a process of its own, the module
-of the kind run with what ``arguments`` says, the number of messages and the file for its times.
+The plain client (DECISIONS 42) is the library at its best: it receives in batches, with the sidecar's prefetch, decodes
+each body into the order Struct (``read_orders``), and settles in batches. It is a process of its own, the module of the
+kind run with what ``arguments`` says, the number of messages and the file for its times.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
@@ -18,6 +18,7 @@ import msgspec
 
 from benchmarks.errors import BenchError
 from benchmarks.granter import Granted
+from protocol.edge import decode_new_order
 
 KINDS: Final = {  # imported when used: each needs its client
     "kafka": "benchmarks.source_kafka:KafkaBench",
@@ -107,6 +108,16 @@ def bench_of(kind: str) -> SourceBench:
         how = f"pip install 'wojak[{kind}]'; its broker comes with the tests of a checkout"
         raise BenchError(f"{kind} expected its packages to be installed, was not ({e}): {how}") from e
     return made
+
+
+def read_orders(bodies: Iterable[bytes]) -> None:
+    """Decode each body into the edge's Struct of a new order, as an edge does; a plain client needs no more of it.
+
+    Raises:
+        FieldError: If one is no order: the client then read something else than was sent.
+    """
+    for body in bodies:
+        decode_new_order(body)
 
 
 def tell(path: str, read: Granted) -> None:

@@ -1,8 +1,8 @@
-"""Kinesis for ``wojak bench source``: a preloaded stream, and the plain client that reads its shards and checkpoints.
+"""Kinesis for ``wojak bench source``: a preloaded stream, and the plain client that reads and checkpoints.
 
 The plain client is boto3 at its best: as many threads as the sidecar has readers, each with shards of its own, reads as
-large as the sidecar's, and after each read one conditional write of the shard's row. ``python -m
-benchmarks.source_kinesis STREAM TABLE COUNT FILE`` is that client.
+large as the sidecar's, each record decoded, and after each read one conditional write of the shard's row.
+``python -m benchmarks.source_kinesis STREAM TABLE COUNT FILE`` is that client.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 
 from benchmarks.errors import BenchError
 from benchmarks.granter import Granted
-from benchmarks.source_kinds import BrokerBench, tell
+from benchmarks.source_kinds import BrokerBench, read_orders, tell
 from runtime.clock import monotonic_ns
 from sidecars.sources.aws_client import client
 from sidecars.sources.kinesis_link import Link
@@ -66,6 +66,7 @@ class _Reader:
             iterator, number = self._link.iterator(shard, -1), 0
             while (read := self._link.read(iterator, READ_MAX)).records:
                 self.first_ns = self.first_ns or monotonic_ns()
+                read_orders(record["Data"] for record in read.records)
                 self._save(shard, read.records[-1]["SequenceNumber"], number)
                 self.seen += len(read.records)
                 self.last_ns = monotonic_ns()

@@ -1,4 +1,4 @@
-"""Pub/Sub for ``wojak bench source``: a preloaded subscription, and the plain client that pulls and acknowledges it.
+"""Pub/Sub for ``wojak bench source``: a preloaded subscription, and the plain client that pulls, decodes, acknowledges.
 
 The plain client is Google's asyncio client as documented: a stream with the same prefetch, one acknowledge call for all
 that one response brought, the next response read meanwhile. ``python -m benchmarks.source_pubsub SUBSCRIPTION COUNT
@@ -17,7 +17,7 @@ from google.pubsub_v1 import SubscriberAsyncClient
 from google.pubsub_v1.types import StreamingPullRequest
 
 from benchmarks.granter import Granted
-from benchmarks.source_kinds import BrokerBench, tell
+from benchmarks.source_kinds import BrokerBench, read_orders, tell
 from runtime.clock import monotonic_ns
 
 PREFETCH: Final = 1_000
@@ -60,6 +60,7 @@ async def _read_plainly(subscription: str, count: int) -> Granted:
     stream: Any = await client.streaming_pull(requests=_ask(subscription, done))
     async for response in stream:
         first_ns = first_ns or monotonic_ns()
+        read_orders(received.message.data for received in response.received_messages)
         ids = [received.ack_id for received in response.received_messages]
         call = asyncio.create_task(client.acknowledge(subscription=subscription, ack_ids=ids))
         calls.add(call)

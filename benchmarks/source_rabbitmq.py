@@ -1,4 +1,4 @@
-"""RabbitMQ for ``wojak bench source``: a preloaded queue, and the plain client that reads and acknowledges it.
+"""RabbitMQ for ``wojak bench source``: a preloaded queue, and the plain client that reads, decodes and acknowledges.
 
 The plain client is aio-pika at its best: the same prefetch, every acknowledgement for all until then.
 ``python -m benchmarks.source_rabbitmq QUEUE COUNT FILE`` is that client.
@@ -16,7 +16,7 @@ import aio_pika
 import uvloop
 
 from benchmarks.granter import Granted
-from benchmarks.source_kinds import BrokerBench, tell
+from benchmarks.source_kinds import BrokerBench, read_orders, tell
 from runtime.clock import monotonic_ns
 
 PREFETCH: Final = 500
@@ -51,6 +51,7 @@ async def _read_plainly(queue: str, count: int) -> Granted:
     async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
         nonlocal seen, first_ns
         first_ns = first_ns or monotonic_ns()
+        read_orders((message.body,))
         seen += 1
         if seen % ACK_EVERY == 0 or seen == count:
             await message.ack(multiple=True)

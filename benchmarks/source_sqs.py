@@ -1,4 +1,4 @@
-"""SQS for ``wojak bench source``: a preloaded queue of ElasticMQ, and the plain client that reads and deletes it.
+"""SQS for ``wojak bench source``: a preloaded queue of ElasticMQ, and the plain client that reads, decodes, deletes.
 
 The plain client is boto3 at its best: as many threads as the sidecar has polls, ten in a receive, ten in a delete.
 ``python -m benchmarks.source_sqs QUEUE COUNT FILE`` is that client.
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from benchmarks.granter import Granted
-from benchmarks.source_kinds import BrokerBench, tell
+from benchmarks.source_kinds import BrokerBench, read_orders, tell
 from runtime.clock import monotonic_ns
 from sidecars.sources.aws_client import client
 from sidecars.sources.sqs_link import BATCH
@@ -68,6 +68,7 @@ class _Reader:
             if not messages:
                 continue
             self.first_ns = self.first_ns or monotonic_ns()
+            read_orders(m["Body"].encode() for m in messages)
             entries = [{"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(messages)]
             self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
             with self._lock:

@@ -1,8 +1,8 @@
 """Step Functions for ``wojak bench source``: tasks of LocalStack that wait, and the plain client that answers them.
 
-The plain client is boto3 at its best: as many threads as the sidecar has polls, each of which takes a task and answers
-it. LocalStack gives some dozens of tasks a second: the ratio says what a sidecar takes away from that, not what one can
-carry. ``python -m benchmarks.source_stepfunctions ACTIVITY COUNT FILE`` is that client.
+The plain client is boto3 at its best: as many threads as the sidecar has polls, each of which takes a task, decodes
+its input and answers it. LocalStack gives some dozens of tasks a second: the ratio says what a sidecar takes away from
+that, not what one can carry. ``python -m benchmarks.source_stepfunctions ACTIVITY COUNT FILE`` is that client.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from benchmarks.granter import Granted
-from benchmarks.source_kinds import BrokerBench, tell
+from benchmarks.source_kinds import BrokerBench, read_orders, tell
 from runtime.clock import monotonic_ns
 from sidecars.sources.aws_client import client
 from sidecars.sources.stepfunctions_link import POLL_S
@@ -63,6 +63,7 @@ class _Worker:
             if not task.get("taskToken"):
                 continue
             self.first_ns = self.first_ns or monotonic_ns()
+            read_orders((task["input"].encode(),))
             self._states.send_task_success(taskToken=task["taskToken"], output="{}")
             with self._lock:
                 self._left -= 1
