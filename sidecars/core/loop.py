@@ -59,15 +59,15 @@ class SidecarLoop:
         self._intake = Intake(self._batches, settings.body_bytes_max)
         self._context: Context | None = None
         self._changed = asyncio.Event()
-        self._settle_due = asyncio.Event()
         self._settling: list[Settlement] = []
+        self._settle_due = False  # something has ended, or failed long enough ago
+        self._settles_at_once: int = getattr(source, "settles_at_once", 1)
         self._extending: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._receiver: asyncio.Task[None] | None = None
         self._drainer: asyncio.Task[None] | None = None
         self._settles: dict[int, int] = {}  # under way at the source: number of the call, how many it settles
         self._settle_calls = 0
-        self._settle_free = asyncio.Event()
         self._abandoned = 0  # in the drain: the engine had not answered
         self._settle_lost = 0
         self._stopped: frozenset[str] = NONE
@@ -126,7 +126,6 @@ class SidecarLoop:
                 loop.add_reader(fd, self._on_readable, line)
             if stop is not None:
                 loop.add_reader(stop.fd, self._on_stop, loop, stop)
-            self._spawn(self._settle_all())
             self._receiver = self._spawn(self._receive_all())
             self._last_tick_ns = time.monotonic_ns()
             self._tick(loop)
@@ -228,7 +227,8 @@ class SidecarLoop:
             if line.session.ended:
                 self._settling += self._batches.join(line.session.ended)
                 line.session.ended.clear()
-                self._settle_due.set()
+                self._settle_due = True
+        self._settle_next()
         self._changed.set()
         if self.engines.is_draining:
             if self._drainer is None:
@@ -238,22 +238,14 @@ class SidecarLoop:
 
     # Settle
 
-    async def _settle_all(self) -> None:
+    def _settle_next(self) -> None:
         """Settle at once what has ended; what ends while the source has its calls under way goes into the next one."""
-        at_once = getattr(self._source, "settles_at_once", 1)
-        while True:
-            await self._settle_due.wait()
-            while len(self._settles) >= at_once:
-                self._settle_free.clear()
-                await self._settle_free.wait()
-            self._settle_due.clear()
+        if self._settle_due and self._settling and len(self._settles) < self._settles_at_once:
+            self._settle_due = False
             batch, self._settling = self._settling, []
             self._settle_calls += 1
             self._settles[self._settle_calls] = len(batch)
-            if at_once == 1:
-                await self._settle(self._settle_calls, batch)
-            else:
-                self._spawn(self._settle(self._settle_calls, batch))
+            self._spawn(self._settle(self._settle_calls, batch))
 
     async def _settle(self, call: int, batch: Sequence[Settlement]) -> None:
         failpoints.hit("sidecar.before_settle")
@@ -266,7 +258,7 @@ class SidecarLoop:
         if failed:
             self._settle_again(failed)
         del self._settles[call]
-        self._settle_free.set()
+        self._settle_next()
         self._changed.set()
 
     async def _reply(self, batch: Sequence[Settlement]) -> dict[int, Settlement]:
@@ -288,7 +280,11 @@ class SidecarLoop:
         self._settle_lost += len(failed) - len(again)
         self._settling += again
         if self._settling:
-            asyncio.get_running_loop().call_later(SETTLE_RETRY_S, self._settle_due.set)
+            asyncio.get_running_loop().call_later(SETTLE_RETRY_S, self._settle_overdue)
+
+    def _settle_overdue(self) -> None:
+        self._settle_due = True
+        self._settle_next()
 
     def _count(self, batch: Sequence[Settlement], failed: Sequence[Settlement], called_ns: int) -> None:
         now_ns = time.monotonic_ns()

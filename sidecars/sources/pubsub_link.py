@@ -4,8 +4,9 @@ Rules: credentials come from the environment as Google's libraries read them (``
 without any). Nothing is retried here. A settle is a call of its own, so that its answer is known: with exactly-once
 delivery a call that failed has succeeded for the ids that its error does not name.
 
-What is used of google-cloud-pubsub are the calls and messages of its asyncio transport (SOURCES section 6.2): its own
-subscriber acknowledges one message of an ordering key after the other.
+What is used of google-cloud-pubsub are its messages, as plain protobuf, and the channel of its asyncio transport
+(SOURCES section 6.2): its own subscriber acknowledges one message of an ordering key after the other, and through its
+transport a settle of 100 messages took 0.4 ms to write down, and two tasks more for what logs each call.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from operator import methodcaller
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -21,7 +23,7 @@ import google.auth
 import grpc
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.iam.v1 import iam_policy_pb2
-from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
+from google.protobuf import empty_pb2
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 from google.pubsub_v1.types import pubsub as types
 from google.rpc import error_details_pb2
@@ -39,6 +41,8 @@ MESSAGES_MAX: Final = 1_000
 PUBLISH_BYTES_MAX: Final = 9 << 20  # the service takes 10 MB
 WINDOW_BYTES: Final = 1 << 20  # what the client reads ahead of us
 MESSAGE_BYTES_MAX: Final = 20 << 20
+SUBSCRIBER: Final = "/google.pubsub.v1.Subscriber/"
+PUBLISHER: Final = "/google.pubsub.v1.Publisher/"
 DONE: Final = ""
 LOST: Final = "lost"
 PERMANENT: Final = "PERMANENT_FAILURE_"
@@ -114,7 +118,7 @@ async def open_channel(endpoint: str, keepalive_s: int) -> Any:
 class Stream:
     """One streaming pull. Of no use after it has ended, or failed."""
 
-    def __init__(self, call: Any, first: types.StreamingPullRequest) -> None:
+    def __init__(self, call: Any, first: Any) -> None:
         self._call = call
         self._first = first
 
@@ -137,7 +141,7 @@ class Stream:
             if self._call.cancelled() and task is not None and not task.cancelling():
                 return None  # by ``cancel``: the client tells its reader in this way
             raise
-        return None if response is grpc.aio.EOF else types.StreamingPullResponse.pb(response)
+        return None if response is grpc.aio.EOF else response
 
     async def finish(self) -> None:
         """Ask for nothing more; what is under way still comes."""
@@ -155,8 +159,19 @@ class Link:
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
-        self._subscriber: Any = SubscriberGrpcAsyncIOTransport(channel=channel)
-        self._publisher: Any = PublisherGrpcAsyncIOTransport(channel=channel)
+        unary = channel.unary_unary
+        self._acknowledge = _made(unary, SUBSCRIBER + "Acknowledge", empty_pb2.Empty)
+        self._modify = _made(unary, SUBSCRIBER + "ModifyAckDeadline", empty_pb2.Empty)
+        self._pull = _made(unary, SUBSCRIBER + "Pull", types.PullResponse.pb())
+        self._streaming_pull = _made(
+            channel.stream_stream, SUBSCRIBER + "StreamingPull", types.StreamingPullResponse.pb()
+        )
+        self._get_subscription = _made(unary, SUBSCRIBER + "GetSubscription", types.Subscription.pb())
+        self._publish = _made(unary, PUBLISHER + "Publish", types.PublishResponse.pb())
+        self._get_topic = _made(unary, PUBLISHER + "GetTopic", types.Topic.pb())
+        self._may = _made(
+            unary, "/google.iam.v1.IAMPolicy/TestIamPermissions", iam_policy_pb2.TestIamPermissionsResponse
+        )
 
     @classmethod
     async def open(cls, settings: PubSubSettings) -> Link:
@@ -180,28 +195,27 @@ class Link:
 
     def stream(self, subscription: str, settings: PubSubSettings, client_id: str) -> Stream:
         """Return a streaming pull that has not begun."""
-        first = types.StreamingPullRequest(
+        first = types.StreamingPullRequest.pb()(
             subscription=subscription,
             stream_ack_deadline_seconds=settings.ack_deadline_s,
             max_outstanding_messages=settings.prefetch,
             max_outstanding_bytes=settings.prefetch_bytes,
             client_id=client_id,
         )
-        return Stream(self._subscriber.streaming_pull(metadata=_to("subscription", subscription)), first)
+        return Stream(self._streaming_pull(metadata=_to("subscription", subscription)), first)
 
     async def acknowledge(self, subscription: str, ids: Sequence[str]) -> list[str]:
         """Settle messages; return a word for each."""
-        request = types.AcknowledgeRequest(subscription=subscription, ack_ids=ids)
-        return await self._words(self._subscriber.acknowledge, request, subscription, ids)
+        request = types.AcknowledgeRequest.pb()(subscription=subscription, ack_ids=ids)
+        return await self._words(self._acknowledge, request, subscription, ids)
 
     async def modify(self, subscription: str, ids: Sequence[str], seconds: int) -> list[str]:
         """Say for how much longer messages stay ours, 0 = no longer; return a word for each."""
-        request = types.ModifyAckDeadlineRequest(subscription=subscription, ack_ids=ids, ack_deadline_seconds=seconds)
-        return await self._words(self._subscriber.modify_ack_deadline, request, subscription, ids)
+        make = types.ModifyAckDeadlineRequest.pb()
+        request = make(subscription=subscription, ack_ids=ids, ack_deadline_seconds=seconds)
+        return await self._words(self._modify, request, subscription, ids)
 
-    async def _words(
-        self, call: Callable[..., Awaitable[Any]], request: Any, subscription: str, ids: Sequence[str]
-    ) -> list[str]:
+    async def _words(self, call: Any, request: Any, subscription: str, ids: Sequence[str]) -> list[str]:
         try:
             await call(request, timeout=ANSWER_S, metadata=_to("subscription", subscription))
         except BROKEN as e:
@@ -212,10 +226,10 @@ class Link:
         """Publish; return for each what went wrong, None = Pub/Sub has it durably."""
         errors: list[BaseException | None] = []
         for part in in_calls(messages):
-            request = types.PublishRequest(topic=topic, messages=part)
+            request = types.PublishRequest.pb()(topic=topic, messages=map(types.PubsubMessage.pb, part))
             error: BaseException | None = None
             try:
-                await self._publisher.publish(request, timeout=ANSWER_S, metadata=_to("topic", topic))
+                await self._publish(request, timeout=ANSWER_S, metadata=_to("topic", topic))
             except BROKEN as e:
                 error = e
             errors += [error] * len(part)
@@ -223,32 +237,37 @@ class Link:
 
     async def pull(self, subscription: str, most: int, within_s: float) -> Sequence[Any]:
         """Return some messages, none = none came in time. Raises what is ``BROKEN``."""
-        request = types.PullRequest(subscription=subscription, max_messages=most)
+        request = types.PullRequest.pb()(subscription=subscription, max_messages=most)
         try:
-            answer = await self._subscriber.pull(request, timeout=within_s, metadata=_to("subscription", subscription))
+            answer = await self._pull(request, timeout=within_s, metadata=_to("subscription", subscription))
         except grpc.aio.AioRpcError as e:
             if e.code() in {_CODE.DEADLINE_EXCEEDED, _CODE.CANCELLED}:
                 return ()
             raise
-        found: Sequence[Any] = types.PullResponse.pb(answer).received_messages
+        found: Sequence[Any] = answer.received_messages
         return found
 
     async def look(self, path: str) -> Any:
         """Return what Pub/Sub says of a topic or a subscription, as plain protobuf. Raises what is ``BROKEN``."""
         if "/topics/" in path:
-            request: Any = types.GetTopicRequest(topic=path)
-            found = await self._publisher.get_topic(request, timeout=ANSWER_S, metadata=_to("topic", path))
-            return types.Topic.pb(found)
-        request = types.GetSubscriptionRequest(subscription=path)
-        call = self._subscriber.get_subscription
-        return types.Subscription.pb(await call(request, timeout=ANSWER_S, metadata=_to("subscription", path)))
+            request = types.GetTopicRequest.pb()(topic=path)
+            return await self._get_topic(request, timeout=ANSWER_S, metadata=_to("topic", path))
+        request = types.GetSubscriptionRequest.pb()(subscription=path)
+        return await self._get_subscription(request, timeout=ANSWER_S, metadata=_to("subscription", path))
 
     async def may(self, path: str, right: str) -> bool:
         """Return whether Pub/Sub says that we have a right there. Raises what is ``BROKEN``."""
         request = iam_policy_pb2.TestIamPermissionsRequest(resource=path, permissions=[right])
-        call = self._publisher.test_iam_permissions if "/topics/" in path else self._subscriber.test_iam_permissions
-        answer = await call(request, timeout=ANSWER_S, metadata=_to("resource", path))
+        answer = await self._may(request, timeout=ANSWER_S, metadata=_to("resource", path))
         return right in answer.permissions
+
+
+_to_bytes: Final = methodcaller("SerializeToString")
+
+
+def _made(make: Any, path: str, answer: Any) -> Any:
+    """Return a call of one method; a request that it is given, and what it returns, are plain protobuf."""
+    return make(path, request_serializer=_to_bytes, response_deserializer=answer.FromString)
 
 
 def in_calls(messages: Sequence[types.PubsubMessage]) -> list[list[types.PubsubMessage]]:
