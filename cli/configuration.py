@@ -10,17 +10,19 @@ from typing import Final, NamedTuple
 
 from msgspec import structs
 
+from cli.limit_files import configured_rows, known_to, own_rows
+from cli.limit_wire import to_risk_rows
 from cli.paths import Paths, paths_of
-from cli.problems import problems
-from cli.settings import AccountRow, LimitRow, OpeningFile, SourceRow, WojakConfig
+from cli.problems import VENUES, problems
+from cli.settings import AccountRow, OpeningFile, SourceRow, StrategyRow, WojakConfig
 from engine.settings import Opening, OpeningCash, OpeningPosition
 from market.instruments import to_params
 from protocol import params as wire
-from protocol.codes import Scope
 from protocol.errors import ConfigError, FieldError
 from protocol.shards import ShardMap
 from protocol.units import parse_e9
-from runtime.config import load_toml
+from runtime.config import load_toml, read_text
+from runtime.toml_lines import TomlLines
 
 MS_NS: Final = 1_000_000
 
@@ -63,7 +65,11 @@ def load(path: Path, ticks: Path | None = None) -> Loaded:
         feed = structs.replace(config.feed, source="binance", path=str(ticks.absolute()))
         config = structs.replace(config, feed=feed)
     if faults := problems(config, path.parent):
-        raise ConfigError(faults, str(path))
+        raise ConfigError(faults, str(path), TomlLines(read_text(path)).of_faults(faults))
+    file = configured_rows(config, path, known_to(config, VENUES)).file
+    config = structs.replace(
+        config, limits=file.limits, contracts=file.contracts, hours=file.hours, restrictions=file.restrictions
+    )
     return Loaded(config, path, paths_of(path.parent / config.wojak.state_dir))
 
 
@@ -74,42 +80,41 @@ def account_shards(config: WojakConfig) -> dict[str, int]:
 
 def to_wire_params(config: WojakConfig) -> wire.Params:
     """Return what the gate is told, in exact integers."""
+    rows = to_risk_rows(own_rows(config))
     return wire.Params(
         instruments=tuple(to_params(r) for r in config.instruments),
         accounts=tuple(_account(r) for r in config.accounts),
-        strategies=tuple(wire.StrategyParams(r.strategy, r.ttl_ms * MS_NS) for r in config.strategies),
+        strategies=tuple(_strategy(r) for r in config.strategies),
         principals=tuple(wire.PrincipalParams(r.principal, r.accounts, r.strategies) for r in config.principals),
         channels=tuple(_channel(r) for r in config.sources),
-        limits=tuple(_limit(r) for r in config.limits),
+        limits=rows.limits,
         order_age_max_ns=config.engine.order_age_max_ms * MS_NS,
         skew_max_ns=config.engine.skew_max_ms * MS_NS,
         send_age_max_ns=config.engine.send_age_max_ms * MS_NS,
         exit_slots=config.engine.exit_slots,
         venue_wait_ns=config.engine.venue_wait_ms * MS_NS,
         shards=config.wojak.shards,
+        contracts=rows.contracts,
+        venues=rows.venues,
+        restrictions=rows.restrictions,
     )
 
 
 def _account(row: AccountRow) -> wire.AccountParams:
     wait_ms = row.cancel_on_disconnect_ms
     shard = -1 if row.shard is None else row.shard
-    return wire.AccountParams(row.account, row.currency, shard, wait_ms * MS_NS if wait_ms >= 0 else -1)
+    return wire.AccountParams(
+        row.account, row.currency, shard, wait_ms * MS_NS if wait_ms >= 0 else -1, row.checks_cash, row.checks_margin,
+        row.option_write, row.short_sell,
+    )  # fmt: skip
+
+
+def _strategy(row: StrategyRow) -> wire.StrategyParams:
+    return wire.StrategyParams(row.strategy, row.ttl_ms * MS_NS, row.algo_id, row.option_write, row.short_sell)
 
 
 def _channel(row: SourceRow) -> wire.ChannelParams:
     return wire.ChannelParams(row.source, row.principals, row.cancel_on_disconnect_ms * MS_NS, row.keep_exits)
-
-
-def _limit(row: LimitRow) -> wire.LimitRow:
-    scope = Scope[row.scope.upper()]
-    return wire.LimitRow(
-        wire.LimitName[row.limit], scope, row.key, _limit_value(row.value), row.window_ms * MS_NS, row.reserve_exit,
-        None if row.value_max is None else _limit_value(row.value_max),
-    )  # fmt: skip
-
-
-def _limit_value(value: str | int) -> int:
-    return value if isinstance(value, int) else parse_e9(value, "value")
 
 
 def to_opening(loaded: Loaded) -> Opening:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Annotated, Final
 
 from cyclopts import App, Parameter
@@ -10,21 +11,64 @@ from cyclopts import App, Parameter
 from cli.configuration import Loaded
 from cli.control import Account, Everything, Instrument, Strategy, scope_of
 from cli.engine_client import EngineClient, client_of
-from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment
-from cli.problems import COUNT_LIMITS
-from cli.settings import LimitKind
+from cli.limit_files import Rows, configured_rows, known_to, over_on, read_limits
+from cli.limit_rows import LimitKind
+from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
+from cli.problems import VENUES
 from cli.shards import Shard, chosen, each
 from cli.view import grouped
 from protocol.codes import Scope
 from protocol.control import SetLimit, ShowLimits, ShownLimit
 from protocol.errors import ConfigError, FieldError
-from protocol.params import LimitName
+from protocol.params import COUNTED, LimitName
 from protocol.units import format_e9, parse_e9
+from runtime.clock import wall_ns
 
-app = App(name="limits", help="Show the limits of a running engine, or change one until it is lifted.")
+app = App(name="limits", help="Check, show, change and explain what binds orders.")
 NO_LIMITS: Final = "no limit has a row: nothing but the contracts and the gate's own rules bind"
 MS_NS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
+
+
+@app.command
+def check(
+    file: Annotated[Path | None, Parameter(help="A limits file; without it what the configuration says.")] = None,
+    /,
+    *,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Check a limits file, or the configuration's rows: every fault with file, line and reason. No engine is asked.
+
+    Example: `wojak limits check limits.toml`
+    """
+    rows, path = rows_in(deployment(config), file)
+    counts = [
+        f"{len(table)} {name}"
+        for name, table in (
+            ("limits", rows.file.limits),
+            ("contract parameters", rows.file.contracts),
+            ("venue hours", rows.file.hours),
+            ("restrictions", rows.file.restrictions),
+        )
+    ]  # fmt: skip
+    today = dt.datetime.fromtimestamp(wall_ns() // NS_PER_S, dt.UTC).date()
+    for line in (*rows.incomplete, *over_on(rows.file, today)):
+        say(line)
+    say(f"✔ {path.name}: {', '.join(counts)}")
+    return 0
+
+
+def rows_in(loaded: Loaded, file: Path | None) -> tuple[Rows, Path]:
+    """Return the rows of a limits file, or of the deployment's own configuration, and the file they stand in.
+
+    Raises:
+        ConfigError: Naming every fault, its file and line.
+    """
+    config, known = loaded.config, known_to(loaded.config, VENUES)
+    own = loaded.resolve(config.risk.limits_file) if config.risk.limits_file else loaded.path
+    if file is None or file.absolute() == loaded.path:
+        return configured_rows(config, loaded.path, known), own
+    return read_limits(file, known), file
 
 
 @app.command(name="set")
@@ -146,14 +190,14 @@ def _ask(client: EngineClient) -> list[ShownLimit]:
 
 
 def _format(name: LimitName, value: int | str, window_ns: int = 0, reserve_exit: int = 0) -> str:
-    text = str(value) if name.name in COUNT_LIMITS else format_e9(int(value))
+    text = str(value) if name in COUNTED else format_e9(int(value))
     if window_ns:
         text += f" in {window_ns // MS_NS} ms" + (f", {reserve_exit} more for exits" if reserve_exit else "")
     return text
 
 
 def _parse(limit: str, value: str) -> int:
-    if limit in COUNT_LIMITS:
+    if LimitName[limit] in COUNTED:
         if value.isascii() and value.isdecimal():
             return int(value)
         raise ConfigError([f"VALUE expected a whole number for {limit}, was {value!r}"], "options")

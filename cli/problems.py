@@ -10,17 +10,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from cli.settings import HttpCertificateRow, HttpKeyRow, HttpSection, HttpTlsSection, LimitRow, WojakConfig
+from cli.limit_files import known_to, own_rows, rows_faults
+from cli.settings import HttpCertificateRow, HttpKeyRow, HttpSection, HttpTlsSection, WojakConfig
 from cli.sidecar_rows import sidecar_problems
 from market.errors import InstrumentError
 from market.instruments import to_params
-from protocol.errors import ConfigError, FieldError
-from protocol.units import parse_e9
+from protocol.errors import ConfigError
 from runtime.sessions import SessionRules
 from sidecars.sources.http_tls import TlsSettings, make_context
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-COUNT_LIMITS: Final = frozenset({"OPEN_COUNT_MAX", "RATE_COUNT"})
 HTTP_SOURCE: Final = "http"
 ENGINE: Final = "engine"  # engine.state.ENGINE
 VENUES: Final = ("sandbox",)
@@ -42,7 +41,7 @@ def problems(config: WojakConfig, folder: Path) -> list[str]:
         *_unique("sources", "source", (r.source for r in config.sources)),
         *_instruments(config),
         *_permissions(config),
-        *_limits(config),
+        *_limits(config, folder),
         *_feed(config, folder),
         *_http(config, folder),
         *_flow(config),
@@ -137,57 +136,17 @@ def _permissions(config: WojakConfig) -> Iterator[str]:
             yield from _known(f"sources[{n}].principals", name, ["*", *principals])
 
 
-def _limits(config: WojakConfig) -> Iterator[str]:
-    known = {
-        "account": [r.account for r in config.accounts],
-        "strategy": [r.strategy for r in config.strategies],
-        "instrument": [r.instrument for r in config.instruments],
-    }
-    seen: set[tuple[str, str, str]] = set()
-    for n, row in enumerate(config.limits):
-        at = f"limits[{n}]"
-        if row.scope == "global":
-            if row.key:
-                yield f'{at}.key: expected "" for scope global, was {row.key!r}'
-        else:
-            yield from _known(f"{at}.key", row.key, known[row.scope])
-        if (row.limit, row.scope, row.key) in seen:
-            yield f"{at}: expected one row for {row.limit} of {row.scope} {row.key!r}, was a second one"
-        seen.add((row.limit, row.scope, row.key))
-        yield from _limit_value(at, row)
-
-
-def _limit_value(at: str, row: LimitRow) -> Iterator[str]:
-    values = {"value": row.value} if row.value_max is None else {"value": row.value, "value_max": row.value_max}
-    faults = [fault for name, value in values.items() for fault in _value(f"{at}.{name}", row.limit, value)]
-    yield from faults
-    if row.value_max is not None and not faults and _exact(row.value) > _exact(row.value_max):
-        yield f"{at}.value_max: expected at least the value ({row.value}), was {row.value_max!r}"
-    if row.limit == "RATE_COUNT":
-        if row.window_ms == 0:
-            yield f"{at}.window_ms: expected the interval that RATE_COUNT counts in, in ms, was 0"
-        if row.scope == "instrument":
-            yield f'{at}.scope: expected "global", "account" or "strategy" for RATE_COUNT, was "instrument"'
-    elif row.window_ms or row.reserve_exit:
-        yield f"{at}: expected window_ms and reserve_exit with RATE_COUNT only, was {row.limit}; remove them"
-
-
-def _value(where: str, limit: str, value: str | int) -> Iterator[str]:
-    if limit in COUNT_LIMITS:
-        if not isinstance(value, int) or value < 0:
-            yield f"{where}: expected a whole number for {limit}, was {value!r}"
-    elif not isinstance(value, str):
-        yield f'{where}: expected a decimal string such as "5.00" for {limit}, was {value!r}'
-    else:
-        try:
-            if parse_e9(value, "value") < 0:
-                yield f"{where}: expected a value of at least 0, was {value!r}"
-        except FieldError as e:
-            yield f"{where}: expected {e.expected}, was {e.value!r}"
-
-
-def _exact(value: str | int) -> int:
-    return value if isinstance(value, int) else parse_e9(value, "value")
+def _limits(config: WojakConfig, folder: Path) -> Iterator[str]:
+    if not config.risk.limits_file:
+        yield from rows_faults(own_rows(config), known_to(config, VENUES))
+        return
+    for table in ("limits", "contracts", "hours", "restrictions"):
+        if getattr(config, table):
+            yield f"{table}: expected no rows beside risk.limits_file, was some; they belong into that file"
+    if config.risk.presets:
+        yield f"risk.presets: expected in {config.risk.limits_file}, which risk.limits_file names, was here"
+    if not os.access(folder / config.risk.limits_file, os.R_OK):
+        yield f"risk.limits_file: expected a file that can be read, was {config.risk.limits_file!r}"
 
 
 def _feed(config: WojakConfig, folder: Path) -> Iterator[str]:

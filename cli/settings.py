@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from cli.limit_rows import ContractRow, HoursRow, LimitRow, RestrictionRow, RiskSection
 from cli.sidecar_rows import SidecarRow
 from market.instruments import InstrumentRow
 from protocol.edge import BODY_BYTES_MAX, ORDERS_MAX, Identifier
@@ -125,19 +126,38 @@ class AccountRow(Struct, frozen=True, forbid_unknown_fields=True):
         cancel_on_disconnect_ms: For this account's orders instead of what their source says; -1 = as the source says,
             0 = never.
         shard: The engine it belongs to; absent = where the hash says.
+        checks_cash: Premiums, spot purchases and fees have to be covered by cash (CASH_INSUFFICIENT).
+        checks_margin: The margin of the worst case has to be covered (MARGIN_ESTIMATE).
+        option_write: Options may be sold beyond what is held (PERM_OPTION_WRITE).
+        short_sell: Likewise cash equity and spot (PERM_SHORT_SELL).
     """
 
     account: Identifier
     currency: Annotated[str, Meta(min_length=1, max_length=16)]
     cancel_on_disconnect_ms: Annotated[int, Meta(ge=-1, le=600_000)] = -1
     shard: ShardNumber | None = None
+    checks_cash: bool = False
+    checks_margin: bool = False
+    option_write: bool = True
+    short_sell: bool = True
 
 
 class StrategyRow(Struct, frozen=True, forbid_unknown_fields=True):
-    """A strategy. ``ttl_ms``: its orders older than this are refused TIME_MESSAGE_STALE; 0 = never."""
+    """A strategy.
+
+    Attributes:
+        strategy: Its name.
+        ttl_ms: Its orders older than this are refused TIME_MESSAGE_STALE; 0 = never.
+        algo_id: What the exchange registered it under, where ``hours.needs_algo_id`` asks for one.
+        option_write: Options may be sold beyond what is held (PERM_OPTION_WRITE).
+        short_sell: Likewise cash equity and spot (PERM_SHORT_SELL).
+    """
 
     strategy: Identifier
     ttl_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0
+    algo_id: Annotated[str, Meta(max_length=64)] = ""
+    option_write: bool = True
+    short_sell: bool = True
 
 
 class PrincipalRow(Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,30 +181,6 @@ class SourceRow(Struct, frozen=True, forbid_unknown_fields=True):
     principals: tuple[str, ...]
     cancel_on_disconnect_ms: Annotated[int, Meta(ge=0, le=600_000)] = 0
     keep_exits: bool = True
-
-
-LimitKind = Literal["ORDER_VALUE_MAX", "OPEN_VALUE_MAX", "POSITION_MAX", "OPEN_COUNT_MAX", "RATE_COUNT", "QUANTITY_MAX"]
-
-
-class LimitRow(Struct, frozen=True, forbid_unknown_fields=True):
-    """One limit. Every scope with a row is checked, the tightest binds.
-
-    Attributes:
-        limit: Which limit.
-        value: Decimal string for money and quantities, whole number for counts.
-        scope: What it applies to; ``key`` names it and is empty for ``global``.
-        window_ms: RATE_COUNT only: at most ``value`` orders in any interval of this length.
-        reserve_exit: RATE_COUNT only: so many more for exits.
-        value_max: The loosest value that `wojak limits set` may set while the engine runs; absent = any.
-    """
-
-    limit: LimitKind
-    value: str | int
-    scope: Literal["global", "account", "strategy", "instrument"] = "global"
-    key: str = ""
-    window_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0
-    reserve_exit: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    value_max: str | int | None = None
 
 
 class HttpKeyRow(Struct, frozen=True, forbid_unknown_fields=True):
@@ -392,6 +388,10 @@ class WojakConfig(Struct, frozen=True, forbid_unknown_fields=True):
     principals: tuple[PrincipalRow, ...]
     sources: tuple[SourceRow, ...]
     limits: tuple[LimitRow, ...] = ()
+    contracts: tuple[ContractRow, ...] = ()
+    hours: tuple[HoursRow, ...] = ()
+    restrictions: tuple[RestrictionRow, ...] = ()
+    risk: RiskSection = RiskSection()
     wojak: WojakSection = WojakSection()
     engine: EngineSection = EngineSection()
     session: SessionSection = SessionSection()

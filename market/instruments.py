@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from market.errors import InstrumentError, StepError
+from protocol.contract_rows import ContractClass
 from protocol.errors import FieldError
 from protocol.orders import Name
 from protocol.params import ContractKind, InstrumentParams, InstrumentStatus
@@ -39,6 +40,8 @@ class InstrumentRow(Struct, frozen=True, forbid_unknown_fields=True):
         tick_age_max_ms: A reference older than this is stale.
         expiry_ns: UTC nanoseconds; 0 = never.
         taker_fee_bp: Basis points of the value, at most nine decimals; negative is a rebate. Likewise maker.
+        underlying: Positions of one underlying are limited together; empty = none.
+        contract_class: Kind of contract, by which ``contracts`` rows of scope ``class`` and rules of a class hold.
     """
 
     instrument: Name
@@ -58,6 +61,10 @@ class InstrumentRow(Struct, frozen=True, forbid_unknown_fields=True):
     expiry_ns: Annotated[int, Meta(ge=0)] = 0
     taker_fee_bp: str = "0"
     maker_fee_bp: str = "0"
+    underlying: str = ""
+    contract_class: Literal["none", "equity", "index_future", "stock_future", "call", "put", "spot", "perpetual"] = (
+        "none"
+    )
 
 
 def to_params(row: InstrumentRow) -> InstrumentParams:
@@ -95,6 +102,8 @@ def to_params(row: InstrumentRow) -> InstrumentParams:
         expiry_ns=row.expiry_ns,
         taker_fee_bp_e9=_parse(row, "taker_fee_bp", row.taker_fee_bp),
         maker_fee_bp_e9=_parse(row, "maker_fee_bp", row.maker_fee_bp),
+        underlying=row.underlying,
+        contract_class=ContractClass[row.contract_class.upper()],
     )
 
 

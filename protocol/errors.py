@@ -31,15 +31,21 @@ class WojakError(Exception):
 
 
 class ConfigError(WojakError):
-    """The configuration can't be used. Carries every fault found, one line each."""
+    """The configuration can't be used. Carries every fault found, one line each.
+
+    ``lines``: where in the file each stands, counted from 1; 0 = not known.
+    """
 
     code = "CONFIG"
 
-    def __init__(self, problems: Sequence[str], path: str = "wojak.toml") -> None:
+    def __init__(self, problems: Sequence[str], path: str = "wojak.toml", lines: Sequence[int] = ()) -> None:
         self.problems = tuple(problems)
         self.path = path
-        lines = "\n".join(f"  - {p}" for p in self.problems)
-        super().__init__(f"{self.code}: {path} can't be used:\n{lines}")
+        self.lines = tuple(lines) or (0,) * len(self.problems)
+        said = "\n".join(
+            f"  - line {line}: {p}" if line else f"  - {p}" for line, p in zip(self.lines, self.problems, strict=True)
+        )
+        super().__init__(f"{self.code}: {path} can't be used:\n{said}")
 
 
 class FieldError(WojakError):

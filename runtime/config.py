@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from protocol.errors import ConfigError
+from runtime.toml_lines import TomlLines
 
 T = TypeVar("T")
 FILE_BYTES_MAX: Final = 4 << 20
@@ -23,17 +24,33 @@ def load_toml(path: Path, kind: type[T]) -> T:
     Raises:
         ConfigError: If the file is absent, is no TOML, has an unknown, missing or wrong key.
     """
+    text = read_text(path)
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError([f"expected TOML: {e}"], str(path)) from e
+    try:
+        return convert(raw, kind, str(path))
+    except ConfigError as e:
+        raise ConfigError(e.problems, str(path), TomlLines(text).of_faults(e.problems)) from e
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a configuration file.
+
+    Raises:
+        ConfigError: If it is absent, can't be read, is too large or is no UTF-8.
+    """
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
             raise ConfigError([f"expected at most {FILE_BYTES_MAX} bytes, was {path.stat().st_size}"], str(path))
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(["the file does not exist; make one with: wojak init"], str(path)) from None
     except PermissionError:
         raise ConfigError(["the file can't be read; check its owner and mode"], str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except UnicodeDecodeError as e:
         raise ConfigError([f"expected TOML: {e}"], str(path)) from e
-    return convert(raw, kind, str(path))
 
 
 def convert(raw: object, kind: type[T], path: str) -> T:

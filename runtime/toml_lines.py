@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 STATEMENT_LINES_MAX: Final = 2_000
@@ -38,11 +38,10 @@ class TomlLines:
             path = path[:cut] if cut > 0 else ""
         return 0
 
-    def said(self, fault: str) -> str:
-        """Return a fault that begins with a key's path with its line before it."""
-        match = _PATH.match(fault)
-        line = self.line_of(match.group()) if match is not None else 0
-        return f"line {line}: {fault}" if line else fault
+    def of_faults(self, faults: Sequence[str]) -> list[int]:
+        """Return the line of each fault that begins with a key's path; 0 where it begins with none."""
+        found = (_PATH.match(fault) for fault in faults)
+        return [self.line_of(match.group()) if match is not None else 0 for match in found]
 
     def _enter(self, parsed: dict[str, object], line: int) -> str:
         """Note a header, and return the path of its table."""
@@ -52,6 +51,7 @@ class TomlLines:
             name, value = next(iter(value.items()))
             path = f"{path}.{name}" if path else name
             if isinstance(value, list):  # the header's own table is a new one of an array
+                self._lines.setdefault(path, line)
                 count = self._counts[path] = self._counts.get(path, -1) + 1
                 path = f"{path}[{count}]"
                 self._forget_counts(path)

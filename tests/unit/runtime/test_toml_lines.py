@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 
+from protocol.errors import ConfigError
 from runtime.toml_lines import TomlLines
 
 TEXT = '''\
@@ -73,8 +74,10 @@ def test_a_key_is_found_where_it_stands(path: str, line: int) -> None:
     assert TomlLines(TEXT).line_of(path) == line
 
 
-def test_a_fault_gets_the_line_of_its_key() -> None:
-    """What names no key stays as it was."""
-    lines = TomlLines(TEXT)
-    assert lines.said("limits[1].limit: expected C, was 'B'") == "line 18: limits[1].limit: expected C, was 'B'"
-    assert lines.said("expected a file") == "expected a file"
+def test_a_fault_has_the_line_of_its_key() -> None:
+    """What names no key has none, and the error says which line it is."""
+    faults = ["limits[1].limit: expected C, was 'B'", "expected a file"]
+    found = TomlLines(TEXT).of_faults(faults)
+    assert found == [18, 0]
+    said = str(ConfigError(faults, "a.toml", found)).splitlines()
+    assert said[1:] == ["  - line 18: limits[1].limit: expected C, was 'B'", "  - expected a file"]
