@@ -44,6 +44,7 @@ def _table(states: list[OrderStatus]) -> Iterator[str]:
 def _diagram(states: list[OrderStatus]) -> Iterator[str]:
     yield f"    [*] --> {OrderStatus.PENDING_NEW.name}"
     yield f"    [*] --> {OrderStatus.SUSPENDED.name}"
+    yield f"    [*] --> {OrderStatus.HELD.name}"
     edges: dict[tuple[OrderStatus, OrderStatus], list[str]] = {}
     for (status, happening), after in TRANSITIONS.items():
         if after is not status:
@@ -84,6 +85,8 @@ _MEANING: Final = {
     Happening.REPLACE_UNSENT: "the send gate refused the new terms before they went out",
     Happening.TRIGGERED: "a stop order met its stop price",
     Happening.RELEASED: "what it waited for is over",
+    Happening.REFUSED_HERE: "the risk service refused it, or a check after its approval",
+    Happening.OVERDUE: "the risk service was to judge it, and did not in time",
     Happening.FILLS_AMENDED: "the venue took a trade back, or corrected one, and not all is filled after it",
     Happening.FILLS_COMPLETE: "the venue corrected a trade, or took back one of too many, and all is filled after it",
 }

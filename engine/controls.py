@@ -16,7 +16,7 @@ from engine.order import Order
 from engine.orders import Orders
 from engine.reports import Reports
 from engine.state import CLOCK_JUMPED, ENGINE, Halt, State
-from protocol.codes import TERMINAL, Code, OrderStatus, Scope, Side, TradingState
+from protocol.codes import AT_NO_VENUE, TERMINAL, Code, OrderStatus, Scope, Side, TradingState
 from protocol.decisions import EngineCancel, ReplaceAnswer, ReportDecision, ReportEffect
 from protocol.orders import CancelOrder, command_decoder
 from protocol.records import Adjusted, Clocked, ControlAction, Controlled, Failed
@@ -129,7 +129,7 @@ class Controls:
             venue = order.route.instrument.venue
             cum_e9 = order.cum * order.route.instrument.quantity_step_e9
             names = (order.account, order.client_order_id, order.order_id)
-            if order.status is OrderStatus.SUSPENDED:
+            if order.status in AT_NO_VENUE:
                 cancels.append(EngineCancel(*names, 0, 0, unsent_code, cum_e9))
             elif order.venue_seq >= unsent_from.get(venue, 1 << 62):
                 cancels.append(EngineCancel(*names, 0, order.venue_seq, unsent_code, cum_e9))

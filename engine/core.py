@@ -16,10 +16,11 @@ from engine.dedup import KeyHash
 from engine.differing import apply_differing, decide_differing
 from engine.exit_replaces import ExitReplaces
 from engine.flatten import Flattens
+from engine.holds import Held, Holds
 from engine.limit_changes import decide_limit
 from engine.money import Moneys
 from engine.oco import Ocos
-from engine.orders import Orders
+from engine.orders import Breach, Defer, Orders, Replay
 from engine.reconciling import Reconciler
 from engine.replaces import Replaces
 from engine.reports import Reports
@@ -28,8 +29,9 @@ from engine.stale_exits import StaleExits
 from engine.state import ENGINE, State
 from engine.suspense import Suspense
 from protocol.amends import SuspenseResolved, TradeAmended
-from protocol.codes import OutcomeKind
-from protocol.decisions import BasketDecision, CancelDecision, ExitDecision, NewDecision
+from protocol.codes import Code, OutcomeKind, RetryReason
+from protocol.decisions import BasketDecision, CancelDecision, ExitDecision, NewDecision, Reference
+from protocol.held_records import HoldTimed, OrderHeld, RiskChanged, RiskDecided
 from protocol.money import CollateralAdjusted, FxMarked
 from protocol.oco_records import OcoDecision, OcoOrdered, OcoReleased, OcoTriggered
 from protocol.orders import (
@@ -68,8 +70,10 @@ from protocol.records import (
 )
 from protocol.replaces import ReplaceDecision, ReplaceUnsent
 from protocol.rolls import KeysRetired, SessionRolled
+from protocol.session import Item
 from protocol.statement import Reconciled
 from protocol.venue import report_decoder
+from risk.gate.exposure import Route
 
 ACCEPTED: Final = OutcomeKind.ACCEPTED
 
@@ -82,6 +86,7 @@ class Core:
         # Whether the dedup table is laid out as the journal alone would: not after a snapshot of another size.
         self.is_as_replayed = True
         self.orders = Orders(self.state)
+        self.holds = Holds(self.state, self.orders)
         self.reports = Reports(self.state, self.orders)
         self.suspense = Suspense(self.state)
         self.amends = Amends(self.state, self.reports, self.suspense)
@@ -205,13 +210,31 @@ class Core:
             case OcoReleased():
                 self.ocos.apply_release(record, now_ns)
             case _:
+                self._apply_holds(now_ns, position, record)
+
+    def _apply_holds(self, now_ns: int, position: int, record: Record) -> None:
+        match record:
+            case OrderHeld():
+                order = command_decoder.decode(record.item.command)
+                assert isinstance(order, NewOrder)
+                self.holds.apply_held(record, order, position, now_ns)
+            case RiskDecided():
+                self.holds.apply_answer(record, now_ns)
+            case HoldTimed():
+                self.holds.apply_timer(record, now_ns)
+            case RiskChanged():
+                self.holds.apply_changed(record)
+            case _:
                 raise AssertionError(f"record {type(record).__name__} has no apply")
 
     def _apply_start(self, now_ns: int, record: Started | ParamsSet) -> None:
         if isinstance(record, Started):
             self._apply_started(now_ns, record)
             return
+        had_forwards = bool(self.state.risk.forwards)
         self.state.set_params(params_decoder.decode(record.content), record.content_hash)
+        if self.state.risk.forwards and not had_forwards:
+            self.state.risk.changed_ns = now_ns  # a service has this long to come
         for venue in self.state.venues.values():
             venue.changed_ns = venue.changed_ns or now_ns  # a new venue's wait begins here
         self.orders.take_params()
@@ -232,6 +255,8 @@ class Core:
         for venue in state.venues.values():
             venue.ready = False
             venue.changed_ns = now_ns
+        if state.risk.is_used:
+            state.risk.ready, state.risk.changed_ns = False, now_ns
         self.orders.take_identity()
 
     def decide_again(self, record: Record, now_ns: int) -> bool | None:
@@ -249,7 +274,7 @@ class Core:
                     child = self.flattens.decide_child(order, record.item, now_ns, record.reference)
                     return child == record.decision
                 route = self.orders.find_route(state.permit(record.source, record.item.principal), order)
-                decided = self.orders.decide_new(order, record.item, route, now_ns, record.reference, None)
+                decided = self.decide_new(order, record.item, route, now_ns, record.reference, None)
                 return isinstance(decided, NewDecision) and decided == record.decision
             case CancelRequested():
                 cancel = command_decoder.decode(record.item.command)
@@ -301,8 +326,34 @@ class Core:
                 return self.suspense.decide_again(record)
             case Adjusted() | CollateralAdjusted() | FxMarked():
                 return self.moneys.decide_again(record)
+            case RiskDecided() | HoldTimed():
+                return self.holds.decide_again(record, now_ns)
+            case OrderHeld():
+                return self._decide_held_again(record, now_ns)
             case _:
                 return None
+
+    def decide_new(
+        self,
+        order: NewOrder,
+        item: Item,
+        route: Route | Code,
+        now_ns: int,
+        reference: Reference | None,
+        defer: RetryReason | None,
+    ) -> NewDecision | Replay | Defer | Held:
+        """Say what happens to a new order, held orders too: to the end, where ``Orders.decide_new`` leaves a breach."""
+        decided = self.orders.decide_new(order, item, route, now_ns, reference, defer)
+        if isinstance(decided, Breach):
+            return self.holds.decide_hold(decided.code, decided.view, order, decided.id_key)
+        return decided
+
+    def _decide_held_again(self, record: OrderHeld, now_ns: int) -> bool:
+        order = command_decoder.decode(record.item.command)
+        assert isinstance(order, NewOrder)
+        route = self.orders.find_route(self.state.permit(record.source, record.item.principal), order)
+        decided = self.decide_new(order, record.item, route, now_ns, record.reference, None)
+        return decided == Held(record.decision, tuple(record.codes), record.deadline_ns)
 
     def _decide_change_again(
         self, record: ReplaceRequested | BasketOrdered | ExitRequested | ExitReleased, now_ns: int

@@ -23,6 +23,7 @@ from engine.orders import CHECKS_ALL, ENVELOPE_CHECKS, Defer, Orders, Replay, pa
 from engine.reports import Reports
 from engine.state import ENGINE, State
 from protocol.codes import (
+    AT_NO_VENUE,
     Code,
     OrderStatus,
     OrderType,
@@ -157,7 +158,9 @@ class ExitReplaces:
             if count > most:
                 facts = Facts(most, count)
                 return ExitDecision(REJECTED, Code.COUNT_OPEN_MAX, checks_passed=ENVELOPE_CHECKS, facts=facts)
-        held = [order for order in named if order.status is SUSPENDED and order.leaves]  # of an OCO group: over at once
+        held = [
+            order for order in named if order.status in AT_NO_VENUE and order.leaves
+        ]  # of an OCO group: over at once
         freed = without([*held, *(state.orders[order_id] for order_id in waits)], route, command.side)
         order = order_of(command)
         whole, off_step = divmod(command.quantity_e9, route.instrument.quantity_step_e9)
@@ -177,7 +180,7 @@ class ExitReplaces:
         """Return what has to be over first; of an exit that waits itself, what that one waits for."""
         waits: dict[str, None] = {}
         for order in named:
-            if order.status is SUSPENDED:
+            if order.status in AT_NO_VENUE:
                 waits_for = self._state.exits.get(order.order_id, ())  # nothing: the leg of an OCO group
                 waits.update((i, None) for i in waits_for if i in self._state.orders)
             else:
@@ -190,7 +193,7 @@ class ExitReplaces:
         for order in named:
             instrument = order.route.instrument
             names = (order.account, order.client_order_id, order.order_id)
-            if order.status is SUSPENDED:
+            if order.status in AT_NO_VENUE:
                 cancels.append(EngineCancel(*names, 0, 0, OK))
             elif not order.cancel_seq:
                 venue = instrument.venue

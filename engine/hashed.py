@@ -1,10 +1,12 @@
-"""Orders and money as the state hash covers them."""
+"""Parts of the state as its hash covers them: orders, what waits, what is in suspense, money."""
 
 from __future__ import annotations
 
 import msgspec
 
+from engine.group import Group
 from engine.order import Order, Terms
+from protocol.amends import SuspendedFill
 from risk.gate.exposure import AccountState, ExposureBook, Route
 
 
@@ -25,6 +27,20 @@ def exit_rows(orders: dict[str, Order], stale: dict[str, None], count: int) -> b
     exits = sorted(order_id for order_id, order in orders.items() if order.is_exit)
     flips = [order_id for order_id in exits if _is_flipping(orders[order_id].terms)]
     return msgspec.msgpack.encode((exits, flips, list(stale), count))
+
+
+def waiting_rows(exits: dict[str, tuple[str, ...]], groups: dict[tuple[str, str], Group]) -> bytes:
+    """Return nothing where no exit waits and no group is open: the hash is then what it was before these were."""
+    encode = msgspec.msgpack.encode
+    waiting = encode(sorted(exits.items())) if exits else b""
+    return waiting + (encode([g.row() for _, g in sorted(groups.items())]) if groups else b"")
+
+
+def suspense_row(suspense: dict[tuple[str, str], SuspendedFill], more: int) -> bytes:
+    """Return nothing where no fill is in suspense: the hash is then what it was before there was such a ledger."""
+    if not suspense and not more:
+        return b""
+    return msgspec.msgpack.encode((list(suspense.values()), more))
 
 
 def _is_flipping(terms: Terms | None) -> bool:

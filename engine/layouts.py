@@ -18,6 +18,7 @@ import msgspec
 from engine.day import TradingDay
 from engine.flatten_plan import Flatten, Flattened
 from engine.group import Group
+from engine.hold import Hold, RiskState
 from engine.order import Order, Outgoing, OutgoingKind, Replacement, Terms
 from engine.state import Halt, State
 from engine.venue_state import VenueState
@@ -50,6 +51,7 @@ class Kind(Enum):
     REPLACEMENT = auto()  # a Replacement, or None
     KEY = auto()  # a tuple: words and bytes of a dedup key, ids of orders
     KEYS = auto()
+    CODES = auto()  # a tuple of Code
 
 
 Of = Kind | type[Enum]
@@ -188,6 +190,7 @@ SCALARS: Final = Layout(
         "permits": "a look-up kept, from params",
         "principals": "from params",
         "renamed": "from the keys in the terms of open orders",
+        "risk": "a block of its own",
         "routes": "three names and a Ledger each",
         "shards": "from params",
         "stale": "ids of orders, with the scopes",
@@ -289,10 +292,19 @@ GROUP: Final = Layout(
     "account", "client_order_id", "first", "second", "is_exit", "done", "triggered",
     made_with=("account", "client_order_id", "first", "second", "is_exit"),
 )  # fmt: skip
+HOLD: Final = Layout(
+    Hold,
+    "order_id", Field("codes", Kind.CODES), "held_ns", "deadline_ns", "asked", "is_extended", "allows_trim",
+    made_with=("order_id", "codes", "held_ns", "deadline_ns"),
+)  # fmt: skip
+RISK: Final = Layout(
+    RiskState, "ready", "instance_epoch", "changed_ns",
+    left_out={"holds": "rows of Hold", "ends": "a list", "forwards": "from params"},
+)  # fmt: skip
 
 LAYOUTS: Final[tuple[Layout[object], ...]] = (
     SCALARS, TERMS, REPLACEMENT, DAY, ORDER, OUTGOING, VENUE, LEDGER, ACCOUNT, STRATEGY, INSTRUMENT, BOUND, RATE, HALT,
-    FLATTEN, FLATTENED, GROUP,
+    FLATTEN, FLATTENED, GROUP, HOLD, RISK,
 )  # type: ignore[assignment]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from engine.metrics import EngineReadings
 from engine.parts import Parts
 from engine.releases import WATCH_MS, Releases
 from engine.remote import RemoteDoor
+from engine.risk_desk import MESSAGES_MAX, RiskDesk
 from engine.settings import EngineSettings
 from engine.sidecars import Sidecars
 from engine.snapshot import hash_layout
@@ -95,6 +96,12 @@ class EngineLoop:
         self._releases = Releases(parts, self.sidecars.reference_of, self.gateways.unsent_from)
         self._disconnects = Disconnects(parts, self.sidecars, self.gateways)
         self._days = Days(parts, self.gateways)
+        self._risk_router: Router | None = None
+        if settings.risk_endpoint:
+            self._risk_router = Router(self._context, settings.risk_endpoint, MESSAGES_MAX)
+            make_private(settings.risk_endpoint)
+            self._waiter.add(self._risk_router)
+        self._risk = RiskDesk(parts, self._risk_router, self.sidecars.reference_of)
         self._control = Control(
             parts, self._control_router, self.sidecars, self.gateways, self._days, self._exits, self.start_drain
         )
@@ -149,6 +156,7 @@ class EngineLoop:
         if reports:
             self.gateways.receive(reports, now_ns, self._received_ns)
             failpoints.hit("engine.after_report")
+        self._turn_risk(ready, now_ns)
         self._releases.step(now_ns, self._received_ns)  # before new commands: what a cancel has freed is its
         if submits:
             self.sidecars.receive(submits, now_ns, self._defer)
@@ -162,6 +170,13 @@ class EngineLoop:
             self._exits.step(now_ns, self._received_ns)
         self._releases.step(now_ns, self._received_ns)
         self._finish(now_ns)
+
+    def _turn_risk(self, ready: list[object], now_ns: int) -> None:
+        """Deadlines first: an answer that comes in the turn after its deadline is late."""
+        self._risk.step(now_ns, self._received_ns)
+        router = self._risk_router
+        if router is not None and router.socket in ready:
+            self._risk.receive(router.receive(MESSAGES_MAX), now_ns, self._received_ns)
 
     def _wait(self) -> list[object]:
         """Return the sockets that can be read, waiting at most until the next duty."""
@@ -177,6 +192,8 @@ class EngineLoop:
             longest_ms = min(longest_ms, STEP_MS)
         if self._releases.is_watching:
             longest_ms = min(longest_ms, WATCH_MS)
+        if self._core.state.risk.holds:
+            longest_ms = min(longest_ms, self._risk.wait_ms())
         return self._waiter.wait_for(max(1, longest_ms))
 
     def _idle(self) -> None:
@@ -191,6 +208,7 @@ class EngineLoop:
         if self._core.state.flattens:
             self._exits.step(now_ns, self._received_ns)
         self._releases.step(now_ns, self._received_ns)
+        self._risk.step(now_ns, self._received_ns)
         self._finish(now_ns)
         gc.collect(0)
 
@@ -213,9 +231,11 @@ class EngineLoop:
             self.sidecars.answer(durable_ns - received_ns)
             failpoints.hit("engine.after_outcome")
             answered_ns = time.monotonic_ns()
+        self.sidecars.finish()
         if self.gateways.send(now_ns, received_ns):
             failpoints.hit("engine.after_venue_send")
             sent_ns = time.monotonic_ns()
+        self._risk.send(now_ns)
         for frame in self._frames:
             self._events.send(frame)
         self._frames.clear()
@@ -325,6 +345,7 @@ class EngineLoop:
         self._journal_hash(now_ns)
         self.sidecars.stop()
         self.gateways.stop()
+        self._risk.stop()
         # A short linger lets the goodbyes out; a peer that does not read them loses nothing.
         self._context.close(linger_ms=100)
         self._writer.close()

@@ -31,6 +31,12 @@ class Meters:
         self.baskets = 0
         self.exit_replaces = 0
         self.ocos = 0
+        self.held = 0
+        self.holds_sent = 0
+        self.holds_refused = 0
+        self.holds_overdue = 0
+        self.risk_late = 0
+        self.malformed_risk = 0
         self.fills = 0
         self.failed = 0
         self.reports_refused = 0

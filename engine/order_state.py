@@ -19,6 +19,7 @@ CANCELED: Final = OrderStatus.CANCELED
 PENDING_CANCEL: Final = OrderStatus.PENDING_CANCEL
 REJECTED: Final = OrderStatus.REJECTED
 SUSPENDED: Final = OrderStatus.SUSPENDED
+HELD: Final = OrderStatus.HELD
 PENDING_NEW: Final = OrderStatus.PENDING_NEW
 EXPIRED: Final = OrderStatus.EXPIRED
 PENDING_REPLACE: Final = OrderStatus.PENDING_REPLACE
@@ -48,6 +49,8 @@ class Happening(IntEnum):
     RELEASED = 16  # what it waited for is over
     FILLS_AMENDED = 17  # a trade was taken back or corrected, and not all is filled
     FILLS_COMPLETE = 18  # a trade was corrected, and all is filled
+    REFUSED_HERE = 19  # after it was held
+    OVERDUE = 20  # likewise, by its deadline
 
 
 H = Happening
@@ -55,6 +58,10 @@ H = Happening
 TRANSITIONS: Final[dict[tuple[OrderStatus, Happening], OrderStatus]] = {
     (SUSPENDED, H.RELEASED): PENDING_NEW,
     (SUSPENDED, H.UNSENT): CANCELED,  # cancelled, killed, too late, or nothing remains to exit
+    (HELD, H.RELEASED): PENDING_NEW,  # approved, or an exit whose time is over
+    (HELD, H.REFUSED_HERE): REJECTED,  # by the risk service, or by a check after its approval
+    (HELD, H.OVERDUE): EXPIRED,  # nobody judged it in time
+    (HELD, H.UNSENT): CANCELED,
     (PENDING_NEW, H.ACK): NEW,
     (PENDING_NEW, H.PARTIAL_FILL): PARTIALLY_FILLED,  # report before its acknowledgement
     (PENDING_NEW, H.FILL): FILLED,  # likewise

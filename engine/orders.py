@@ -39,6 +39,7 @@ EXIT: Final = OrderClass.EXIT
 INC: Final = OrderClass.INC
 PENDING_NEW: Final = OrderStatus.PENDING_NEW
 SUSPENDED: Final = OrderStatus.SUSPENDED
+HELD: Final = OrderStatus.HELD
 CANCELED: Final = OrderStatus.CANCELED
 PENDING_NEW_BITS: Final = value_of(0, OrderStatus.PENDING_NEW)
 REJECTED_BITS: Final = value_of(0, OrderStatus.REJECTED)
@@ -61,6 +62,14 @@ class Defer(NamedTuple):
     """Not taken, nothing journaled: the session is told to come again."""
 
     reason: RetryReason
+
+
+class Breach(NamedTuple):
+    """The gate refuses it with a code that is the risk service's to judge: ``Holds.decide_hold`` goes on."""
+
+    code: Code
+    view: View
+    id_key: bytes
 
 
 class Orders:
@@ -151,7 +160,7 @@ class Orders:
         now_ns: int,
         reference: Reference | None,
         defer: RetryReason | None,
-    ) -> NewDecision | Replay | Defer:
+    ) -> NewDecision | Replay | Defer | Breach:
         """Say what happens to a new order.
 
         Args:
@@ -183,7 +192,7 @@ class Orders:
                 return deferred
         code = first_refusal(view) if is_plain else first_termed_refusal(view)
         if code is not OK:
-            return refused_new(code, view, order)
+            return Breach(code, view, id_key) if code in state.risk.forwards else refused_new(code, view, order)
         self._prepared = order
         self._low, self._high, self._slot, self._venue = low, high, slot, venue
         after = view.reach * route.instrument.quantity_step_e9
@@ -291,7 +300,7 @@ class Orders:
         step = order.route.instrument.quantity_step_e9
         leaves_e9, cum_e9 = (order.quantity - order.cum) * step, order.cum * step
         first = "" if named == order.client_order_id else order.client_order_id
-        if order.status is SUSPENDED:  # at no venue: over at once
+        if order.status is SUSPENDED or order.status is HELD:  # at no venue: over at once
             return CancelDecision(ACCEPTED, OK, order.order_id, 0, CANCELED, order_client_order_id=first)
         if order.cancel_seq:
             return CancelDecision(ACCEPTED, OK, order.order_id, 0, order.status, 0, leaves_e9, cum_e9, None, first)

@@ -6,8 +6,10 @@ from typing import Final
 
 import msgspec
 
+from engine.hold import HoldEnd
 from protocol.codes import Code, OrderStatus, OutcomeKind
-from protocol.decisions import BasketDecision, ExitDecision
+from protocol.decisions import BasketDecision, ExitDecision, NewDecision
+from protocol.held_records import OrderHeld
 from protocol.oco_records import OcoDecision, OcoOrdered
 from protocol.records import BasketOrdered, ExitRequested, Failed, Ordered, Record, ReplaceRequested
 from protocol.replaces import ReplaceDecision
@@ -15,6 +17,7 @@ from protocol.session import Facts, Item, Outcome
 
 ACCEPTED: Final = OutcomeKind.ACCEPTED
 REJECTED: Final = OutcomeKind.REJECTED
+STATUSES: Final = {ACCEPTED: OrderStatus.PENDING_NEW, OutcomeKind.HELD: OrderStatus.HELD}
 
 
 def pending(item: Item) -> Outcome:
@@ -57,9 +60,9 @@ def exit_outcome(item: Item, record_seq: int, decided: ExitDecision) -> Outcome:
 
 def first_outcome(item: Item, position: int, record: Record) -> Outcome:
     """Return the outcome that the record's own delivery got."""
-    if isinstance(record, Ordered):
+    if isinstance(record, Ordered | OrderHeld):
         decided = record.decision
-        status = OrderStatus.PENDING_NEW if decided.kind is ACCEPTED else OrderStatus.REJECTED
+        status = STATUSES.get(decided.kind, OrderStatus.REJECTED)
         return Outcome(
             item.seq, decided.kind, decided.code, decided.order_id, record.seq, status, decided.checks_passed,
             decided.position_after_e9, decided.position_limit_e9, decided.facts,
@@ -72,3 +75,24 @@ def first_outcome(item: Item, position: int, record: Record) -> Outcome:
         return replace_outcome(item, record.seq, record.decision)
     assert isinstance(record, Failed), f"record at position {position} expected an order, was {type(record).__name__}"
     return failed(item.seq, record.seq)
+
+
+def held_outcome(item: Item, record_seq: int, decided: NewDecision) -> Outcome:
+    """Return the outcome of an order that waits for the risk service."""
+    return Outcome(
+        item.seq, decided.kind, decided.code, decided.order_id, record_seq, OrderStatus.HELD, decided.checks_passed,
+        decided.position_after_e9, decided.position_limit_e9, decided.facts,
+    )  # fmt: skip
+
+
+def final_outcome(item_seq: int, order_id: str, status: OrderStatus, end: HoldEnd | None, record_seq: int) -> Outcome:
+    """Return how a hold ended: accepted if the order went out, whatever became of it since, else why not.
+
+    ``end``: as remembered; None = too long ago, then the order's state is what is known.
+    """
+    if end is None:
+        end = HoldEnd(_CODES.get(status, Code.OK), status not in _CODES)
+    return Outcome(item_seq, ACCEPTED if end.is_sent else REJECTED, end.code, order_id, record_seq, status)
+
+
+_CODES: Final = {OrderStatus.REJECTED: Code.RISK_REJECTED, OrderStatus.EXPIRED: Code.RISK_DEADLINE}

@@ -106,6 +106,8 @@ class Replaces:
     def _state_refusal(self, order: Order) -> Code:
         if order.status is OrderStatus.SUSPENDED:
             return Code.ORDER_SUSPENDED
+        if order.status is OrderStatus.HELD:
+            return Code.ORDER_HELD
         if order.status is OrderStatus.UNKNOWN:
             return Code.ORDER_IN_DOUBT
         if order.cancel_seq:

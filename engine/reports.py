@@ -296,6 +296,8 @@ class Reports:
             order.terms.replacement = None
         if order.status is not OrderStatus.SUSPENDED:  # what waits has no leaves of its own to give back: State.close
             state.book.set_leaves(order, 0)
+        if state.risk.holds and order.order_id in state.risk.holds:
+            state.risk.end(order.order_id, cancel.code if cancel.code is not OK else Code.HELD_CANCELLED)
         state.set_status(order, OrderStatus.CANCELED)
         state.close(order)
 

@@ -12,8 +12,8 @@ class Session:
     """One open session."""
 
     __slots__ = (
-        "drained", "heard", "heard_ns", "identity", "in_retry", "items", "outcomes", "permits", "replays", "retries",
-        "retry_reason", "sidecar", "source", "units",
+        "drained", "finals", "heard", "heard_ns", "identity", "in_retry", "items", "outcomes", "permits", "replays",
+        "retries", "retry_reason", "sidecar", "source", "units",
     )  # fmt: skip
 
     def __init__(self, identity: bytes, source: str, sidecar: str) -> None:
@@ -30,4 +30,5 @@ class Session:
         self.outcomes: list[Outcome] = []
         self.replays: list[tuple[int, Item, Replay]] = []  # (index in outcomes, …): read after the sync
         self.retries: list[int] = []
+        self.finals: list[tuple[int, str, int]] = []  # (item seq, order id, record): answered HELD, no FINAL yet
         self.retry_reason = RetryReason.VENUE_NOT_READY

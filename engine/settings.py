@@ -61,6 +61,7 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         spin_us: Busy-wait this long before blocking; 0 on few cores (MEASURED finding 6).
         session: When trading days end; None = only an operator ends one.
         drain_ms: Time to leave in after SIGTERM.
+        risk_endpoint: Where a risk service may say Hello; empty = nowhere.
         health: Where the engine tells how it is.
         remote: Control over tcp; None = over ipc only.
     """
@@ -72,6 +73,7 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     venues_endpoint: str
     events_endpoint: str
     control_endpoint: str
+    risk_endpoint: str = ""
     token_file: str
     table_path: str
     params: Params

@@ -14,9 +14,10 @@ from typing import Final
 
 import msgspec
 
+from engine.answers import Answers
 from engine.changes import Change, Changes
-from engine.orders import CHECKS_ALL, Defer, Replay
-from engine.outcomes import failed, first_outcome, pending
+from engine.orders import CHECKS_ALL, Breach, Defer, Replay
+from engine.outcomes import pending
 from engine.parts import Parts
 from engine.permit import Permit
 from engine.session import Session
@@ -34,9 +35,10 @@ from protocol.orders import (
     NewOrder,
     ReplaceOrder,
     TermedOrder,
+    TrimmableOrder,
     command_decoder,
 )
-from protocol.records import CancelRequested, Failed, Ordered
+from protocol.records import CancelRequested, Ordered
 from protocol.session import (
     PROTOCOL_VERSION,
     Bye,
@@ -83,13 +85,12 @@ class Sidecars:
         self._core = parts.core
         self._state = parts.core.state
         self._writer = parts.writer
-        self._records = parts.records
         self._table = parts.table
         self._meters = parts.meters
-        self._alarm = parts.alarm
         self._make_room = parts.make_room
         self._router = router
         self._changes = Changes(parts, self.reference_of)
+        self._answers = Answers(parts)
         self._sessions: dict[bytes, Session] = {}
         self._unit_owners: dict[tuple[str, str], Session] = {}
         self._unit_epochs = 0
@@ -185,7 +186,7 @@ class Sidecars:
                 self._meters.malformed_sidecars += 1
                 self._end(session, ByeReason.MALFORMED, str(e))
                 return
-            if type(command) is NewOrder or type(command) is TermedOrder:
+            if type(command) is NewOrder or type(command) is TermedOrder or type(command) is TrimmableOrder:
                 self._new(session, item, command, now_ns, defer)
             elif type(command) is CancelOrder:
                 self._cancel(session, item, command, now_ns)
@@ -208,7 +209,7 @@ class Sidecars:
                 order, item, route, now_ns, ref, session.retry_reason if session.in_retry else defer
             )
         except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
-            self._poison(session, item, order.account, e, now_ns)
+            self._answers.poison(session, item, order.account, e, now_ns)
             return
         if type(decided) is NewDecision:
             writer = self._writer
@@ -233,9 +234,22 @@ class Sidecars:
             self._meters.duplicates += 1
             session.replays.append((len(session.outcomes), item, decided))
             session.outcomes.append(pending(item))
+        elif type(decided) is Breach:
+            self._breach(session, item, order, decided, now_ns, ref)
         else:
             assert type(decided) is Defer
             self._defer(session, item, decided)
+
+    def _breach(
+        self, session: Session, item: Item, order: NewOrder, breach: Breach, now_ns: int, ref: Reference | None
+    ) -> None:
+        """Hold an order for the risk service, or refuse it after all."""
+        try:
+            decided = self._core.holds.decide_hold(breach.code, breach.view, order, breach.id_key)
+        except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
+            self._answers.poison(session, item, order.account, e, now_ns)
+            return
+        self._answers.take(decided, session, item, order, now_ns, ref)
 
     def _permit(self, session: Session, principal: str) -> Permit | None:
         """Return what the principal may do through this session's source, and keep it with the session."""
@@ -250,7 +264,7 @@ class Sidecars:
             permit = session.permits.get(item.principal) or self._permit(session, item.principal)
             decided = self._core.orders.decide_cancel(command, permit)
         except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
-            self._poison(session, item, command.account, e, now_ns)
+            self._answers.poison(session, item, command.account, e, now_ns)
             return
         if isinstance(decided, Defer):
             self._defer(session, item, decided)
@@ -283,7 +297,7 @@ class Sidecars:
             why = session.retry_reason if session.in_retry else defer
             decided = self._changes.decide(command, item, permit, now_ns, why)
         except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
-            self._poison(session, item, command.account, e, now_ns)
+            self._answers.poison(session, item, command.account, e, now_ns)
             return
         if isinstance(decided, Defer):
             self._defer(session, item, decided)
@@ -293,17 +307,6 @@ class Sidecars:
             session.outcomes.append(pending(item))
         else:
             session.outcomes.append(self._changes.take(decided, session.source, item, now_ns))
-
-    def _poison(self, session: Session, item: Item, account: str, error: Exception, now_ns: int) -> None:
-        """Journal the input, answer REJECTED(INTERNAL), reduce the account, raise the alarm (DESIGN 6.12)."""
-        text = f"{type(error).__name__}: {error}"[:256]
-        self._meters.failed += 1
-        self._alarm(f"decide failed for account {account}: {text}")
-        seq = self._writer.next_seq
-        record = Failed(session.source, item, account, text, seq)
-        position = self._writer.append(record)
-        self._core.apply(seq, now_ns, position, record)
-        session.outcomes.append(failed(item.seq, seq))
 
     def _defer(self, session: Session, item: Item, decided: Defer) -> None:
         self._meters.retries += 1
@@ -379,7 +382,7 @@ class Sidecars:
         """Send what was decided in this turn; everything is durable now."""
         for session in self._touched:
             if session.replays:
-                self._read_replays(session)
+                self._answers.read_replays(session)
             if session.outcomes:
                 self._send(session, Outcomes(session.outcomes, durable_after_ns, self._state.epoch))
                 session.outcomes = []
@@ -393,19 +396,11 @@ class Sidecars:
         self.items = 0
         self._room_at = ITEMS_BETWEEN_ROOM
 
-    def _read_replays(self, session: Session) -> None:
-        for index, item, replay in session.replays:
-            first = first_outcome(item, replay.position, self._records.read(replay.position))
-            session.outcomes[index] = Outcome(
-                item.seq,
-                OutcomeKind.DUPLICATE,
-                first.code,
-                first.order_id,
-                first.record_seq,
-                replay.status,
-                first=first,
-            )
-        session.replays.clear()
+    def finish(self) -> None:
+        """Say how holds ended, to whoever was answered HELD and is still there; everything is durable now."""
+        if self._answers.are_owed:
+            for session, message in self._answers.due(self.sessions):
+                self._send(session, message)
 
     def drain(self, within_ms: int) -> None:
         """Tell every sidecar to stop receiving."""
@@ -435,6 +430,7 @@ class Sidecars:
         session.outcomes = []
         session.replays = []
         session.retries = []
+        session.finals = []
 
     def _refuse(self, identity: bytes, reason: ByeReason, text: str) -> None:
         session = self._sessions.get(identity)

@@ -23,8 +23,9 @@ import msgspec
 from engine.core import Core
 from engine.counted import big, counted_rows, take_counted
 from engine.counted_money import money_body, take_money
-from engine.dedup import POSITION_MASK, DedupTable, KeyHash
+from engine.dedup import DedupTable, KeyHash
 from engine.flatten_plan import Flattened
+from engine.hold import HoldEnd
 from engine.layouts import (
     ACCOUNT,
     BOUND,
@@ -33,6 +34,7 @@ from engine.layouts import (
     FLATTENED,
     GROUP,
     HALT,
+    HOLD,
     INSTRUMENT,
     LAYOUT_ID,
     LAYOUTS,
@@ -41,6 +43,7 @@ from engine.layouts import (
     OUTGOING,
     RATE,
     REPLACEMENT,
+    RISK,
     SCALARS,
     STRATEGY,
     TERMS,
@@ -52,13 +55,13 @@ from engine.layouts import (
     layout_names,
 )
 from engine.order import Order
+from engine.resized import put_in_again
 from engine.state import Halt, State, state_hash
 from engine.venue_state import VenueState
 from journal.errors import SnapshotDamagedError
 from journal.snapshots import SnapshotHead, SnapshotReader
 from protocol.amends import SuspendedFill
-from protocol.codes import Scope, TradingState
-from protocol.errors import ConfigError
+from protocol.codes import Code, Scope, TradingState
 from protocol.params import encode_params, params_decoder
 from protocol.records import FlattenPlan
 from protocol.venue import Capabilities
@@ -70,6 +73,7 @@ ROWS: Final = 2048
 TIMES_MAX: Final = 1 << 16
 LAYOUT, STATE, SCOPES, LEDGERS, ROUTES, ORDERS, VENUES, AWAITING, TABLE, DEDUP, TIMES = range(1, 12)
 MONEY: Final = 12
+HOLDS: Final = 16  # written only where something of held orders is state
 OPEN, CLOSED, LOOSE = range(3)
 EXITS_AT, GROUPS_AT, SUSPENSE_AT, STALE_AT = 2, 3, 4, 5
 """Places behind the halts in the block of scopes; a snapshot from before there were any has none."""
@@ -155,6 +159,9 @@ def _blocks_of(state: State, save: dict[Of, Callable[[Any], object]]) -> Iterato
         trades = list(venue.trade_ids), *counted_rows(venue, routes)
         yield VENUES, _encode((VENUE.row(venue, save), not_found, *trades))
         yield from _rows(AWAITING, (OUTGOING.row(o, save) for o in venue.awaiting.values()), venue.name)
+    if state.risk.is_used:
+        ends = [(order_id, *end) for order_id, end in state.risk.ends.items()]
+        yield HOLDS, _encode((RISK.row(state.risk, save), [HOLD.row(h, save) for h in state.risk.holds.values()], ends))
     table = state.dedup
     yield TABLE, _encode((table.keys_max, table.slots_max, table.slots, table.keys, table.deleted))
     for start, part in table.chunks():
@@ -243,7 +250,7 @@ class _Loader:
             STATE: self._take_state, SCOPES: self._take_scopes, LEDGERS: self._take_ledgers,
             ROUTES: self._take_routes, ORDERS: self._take_orders, VENUES: self._take_venue,
             AWAITING: self._take_awaiting, TABLE: self._take_table, LAYOUT: self._take_layout,
-            TIMES: self._take_times, MONEY: self._take_money,
+            TIMES: self._take_times, MONEY: self._take_money, HOLDS: self._take_holds,
         }  # fmt: skip
 
     def take(self, tag: int, body: bytes) -> None:
@@ -258,7 +265,7 @@ class _Loader:
         self._table.keys, self._table.deleted = self._keys, self._deleted
         own = self._state.dedup
         if self._table is not own:
-            _put_in_again(self._table, own, self._orders)
+            put_in_again(self._table, own, self._orders)
         self._link_groups()
         self._core.take_restored()
         return self._table is own
@@ -286,6 +293,7 @@ class _Loader:
             Kind.TERMS: lambda row: None if row is None else self._maker(TERMS).make(row),
             Kind.REPLACEMENT: lambda row: None if row is None else self._maker(REPLACEMENT).make(row),
             Kind.CAPABILITIES: lambda row: None if row is None else msgspec.convert(row, Capabilities),
+            Kind.CODES: lambda codes: tuple(Code(code) for code in codes),
             Kind.KEY: tuple, Kind.KEYS: lambda keys: [tuple(key) for key in keys],
         }  # fmt: skip
         self._makers = {layout.name: layout.maker(written.get(layout.name, layout.names), load) for layout in LAYOUTS}
@@ -403,6 +411,14 @@ class _Loader:
             outgoing = make(row)
             awaiting[outgoing.seq] = outgoing
 
+    def _take_holds(self, body: Any) -> None:
+        risk, holds, ends = body
+        state = self._state
+        self._maker(RISK).fill(state.risk, risk)
+        made = [self._maker(HOLD).make(row) for row in holds]
+        state.risk.holds = {hold.order_id: hold for hold in made}
+        state.risk.ends = {order_id: HoldEnd(Code(code), *rest) for order_id, code, *rest in ends}
+
     def _take_table(self, body: Any) -> None:
         keys_max, slots_max, slots, self._keys, self._deleted = body
         if slots != self._table.slots:
@@ -422,26 +438,3 @@ class _Loader:
             return None
         values: dict[str, Any] = self._maker(RATE).values(row)
         return RateLog(values["count"], values["window_ns"], values["reserve_exit"], values["wider"])
-
-
-def _put_in_again(old: DedupTable, new: DedupTable, orders: list[Order]) -> None:
-    """Put every key of a table into one of another size, in the order of the journal; orders learn their slots.
-
-    Raises:
-        ConfigError: If they do not fit.
-    """
-    if old.keys > new.slots_max:
-        why = f"engine.dedup_keys_max expected at least {old.keys}, the ids that are remembered, was {new.keys_max}"
-        raise ConfigError([why])
-    moved = {order.slot: -1 for order in orders}
-    for slot, low, high, payload, value in sorted(old.used(), key=_position):
-        found = -1 - new.find(low, high)
-        new.insert(found, low, high, payload, value)
-        if slot in moved:
-            moved[slot] = found
-    for order in orders:
-        order.slot = moved[order.slot]
-
-
-def _position(entry: tuple[int, int, int, int, int]) -> int:
-    return entry[4] & POSITION_MASK

@@ -17,12 +17,13 @@ from engine.day import TradingDay
 from engine.dedup import DedupTable, KeyHash
 from engine.flatten_plan import Flatten, Flattened
 from engine.group import Group
-from engine.hashed import exit_rows, money_rows, order_row
+from engine.hashed import exit_rows, money_rows, order_row, suspense_row, waiting_rows
+from engine.hold import RiskState
 from engine.order import Order, Terms
 from engine.permit import ANY, Permit
 from engine.venue_state import VenueState
 from protocol.amends import SuspendedFill
-from protocol.codes import Mode, OrderStatus, Scope, TradingState
+from protocol.codes import Code, Mode, OrderStatus, Scope, TradingState
 from protocol.params import ChannelParams, InstrumentParams, Params, PrincipalParams
 from protocol.session import Facts
 from protocol.shards import ShardMap
@@ -81,6 +82,7 @@ class State:
         "permits",
         "principals",
         "renamed",
+        "risk",
         "routes",
         "shard",
         "shards",
@@ -135,6 +137,7 @@ class State:
         self.unconfirmed_jump = False
         self.suspense: dict[tuple[str, str], SuspendedFill] = {}  # by venue and trade id
         self.suspense_more = 0  # fills that it had no room for
+        self.risk = RiskState()  # held orders, and the service that is asked about them
 
     def set_params(self, params: Params, content_hash: bytes) -> None:
         """Take new parameters; positions, orders, counts and halts stay.
@@ -143,6 +146,7 @@ class State:
         """
         self.params = params
         self.params_hash = content_hash
+        self.risk.forwards = frozenset(params.risk.forward) if params.risk is not None else frozenset()
         limits = self.limits = LimitTable(params.limits_on(self.trading_date))
         for row in params.instruments:
             self._set_instrument(row)
@@ -307,6 +311,9 @@ class State:
             self.book.drop(order)
         if self.stale:
             self.stale.pop(order.order_id, None)
+        if self.risk.holds and order.order_id in self.risk.holds:  # cancelled while it was held
+            self.risk.end(order.order_id, Code.HELD_CANCELLED)
+            self.book.set_leaves(order, 0)
         order.slot = -1  # its key may leave the dedup table now
         if order.terms is not None:
             for _, _, id_key in order.terms.keys:
@@ -397,10 +404,11 @@ def state_hash(state: State) -> str:
     for name in sorted(state.venues):
         digest.update(encode(state.venues[name].row()))
     digest.update(encode([(int(s), k, *h) for (s, k), h in sorted(state.halts.items())]))
-    digest.update(_waiting_rows(state))
+    digest.update(waiting_rows(state.exits, state.groups))
     digest.update(exit_rows(state.orders, state.stale, state.stale_count))
-    digest.update(_suspense_row(state))
+    digest.update(suspense_row(state.suspense, state.suspense_more))
     digest.update(money_rows(state.book, state.accounts, state.routes))
+    digest.update(state.risk.hashed())
     if state.flattens or state.flattened:
         under_way = [
             (f.plan, int(f.scope), f.key, f.operator, f.started_ns, f.children)
@@ -413,20 +421,6 @@ def state_hash(state: State) -> str:
         digest.update(encode(state.day.row()))
     digest.update(state.dedup.content_hash())
     return digest.hexdigest()
-
-
-def _waiting_rows(state: State) -> bytes:
-    """Return nothing where no exit waits and no group is open: the hash is then what it was before these were."""
-    encode = msgspec.msgpack.encode
-    exits = encode(sorted(state.exits.items())) if state.exits else b""
-    return exits + (encode([g.row() for _, g in sorted(state.groups.items())]) if state.groups else b"")
-
-
-def _suspense_row(state: State) -> bytes:
-    """Return nothing where no fill is in suspense: the hash is then what it was before there was such a ledger."""
-    if not state.suspense and not state.suspense_more:
-        return b""
-    return msgspec.msgpack.encode((list(state.suspense.values()), state.suspense_more))
 
 
 def _hash_scopes(state: State, digest: blake2b) -> None:

@@ -67,6 +67,7 @@ class OrderStatus(IntEnum):
     UNKNOWN = 100
     TOMBSTONE = 101  # no order: a cancel came first (DESIGN 6.5)
     NONE = 102  # no order: never seen
+    HELD = 103  # taken and reserved for, at no venue yet: the risk service is asked (engine.holds)
 
     @property
     def is_terminal(self) -> bool:
@@ -75,6 +76,7 @@ class OrderStatus(IntEnum):
 
 
 TERMINAL: Final = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED, OrderStatus.EXPIRED})
+AT_NO_VENUE: Final = frozenset({OrderStatus.SUSPENDED, OrderStatus.HELD})
 
 
 class ExecType(IntEnum):
@@ -97,6 +99,7 @@ class ExecType(IntEnum):
     CANCEL_REJECT = 100  # FIX message type 9 in answer to a cancel
     NOT_FOUND = 101  # answer to a query: the venue never saw the order
     REPLACE_REJECT = 102  # FIX message type 9 in answer to a cancel/replace
+    HELD = 103
 
 
 class OutcomeKind(IntEnum):
@@ -211,6 +214,17 @@ class Code(IntEnum):
     # 700 exposure
     REDUCE_ONLY_VIOLATION = 701
     POS_LIMIT = 702
+    # 850 the risk service
+    RISK_REJECTED = 850
+    RISK_DEADLINE = 851
+    RISK_UNAVAILABLE = 852
+    RISK_PENDING_MAX = 853
+    RISK_TRIMMED = 854
+    RISK_DECISION_LATE = 855
+    RISK_DECISION_STALE = 856
+    RISK_TRIM_REFUSED = 857
+    HELD_CANCELLED = 858
+    ORDER_HELD = 859
     # 870 portfolio risk
     MARGIN_AT_EXPIRY = 870
     RISK_IMPROVES = 871

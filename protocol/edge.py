@@ -14,7 +14,16 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, Side, TimeInForce
 from protocol.errors import FieldError
-from protocol.orders import CancelOrder, Command, NewBasket, NewOco, NewOrder, ReplaceOrder, TermedOrder
+from protocol.orders import (
+    CancelOrder,
+    Command,
+    NewBasket,
+    NewOco,
+    NewOrder,
+    ReplaceOrder,
+    TermedOrder,
+    TrimmableOrder,
+)
 from protocol.session import Outcome
 from protocol.texts import outcome_text
 from protocol.units import format_e9, parse_e9
@@ -48,6 +57,7 @@ class NewOrderRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``price`` is needed for LIMIT and STOP_LIMIT, ``stop_price`` for STOP and STOP_LIMIT, ``expire_at_ns`` for GTD; none
     is allowed where it has no meaning. ``post_only``, for LIMIT: rather refused by the venue than to take.
+    ``allow_trim``: the risk service may let fewer lots go.
     """
 
     account: Identifier
@@ -64,6 +74,7 @@ class NewOrderRequest(Struct, frozen=True, forbid_unknown_fields=True):
     stop_price: Decimal | None = None
     expire_at_ns: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
     post_only: bool = False
+    allow_trim: bool = False
 
 
 class PlainRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,6 +161,7 @@ _EXPECTED: Final = {
     "time_in_force": '"DAY", "GTC", "IOC", "FOK" or "GTD"',
     "expire_at_ns": "a whole number of nanoseconds since 1970 (UTC)",
     "post_only": "true or false",
+    "allow_trim": "true or false",
     "stop_price": 'a decimal string such as "61800.5"',
     "reduce_only": "true or false",
     "created_at_ns": "a whole number of nanoseconds since 1970 (UTC)",
@@ -215,6 +227,8 @@ def to_new_order(request: NewOrderRequest, client_order_id: str) -> NewOrder:
         price_e9,
         request.reduce_only,
     )
+    if request.allow_trim:
+        return TrimmableOrder(*fields, stop_price_e9, request.expire_at_ns or 0, request.post_only)
     if not (stop_price_e9 or is_dated or request.post_only):
         return NewOrder(*fields)  # the bytes of a plain order never change, so its payload hash does not
     return TermedOrder(*fields, stop_price_e9, request.expire_at_ns or 0, request.post_only)

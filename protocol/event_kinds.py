@@ -18,7 +18,7 @@ from protocol.session import Facts
 
 
 class OrderEvent(Struct, array_like=True, tag=1, frozen=True):
-    """A new order was accepted (PENDING_NEW; SUSPENDED: it waits) or refused (REJECTED, ``code`` and ``facts``)."""
+    """A new order was taken (PENDING_NEW; SUSPENDED, HELD: it waits) or refused (REJECTED, ``code`` and ``facts``)."""
 
     seq: int
     n: int

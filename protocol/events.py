@@ -7,6 +7,7 @@ the stream sees the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -24,6 +25,7 @@ from protocol.event_kinds import (
     SystemEvent,
     TradeEvent,
 )
+from protocol.held_records import HoldEffect, HoldTimed, OrderHeld, RiskDecided
 from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
 from protocol.orders import (
     CancelOrder,
@@ -100,10 +102,39 @@ def events_of(seq: int, now_ns: int, record: Record) -> list[Event]:
 
 def _others(seq: int, now_ns: int, record: Record) -> list[Event]:
     """Return what happened to a trade afterwards; of what is no order's, a line for a person."""
+    if isinstance(record, OrderHeld | RiskDecided | HoldTimed):
+        return [_held(seq, now_ns, record)]
     if isinstance(record, TradeAmended | SuspenseResolved) and (found := amend_events(seq, now_ns, record)):
         return [*found]
     lines = reconciled_lines(record) if isinstance(record, Reconciled) else [system_text(record)]
     return [SystemEvent(seq, n, now_ns, type(record).__name__, line) for n, line in enumerate(lines)]
+
+
+def _held(seq: int, now_ns: int, record: OrderHeld | RiskDecided | HoldTimed) -> Event:
+    """Return the order that waits for the risk service, or how its wait ended."""
+    if isinstance(record, OrderHeld):
+        command = command_decoder.decode(record.item.command)
+        assert isinstance(command, NewOrder)
+        ordered = Ordered(record.source, record.item, record.reference, record.decision)
+        event = _order(seq, 0, now_ns, command, ordered)
+        return msgspec.structs.replace(event, exec_type=ExecType.HELD, status=OrderStatus.HELD)
+    decision = record.decision
+    if decision.effect in {HoldEffect.WAITS, HoldEffect.LATE}:
+        text = f"held order {record.order_id}: {decision.effect.name} {decision.code.name}"
+        return SystemEvent(seq, 0, now_ns, type(record).__name__, text)
+    exec_type, status = _HOLD_ENDS[decision.effect]
+    left_e9 = decision.quantity_e9
+    return StatusEvent(
+        seq, 0, now_ns, exec_type, record.account, record.client_order_id, record.order_id, status, left_e9, 0,
+        decision.code, quantity_e9=left_e9, price_e9=decision.price_e9,
+    )  # fmt: skip
+
+
+_HOLD_ENDS: Final = {
+    HoldEffect.SENT: (ExecType.PENDING_NEW, OrderStatus.PENDING_NEW),
+    HoldEffect.REJECTED: (ExecType.REJECTED, OrderStatus.REJECTED),
+    HoldEffect.EXPIRED: (ExecType.EXPIRED, OrderStatus.EXPIRED),
+}
 
 
 def _several(seq: int, now_ns: int, record: Several) -> list[Event]:

@@ -71,6 +71,10 @@ class TermedOrder(NewOrder, array_like=True, tag=4, frozen=True, gc=False):
     post_only: bool = False
 
 
+class TrimmableOrder(TermedOrder, array_like=True, tag=5, frozen=True, gc=False):
+    """A new order that the risk service may approve for fewer lots than it asks for. Its terms may all be unset."""
+
+
 class NewBasket(Struct, array_like=True, tag=10, frozen=True, gc=False):
     """Ask for several new orders, all or none. The n-th leg's id is ``<client_order_id>/<n>``, counted from 1."""
 
@@ -110,7 +114,7 @@ class NewOco(Struct, array_like=True, tag=12, frozen=True, gc=False):
     legs: Annotated[list[NewOrder | TermedOrder], Meta(min_length=2, max_length=2)]
 
 
-Command = NewOrder | CancelOrder | ReplaceOrder | TermedOrder | NewBasket | ExitReplace | NewOco
+Command = NewOrder | CancelOrder | ReplaceOrder | TermedOrder | TrimmableOrder | NewBasket | ExitReplace | NewOco
 
 
 def order_of(exit_replace: ExitReplace) -> NewOrder:

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from protocol.codes import Scope
+from protocol.codes import Code, Scope
 from protocol.contract_rows import ContractClass, ContractRow, RestrictionRow, VenueRow, counts_on
 from protocol.orders import Name
 
@@ -208,11 +208,41 @@ class LimitChange(Struct, array_like=True, frozen=True):
     reserve_exit: int = 0
 
 
+class OnDeadline(IntEnum):
+    """What happens to a held order that nobody judged in time (RISK.md B1). An exit is always sent (DECISIONS 33)."""
+
+    REJECT = 0
+    HOLD = 1  # it waits on, up to ``hold_max_ns``, and is refused then
+    PASS = 2  # it goes out, if it is worth ``pass_value_max_e9`` at most
+
+
+class RiskParams(Struct, array_like=True, frozen=True):
+    """Breaches that the risk service judges.
+
+    Attributes:
+        forward: Codes of the checks routed to it.
+        deadline_ns: An order is held so long; an exit ``exit_hold_ns``.
+        held_max: Held orders of one account.
+        away_ns: An engine that just started waits so long for a service, before it counts as away.
+        on_deadline: By code; the strictest of an order's codes counts, REJECT where there is no row.
+        pass_value_max_e9: Orders of at most this value may PASS.
+    """
+
+    forward: tuple[Code, ...]
+    deadline_ns: int = 250_000_000
+    exit_hold_ns: int = 2_000_000_000
+    hold_max_ns: int = 30_000_000_000
+    held_max: int = 8
+    away_ns: int = 2_000_000_000
+    on_deadline: tuple[tuple[Code, OnDeadline], ...] = ()
+    pass_value_max_e9: int = 0
+
+
 class Params(Struct, array_like=True, frozen=True):
     """Everything the gate is told.
 
     ``shards``: among so many engines the accounts are divided. ``changes``: what operators set while the engine ran
-    (``engine.limit_changes``); never from a file.
+    (``engine.limit_changes``); never from a file. ``risk``: None = every breach is refused here.
     """
 
     instruments: tuple[InstrumentParams, ...]
@@ -231,6 +261,7 @@ class Params(Struct, array_like=True, frozen=True):
     contracts: tuple[ContractRow, ...] = ()
     venues: tuple[VenueRow, ...] = ()
     restrictions: tuple[RestrictionRow, ...] = ()
+    risk: RiskParams | None = None
 
     @property
     def is_dated(self) -> bool:

@@ -24,6 +24,7 @@ from protocol.decisions import (
     Reference,
     ReportDecision,
 )
+from protocol.held_records import HoldTimed, OrderHeld, RiskChanged, RiskDecided
 from protocol.money import CollateralAdjusted, FxMarked
 from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
 from protocol.params import LimitChange
@@ -330,6 +331,10 @@ Record = (
     | SuspenseResolved
     | CollateralAdjusted
     | FxMarked
+    | OrderHeld
+    | RiskDecided
+    | HoldTimed
+    | RiskChanged
 )
 
 record_encoder: Final = msgspec.msgpack.Encoder()

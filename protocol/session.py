@@ -7,6 +7,7 @@
                                       ◄──  Claimed(unit, unit_epoch)
     Submit(items)                     ──►
                                       ◄──  Outcomes(items) | Retry(after_ms, reason, seqs)
+                                      ◄──  Finals(items)       of what was answered HELD, once each
     Resume()                          ──►                      new risk is taken again
     Ping()                            ──►
                                       ◄──  Pong()
@@ -105,7 +106,8 @@ class Facts(Struct, array_like=True, frozen=True, gc=False):
     """What decided a refusal: the limit, the value, the scope, the reference.
 
     Amounts in 1e-9, ages in ns; sums are unbounded, so beyond int64 they are decimal text (DESIGN 4). ``leg``: of a
-    basket, from 1; 0 = all of it, or no basket.
+    basket, from 1; 0 = all of it, or no basket. ``deadline_ns``: until when a HELD order waits, UTC;
+    0 = it is not held.
     """
 
     expected: int | str = 0
@@ -116,6 +118,7 @@ class Facts(Struct, array_like=True, frozen=True, gc=False):
     reference_age_ns: int = 0
     reference_source: ReferenceSource = ReferenceSource.NONE
     leg: int = 0
+    deadline_ns: int = 0
 
 
 class Outcome(Struct, array_like=True, frozen=True, gc=False):
@@ -206,7 +209,14 @@ class Retry(Struct, array_like=True, tag=8, frozen=True):
     item_seqs: list[int]
 
 
-EngineMessage = Welcome | Claimed | Outcomes | Credit | Pong | Drain | Bye | Retry
+class Finals(Struct, array_like=True, tag=9, frozen=True, gc=False):
+    """What became of deliveries that were answered HELD: one for each, behind that answer (DECISIONS 13)."""
+
+    items: list[Outcome]
+    epoch: int = 0
+
+
+EngineMessage = Welcome | Claimed | Outcomes | Credit | Pong | Drain | Bye | Retry | Finals
 
 sidecar_decoder: msgspec.msgpack.Decoder[SidecarMessage] = msgspec.msgpack.Decoder(SidecarMessage)
 engine_decoder: msgspec.msgpack.Decoder[EngineMessage] = msgspec.msgpack.Decoder(EngineMessage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from protocol.amends import SuspenseResolved, TradeAmended
+from protocol.held_records import RiskChanged
 from protocol.money import CollateralAdjusted, FxMarked
 from protocol.records import (
     AcceptedCut,
@@ -62,10 +63,12 @@ def system_text(record: Record) -> str:
         case SuspenseResolved():
             return f"fills beyond the suspense ledger were looked at by {record.operator}: {record.reason}"
         case _:
-            return _money_text(record)
+            return _rare_text(record)
 
 
-def _money_text(record: Record) -> str:
+def _rare_text(record: Record) -> str:
+    if isinstance(record, RiskChanged):
+        return f"risk service {record.instance_epoch} {'READY' if record.ready else 'LOST'}"
     if isinstance(record, CollateralAdjusted):
         by = f"by {record.operator or 'the opening file'}: {record.reason}"
         to = f"{_amount(record.value_e9)} {record.currency}, haircut {record.haircut_bp} bp"

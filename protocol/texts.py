@@ -125,6 +125,15 @@ _PLAIN: Final[dict[Code, str]] = {
     Code.POST_ONLY: "the order would have taken from the book, and was to add to it only",
     Code.CANCELS_UNRELATED: "an exit replaces orders of its own account, instrument and side only",
     Code.ORDER_SUSPENDED: "the order waits for others to end and has no terms at a venue yet; cancel it instead",
+    Code.ORDER_HELD: "the order waits for the risk service and has no terms at a venue yet; cancel it instead",
+    Code.RISK_REJECTED: "the risk service refused the order",
+    Code.RISK_DEADLINE: "the risk service did not answer in time",
+    Code.RISK_TRIMMED: "the risk service let fewer lots go than were asked for",
+    Code.RISK_DECISION_LATE: "the risk service answered when the order had left already",
+    Code.RISK_TRIM_REFUSED: "the risk service would take fewer lots, and the order does not allow that",
+    Code.RISK_DECISION_STALE: "the risk service's approval was too old, twice",
+    Code.HELD_CANCELLED: "the order was cancelled while it waited for the risk service",
+    Code.RISK_UNAVAILABLE: "the order needs the risk service, which does not answer",
     Code.INSTR_NOT_TRADABLE: "the instrument is suspended",
     Code.DAY_OVER: "its session is over; a DAY order works for one trading day",
     Code.OCO_LEGS: (
@@ -168,5 +177,6 @@ _TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
     Code.COUNT_OPEN_MAX: _count("open orders of at most"),
     Code.RATE_STRATEGY: _count("orders per window of at most"),
     Code.RATE_ACCOUNT: _count("orders per window of at most"),
+    Code.RISK_PENDING_MAX: _count("orders of an account that wait for the risk service of at most"),
     Code.POS_LIMIT: _amount("a worst-case position of at most"),
 }

@@ -361,6 +361,11 @@ class ExposureBook:
         order.route.account.open_count += 1
         self.charge(order, now_ns)
 
+    def take(self, order: Reservation, leaves: int, value_e9: int) -> None:
+        """Take an order that is held: it is open and reserves all it may need; it is charged for when it is sent."""
+        order.route.account.open_count += 1
+        self.hold(order, leaves, value_e9)
+
     def drop(self, order: Reservation) -> None:
         """Take a waiting order out: it ended, and nothing of it was ever reserved."""
         order.route.account.open_count -= 1

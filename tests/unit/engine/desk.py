@@ -8,7 +8,7 @@ from msgspec import Raw
 from engine.core import Core
 from engine.dedup import DedupTable
 from engine.order import Order
-from engine.orders import Defer, Replay
+from engine.orders import Breach, Defer, Replay
 from engine.state import State, state_hash
 from protocol.codes import (
     ExecType,
@@ -185,7 +185,7 @@ class Desk:
         created_at_ns: int | None = None,
         principal: str = "all",
         defer: RetryReason | None = None,
-    ) -> NewDecision | Replay | Defer:
+    ) -> NewDecision | Replay | Defer | Breach:
         item = self.item(order, created_at_ns, principal)
         route = self.core.orders.find_route(self.state.permit("src", principal), order)
         return self.core.orders.decide_new(order, item, route, self.now, reference, defer)

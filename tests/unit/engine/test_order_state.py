@@ -16,8 +16,8 @@ START = S.SUSPENDED
 
 
 def test_every_row_is_reachable() -> None:
-    """From SUSPENDED along the table every row can be walked; a row that can't is a wish, not a rule."""
-    seen, front, rows = {START}, [START], set()
+    """From SUSPENDED and HELD along the table every row can be walked; a row that can't is a wish, not a rule."""
+    seen, front, rows = {START, S.HELD}, [START, S.HELD], set()
     while front:
         status = front.pop()
         for row in TRANSITIONS:

@@ -13,11 +13,12 @@ from protocol.codes import TERMINAL, ExecType, OrderStatus, Side
 from protocol.decisions import ExitDecision, ReportDecision, ReportEffect
 from protocol.records import ControlAction, VenueChanged
 from tests.unit.engine.desk import Desk
+from tests.unit.engine.risky_desk import RiskyDesk
 
 S, H = OrderStatus, Happening
 STATES = tuple(dict.fromkeys(status for status, _ in TRANSITIONS))
 # What the engine does by itself; all else a venue reports.
-OWN = {H.RELEASED, H.CANCEL_SENT, H.LOST, H.UNSENT, H.REPLACE_SENT, H.REPLACE_UNSENT}
+OWN = {H.RELEASED, H.CANCEL_SENT, H.LOST, H.UNSENT, H.REPLACE_SENT, H.REPLACE_UNSENT, H.REFUSED_HERE, H.OVERDUE}
 # What a venue says of a trade that counted: every state of it in test_amends.
 AMENDED = {H.FILLS_AMENDED, H.FILLS_COMPLETE}
 QUANTITY, NEW_QUANTITY = 6, 8
@@ -27,6 +28,9 @@ def brought_to(status: OrderStatus) -> tuple[Desk, Order]:
     """Return a desk whose order of 6 is in the state; 2 of it have filled where that is allowed."""
     if status is S.SUSPENDED:
         return waiting()
+    if status is S.HELD:
+        risky = RiskyDesk()
+        return risky, risky.state.orders[risky.hold()]
     desk = Desk()
     order = desk.accept(desk.order("1", Side.BUY, QUANTITY))
     if status is not S.PENDING_NEW:
@@ -132,7 +136,7 @@ def test_the_page_shows_every_state_happening_and_transition() -> None:
     assert all(f"**{happening.name}**" in page for happening in H)
     for status in STATES:
         assert status.name in rows["happens in"]
-    assert page.count("-->") == 2 + len({(s, a) for (s, _), a in TRANSITIONS.items() if a is not s}) + len(TERMINAL)
+    assert page.count("-->") == 3 + len({(s, a) for (s, _), a in TRANSITIONS.items() if a is not s}) + len(TERMINAL)
 
 
 # Random interleavings

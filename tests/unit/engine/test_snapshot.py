@@ -16,6 +16,7 @@ from engine.layouts import (
     BOUND,
     FLATTEN,
     GROUP,
+    HOLD,
     LAYOUTS,
     LEDGER,
     ORDER,
@@ -111,7 +112,7 @@ def test_every_slot_is_in_its_layout(layout: Layout[object]) -> None:
     assert all(layout.left_out.values())
 
 
-MADE = [ORDER, TERMS, REPLACEMENT, OUTGOING, LEDGER, ACCOUNT, STRATEGY, BOUND, FLATTEN, GROUP]
+MADE = [ORDER, TERMS, REPLACEMENT, OUTGOING, LEDGER, ACCOUNT, STRATEGY, BOUND, FLATTEN, GROUP, HOLD]
 
 
 @pytest.mark.plants  # compiled, a constructor does not say what it takes
