@@ -41,6 +41,8 @@ BACKOFF_DOUBLINGS_MAX: Final = 7
 THROTTLED_MS: Final = 1_000
 WINDOW_MAX: Final = 10_000  # answered records of a shard that wait behind one that is not
 LETTER_THREADS: Final = 2
+# Shards are saved side by side; who waits for one whose row is being written is saved with the next write of it.
+SETTLES_AT_ONCE: Final = 32
 RETENTION_PART: Final = 2  # of the retention: who is so far behind is about to lose orders
 MS_PER_H: Final = 3_600_000
 WARN_S: Final = 60
@@ -51,6 +53,7 @@ class KinesisSource:
 
     tells_reserved = False
     tells_account = False
+    settles_at_once = SETTLES_AT_ONCE
 
     def __init__(self, name: str, settings: KinesisSettings) -> None:
         """Read the environment; nothing is called before ``open``.
@@ -339,7 +342,7 @@ class KinesisSource:
         wait_ns = max(r.saved_ns for r in due) + self._settings.checkpoint_ms * NS_PER_MS - time.monotonic_ns()
         if wait_ns > 0:
             await asyncio.sleep(wait_ns / 1e9)
-        failed = {id(reading) for reading in await self._keeper.save(due)}
+        failed = {id(reading) for reading in await self._keeper.save(due, only_due=True)}
         again = []
         for settlement in done:
             receipt = settlement.delivery.receipt

@@ -241,16 +241,24 @@ class Keeper:
             reading.forget_buffer()
             self._log.info("shard asked for", shard=reading.shard, unanswered=reading.window.unanswered)
 
-    async def save(self, readings: Iterable[Reading]) -> Sequence[Reading]:
-        """Write how far each is answered, which renews its lease; return those that failed."""
+    async def save(self, readings: Iterable[Reading], *, only_due: bool = False) -> Sequence[Reading]:
+        """Write how far each is answered, which renews its lease; return those that failed.
+
+        Args:
+            readings: Shards.
+            only_due: Write nothing where another call, that was waited for, has written all there is.
+        """
         kept = [reading for reading in readings if not reading.is_lost]
-        done = await asyncio.gather(*(self._renew(reading) for reading in kept))
+        done = await asyncio.gather(*(self._renew(reading, only_due) for reading in kept))
         return [reading for reading, is_done in zip(kept, done, strict=True) if not is_done]
 
-    async def _renew(self, reading: Reading) -> bool:
+    async def _renew(self, reading: Reading, only_due: bool) -> bool:
+        failed_writes = reading.failed_writes
         async with reading.writing:
-            if reading.is_lost:
+            if reading.is_lost or (only_due and not reading.window.is_due):
                 return True
+            if reading.failed_writes != failed_writes:
+                return False  # who waited tries again later, not all of them now
             began_ns = time.monotonic_ns()
             saved, checkpoint = reading.window.watermark, reading.checkpoint
             try:
@@ -260,6 +268,7 @@ class Keeper:
                 return True
             except FAILED as e:
                 self._bad(e)
+                reading.failed_writes += 1
                 return False
             if time.monotonic_ns() >= reading.until_ns:  # given up delivery by delivery meanwhile
                 self._lose(reading, "its lease could not be renewed in time")

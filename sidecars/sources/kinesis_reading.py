@@ -38,6 +38,7 @@ class Reading:
         self.taken_ns = self.renewed_ns = self.until_ns = taken_ns
         self.saved_ns = 0  # the last checkpoint
         self.writing = asyncio.Lock()  # one write of its row at a time: each needs the counter of the one before
+        self.failed_writes = 0
         self.window = ShardWindow(self, int(lease.checkpoint or FROM_THE_OLDEST))
         self.buffer: deque[dict[str, Any]] = deque()
         self.iterator = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -31,6 +33,8 @@ from sidecars.sources.kinesis_settings import KinesisSettings
 STREAM = Stream("orders", "arn:aws:kinesis:eu-west-1:1:stream/orders", 1_700_000_000, 24)
 AT = datetime(2026, 8, 24, 9, 15, 2, 114_000, UTC)
 MS = 1_000_000
+WITHIN_S = 10.0
+TURNS = 10
 
 
 def settings(**changes: Any) -> KinesisSettings:
@@ -138,6 +142,10 @@ class Rows:
 
     def __init__(self) -> None:
         self.row = Lease("s")
+        self.renewals: list[str] = []
+        self.is_asked = threading.Event()
+        self.may_write = threading.Event()
+        self.fails = False
 
     def rows(self) -> dict[str, Lease]:
         """Return it."""
@@ -151,6 +159,16 @@ class Rows:
     def release(self, lease: Lease, checkpoint: str) -> None:
         """Have no owner, and a checkpoint."""
         self.row = structs.replace(lease, owner=NOBODY, checkpoint=checkpoint)
+
+    def renew(self, lease: Lease, checkpoint: str) -> Lease:
+        """Have a checkpoint, once it may be written, unless writes fail."""
+        self.renewals.append(checkpoint)
+        self.is_asked.set()
+        assert self.may_write.wait(WITHIN_S)
+        if self.fails:
+            raise OSError("away")
+        self.row = structs.replace(lease, counter=lease.counter + 1, checkpoint=checkpoint)
+        return self.row
 
 
 class Shards:
@@ -179,6 +197,29 @@ async def test_what_is_saved_as_a_shard_is_let_go_is_settled_and_not_lost() -> N
 
     assert (rows.row.owner, rows.row.checkpoint) == (NOBODY, "7")
     assert answered.offset < reading.window.committed <= unanswered.offset
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_who_waits_to_save_a_shard_is_saved_by_the_next_write(fails: bool) -> None:
+    """One write of a row at a time: the next one has all that was answered meanwhile; one that fails is tried later."""
+    rows = Rows()
+    rows.fails = fails
+    table, link = cast("LeaseTable", rows), cast("Link", Shards())
+    keeper = Keeper(settings(), link, "me", get_logger(), on_changed=lambda: None, table_of=lambda _: table)
+    await keeper.open()
+    reading = keeper.readings["s"]
+    saves = []
+    for n in (7, 8, 9):
+        reading.window.answer(reading.hand_out(record(number=n)))
+        saves.append(asyncio.create_task(keeper.save([reading], only_due=True)))
+        assert await asyncio.to_thread(rows.is_asked.wait, WITHIN_S)
+    for _ in range(TURNS):
+        await asyncio.sleep(0)  # the others come to wait
+    rows.may_write.set()
+
+    assert await asyncio.gather(*saves) == [[reading] if fails else []] * 3
+    assert rows.renewals == (["7"] if fails else ["7", "9"])
+    await keeper.close()
 
 
 def test_a_lease_is_over_when_its_row_has_not_moved_for_its_time() -> None:
