@@ -1,8 +1,9 @@
 """Step Functions for ``wojak bench source``: tasks of LocalStack that wait, and the plain client that answers them.
 
 The plain client is boto3 at its best: as many threads as the sidecar has polls, each of which takes a task, decodes
-its input and answers it. LocalStack gives some dozens of tasks a second: the ratio says what a sidecar takes away from
-that, not what one can carry. ``python -m benchmarks.source_stepfunctions ACTIVITY COUNT FILE`` is that client.
+its input and the order in that, and answers it. LocalStack gives some dozens of tasks a second: the ratio says what a
+sidecar takes away from that, not what one can carry. ``python -m benchmarks.source_stepfunctions ACTIVITY COUNT FILE``
+is that client.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
+
+import msgspec
+from msgspec import Struct
 
 from benchmarks.granter import Granted
 from benchmarks.source_kinds import BrokerBench, read_orders, tell
@@ -39,6 +43,15 @@ class StepFunctionsBench(BrokerBench):
         return (peer.activity,)
 
 
+class _Input(Struct):
+    """What the state machine of the tests makes of an order."""
+
+    order: str
+
+
+_read_input: Final = msgspec.json.Decoder(_Input).decode
+
+
 class _Worker:
     """What the threads of the plain client share."""
 
@@ -63,7 +76,7 @@ class _Worker:
             if not task.get("taskToken"):
                 continue
             self.first_ns = self.first_ns or monotonic_ns()
-            read_orders((task["input"].encode(),))
+            read_orders((_read_input(task["input"]).order.encode(),))
             self._states.send_task_success(taskToken=task["taskToken"], output="{}")
             with self._lock:
                 self._left -= 1

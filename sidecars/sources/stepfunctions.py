@@ -32,7 +32,7 @@ from sidecars.sources.stepfunctions_task import to_delivery
 NS_PER_S: Final = 1_000_000_000
 MARGIN_NS_MAX: Final = 2 * NS_PER_S  # R7: held lost so long before Step Functions does, in a short lease a fifth of it
 MARGIN_PART: Final = 5
-SETTLERS: Final = 8
+SETTLERS: Final = 8  # each answers one task: an outcome need not wait for the answers to others
 HEARTBEATERS: Final = 4
 BACKOFF_MS: Final = 100
 BACKOFF_MS_MAX: Final = 20_000
@@ -44,6 +44,7 @@ class StepFunctionsSource:
 
     tells_reserved = False
     tells_account = False
+    settles_at_once = SETTLERS
 
     def __init__(self, name: str, settings: StepFunctionsSettings) -> None:
         """Read the environment; nothing is called before ``open``.
