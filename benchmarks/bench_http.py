@@ -108,7 +108,7 @@ class _Runner:
             else:
                 path = str(stack.folder / "floor.dat")
                 stack.spawn("http-floor", HttpFloorSettings(port, path, self._record_bytes))
-            _wait_http(stack, port, "/readyz" if of == ENGINE else "/")
+            wait_http(stack, port, "/readyz" if of == ENGINE else "/")
             connections = self._options.connections
             pid = stack.pid("http" if of == ENGINE else "http-floor")
             first = drive(port, build(paced, connections), connections, offsets_ns)
@@ -153,7 +153,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_http(stack: Stack, port: int, path: str) -> None:
+def wait_http(stack: Stack, port: int, path: str) -> None:
     """Wait until the server answers; the sidecar says 200 on its readiness once its engine session is open."""
     until_ns = monotonic_ns() + READY_NS
     while monotonic_ns() < until_ns:

@@ -8,28 +8,23 @@ the broker's answer to that call. Memory.
 from __future__ import annotations
 
 import os
-import re
-import socket
 import subprocess
 import time
 from typing import Any, Final
 
 import msgspec
 
-from benchmarks import workload
 from benchmarks.conditions import conditions
 from benchmarks.errors import BenchError
-from benchmarks.granter import Granted, GranterSettings
+from benchmarks.granter import Granted
 from benchmarks.options import Options
 from benchmarks.report import ENGINE, FLOOR, Report, interleaved
 from benchmarks.source_kinds import SourceBench, bench_of
-from benchmarks.stack import CREDITS, READY_NS, ROOT, Stack, rss_bytes
+from benchmarks.source_push import PushBench, push
+from benchmarks.source_stack import asked, body_of, p99_ms, start_granter, start_sidecar
+from benchmarks.stack import READY_NS, ROOT, Stack, rss_bytes
 from benchmarks.told import Told
-from protocol.units import format_e9
 from runtime.clock import monotonic_ns
-from runtime.health import HealthSettings
-from sidecars.core.process import SidecarSettings
-from sidecars.core.settings import LoopSettings
 
 LATENCY_PER_S: Final = 1_000
 NS_PER_S: Final = 1_000_000_000
@@ -44,6 +39,8 @@ SETTLED: Final = "settle_latency"  # and the broker's answer
 def source(options: Options) -> Report:
     """Measure one kind of source."""
     bench = bench_of(options.kind)
+    if isinstance(bench, PushBench):
+        return push(bench, options)
     count = options.orders(bench.per_s)
     report = Report(
         f"source {options.kind}",
@@ -86,8 +83,8 @@ class _Runner:
                     self._report.add(of, messages_per_s=_rate(count, self._plain(stack, peer, count)))
                     return
                 with stack.told("granted") as told:
-                    stack.spawn("granter", GranterSettings(stack.sidecars, str(told.path), count, CREDITS))
-                    pid = self._sidecar(stack, peer)
+                    start_granter(stack, told, count)
+                    pid = self._start_sidecar(stack, peer)
                     granted = _granted(stack, told)
                 rss_mib = rss_bytes(pid) / MIB
                 stack.stop("sidecar")
@@ -105,7 +102,7 @@ class _Runner:
                 with stack.told("acknowledged") as told:
                     stack.start_acknowledger(str(told.path), count)
                     began_ns = monotonic_ns()
-                    self._sidecar(stack, peer)
+                    self._start_sidecar(stack, peer)
                     last_ns = _granted(stack, told).last_ns
                 if (done := stack.status().accepted) != count:
                     raise BenchError(f"engine expected {count} accepted orders, was {done}; see {stack.folder}")
@@ -127,13 +124,13 @@ class _Runner:
         try:
             with Stack(self._options.folder, count) as stack:
                 with stack.told("granted") as told:
-                    stack.spawn("granter", GranterSettings(stack.sidecars, str(told.path), count, CREDITS))
-                    self._sidecar(stack, peer)
+                    start_granter(stack, told, count)
+                    self._start_sidecar(stack, peer)
                     _publish_paced(peer, count, rate)
                     _granted(stack, told)
                 time.sleep(1.1)  # its figures are told once a second
-                text = _metrics(stack)
-                values = {f"{hop}_p99_ms": _p99_ms(text, hop) for hop in (*HOPS, SETTLED)}
+                text = asked(stack, "/metrics")
+                values = {f"{hop}_p99_ms": p99_ms(text, hop) for hop in (*HOPS, SETTLED)}
                 stack.stop("sidecar")
         finally:
             peer.close()
@@ -153,35 +150,18 @@ class _Runner:
         subprocess.run(argv, check=True, timeout=READY_NS / NS_PER_S, cwd=ROOT, env={**_environ(), **env})
         return msgspec.json.decode(path.read_bytes(), type=Granted)
 
-    def _sidecar(self, stack: Stack, peer: Any) -> int:
-        settings = SidecarSettings(
-            source=workload.SOURCE,
-            kind=self._bench.kind,
-            settings=self._bench.settings(peer),
-            loop=LoopSettings(engine_endpoint=stack.sidecars, state_file=str(stack.folder / "epochs")),
-            health=HealthSettings(process="sidecar", socket_path=_health(stack)),
-        )
-        return stack.spawn("sidecar", settings, dict(peer.env()))
+    def _start_sidecar(self, stack: Stack, peer: Any) -> int:
+        return start_sidecar(stack, self._bench.kind, self._bench.settings(peer), dict(peer.env()))
 
 
 def _environ() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def _body(number: int) -> bytes:
-    side, price = ("BUY", workload.PRICE_E9 - 10**10) if number % 2 else ("SELL", workload.PRICE_E9 + 10**10)
-    order = {
-        "account": workload.accounts[number % workload.ACCOUNTS], "strategy": workload.STRATEGY,
-        "instrument": workload.instruments[number % workload.INSTRUMENTS], "side": side, "quantity": "0.001",
-        "price": format_e9(price), "time_in_force": "GTC", "client_order_id": f"s-{number:08d}",
-    }  # fmt: skip
-    return msgspec.json.encode(order)
-
-
 def _publish(peer: Any, first: int, count: int) -> None:
     from tests.conformance.peer import Message
 
-    peer.send([Message(body=_body(n), message_id=f"m{n}") for n in range(first, first + count)])
+    peer.send([Message(body=body_of(n), message_id=f"m{n}") for n in range(first, first + count)])
 
 
 def _publish_paced(peer: Any, count: int, rate_per_s: int) -> None:
@@ -207,24 +187,3 @@ def _require_empty(peer: Any) -> None:
     left = len(peer.left())
     if left:
         raise BenchError(f"source expected every message to be settled, {left} were not")
-
-
-def _health(stack: Stack) -> str:
-    return stack.endpoint("health").removeprefix("ipc://")
-
-
-def _metrics(stack: Stack) -> str:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
-        asked.connect(_health(stack))
-        asked.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
-        data = b""
-        while part := asked.recv(65_536):
-            data += part
-    return data.decode()
-
-
-def _p99_ms(text: str, hop: str) -> float:
-    match = re.search(rf'^wojak_sidecar_{hop}_recent_seconds{{[^}}]*quantile="0.99"[^}}]*}} (\S+)$', text, re.MULTILINE)
-    if match is None:
-        raise BenchError(f"metrics expected a p99 of {hop}, had none")
-    return float(match[1]) * 1000

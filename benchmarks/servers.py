@@ -15,7 +15,7 @@ import msgspec
 T = TypeVar("T")
 NAMES = (
     "engine", "acknowledger", "gateway", "http", "feed", "crashing-writer", "floor", "chained-floor", "venue-floor",
-    "http-floor", "sidecar", "granter",
+    "http-floor", "push-floor", "sidecar", "granter",
 )  # fmt: skip
 
 
@@ -82,6 +82,11 @@ def _run_floor(name: str, content: bytes) -> None:
         from benchmarks import http_floor
 
         http_floor.run(_decode(content, http_floor.HttpFloorSettings))
+        return
+    if name == "push-floor":
+        from benchmarks import push_floor
+
+        push_floor.run(_decode(content, push_floor.PushFloorSettings))
         return
     from benchmarks import floors
 

@@ -24,7 +24,9 @@ KINDS: Final = {  # imported when used: each needs its client
     "kafka": "benchmarks.source_kafka:KafkaBench",
     "kinesis": "benchmarks.source_kinesis:KinesisBench",
     "pubsub": "benchmarks.source_pubsub:PubSubBench",
+    "pubsub_push": "benchmarks.source_pubsub_push:PubSubPushBench",
     "rabbitmq": "benchmarks.source_rabbitmq:RabbitMqBench",
+    "sns": "benchmarks.source_sns:SnsBench",
     "sqs": "benchmarks.source_sqs:SqsBench",
     "stepfunctions": "benchmarks.source_stepfunctions:StepFunctionsBench",
 }

@@ -13,13 +13,13 @@ import pytest
 from benchmarks import workload
 from benchmarks.arrivals import due_offsets_ns, percentiles
 from benchmarks.bench_filled import expected_positions
-from benchmarks.bench_source import _body
 from benchmarks.errors import BenchError
 from benchmarks.generator import count_outcomes
 from benchmarks.http_load import build
 from benchmarks.main import benchmarks, main
 from benchmarks.report import ENGINE, FLOOR, Report, interleaved
 from benchmarks.source_kinds import bench_of, read_orders
+from benchmarks.source_stack import body_of
 from protocol.codes import Code, OrderStatus, OutcomeKind
 from protocol.edge import decode_new_order, to_new_order
 from protocol.errors import FieldError, RemoteProtocolError
@@ -203,6 +203,6 @@ def test_a_source_without_its_package_is_said(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_plain_client_of_a_source_decodes_what_it_reads() -> None:
     """The floor of ``source`` reads each body as an order; what is none stops it."""
-    read_orders([_body(0), _body(1)])
+    read_orders([body_of(0), body_of(1)])
     with pytest.raises(FieldError, match="account"):
-        read_orders([_body(0), b"{}"])
+        read_orders([body_of(0), b"{}"])
