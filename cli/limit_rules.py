@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from cli.limit_rows import ContractRow, HoursRow, LimitRow, LimitsFile, RestrictionRow
-from market.errors import InstrumentError
-from market.instruments import InstrumentRow, to_params
+from market.instruments import InstrumentRow
 from protocol.contract_rows import ContractClass, ContractName
 from protocol.errors import ConfigError, FieldError
 from protocol.params import COUNTED, WINDOWED, LimitName
-from protocol.units import format_e9, parse_e9
+from protocol.units import parse_e9
 from risk.gate.catalogue import CHECKED_CONTRACTS, CHECKED_LIMITS
+from risk.gate.row_rules import BINDS_EXITS, NOBODY_OUT, RESERVED
 
 MONEY: Final = "money"
 UNITS: Final = "units"
@@ -59,8 +59,6 @@ SCOPES: Final[dict[LimitName, tuple[str, ...]]] = {
     LimitName.EXECUTION_COUNT: ("global", "strategy"),
     LimitName.MARGIN_USED_MAX_BP: ("global", "account"),
 }
-BINDS_EXITS: Final = frozenset({LimitName.RATE_COUNT, LimitName.GLOBAL_RATE_COUNT, LimitName.VENUE_RATE_COUNT})
-RESERVED: Final = BINDS_EXITS
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 FIRST, LAST = dt.date.min, dt.date.max
 
@@ -158,11 +156,9 @@ def _order_of_values(at: str, row: LimitRow) -> Iterator[str]:
 def _way_out(at: str, row: LimitRow, name: LimitName) -> Iterator[str]:
     if name in BINDS_EXITS and exact_value(row.value) + row.reserve_exit == 0:
         yield (
-            f"{at}.value: expected at least 1, or a reserve_exit, was 0 and none: {row.limit} binds exits too, so "
-            "nobody could leave a position; to stop new risk: reserve_exit, or wojak reduce-only"
+            f"{at}.value: expected at least 1, or a reserve_exit, was 0: {row.limit} binds exits too, "
+            f"{NOBODY_OUT}; to stop new risk: wojak reduce-only"
         )
-    if name is LimitName.DUPLICATE_COUNT and row.value == 0:
-        yield f"{at}.value: expected at least 1, was 0: it binds exits too, so nobody could leave a position"
 
 
 def _value(where: str, name: str, value: str | int, is_counted: bool) -> Iterator[str]:
@@ -277,21 +273,6 @@ def _contract(at: str, row: ContractRow, known: Known) -> Iterator[str]:
         faults = list(_value(f"{at}.value", row.parameter, row.value, is_whole))
     yield from faults
     yield from _unit(at, row.unit, CONTRACT_UNITS.get(name, MONEY), _currencies(row.scope, row.key, known))
-    if faults:
-        return
-    for instrument in instruments_of(row.scope, row.key, known):
-        try:
-            params = to_params(instrument)
-        except InstrumentError:
-            continue  # said where the instrument stands
-        step = {ContractName.TICK: params.price_step_e9}.get(name, params.quantity_step_e9)
-        stepped = name in {ContractName.TICK, ContractName.LOT}
-        if stepped and (exact_value(row.value) <= 0 or exact_value(row.value) % step):
-            unit = "price_step" if name is ContractName.TICK else "quantity_step"
-            yield (
-                f"{at}.value: expected a multiple of {unit} {format_e9(step)} of {instrument.instrument}, "
-                f"was {row.value!r}"
-            )
 
 
 def contract_name(parameter: str) -> ContractName:

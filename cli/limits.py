@@ -13,15 +13,16 @@ from cli.control import Account, Everything, Instrument, Strategy, scope_of
 from cli.engine_client import EngineClient, client_of
 from cli.limit_files import Rows, configured_rows, known_to, over_on, read_limits
 from cli.limit_rows import LimitKind
+from cli.limit_text import differences, limit_value
 from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
 from cli.problems import VENUES
-from cli.shards import Shard, chosen, each
+from cli.shards import Shard, ask, ask_one, chosen, each
 from cli.view import grouped
 from protocol.codes import Scope
-from protocol.control import SetLimit, ShowLimits, ShownLimit
+from protocol.control import ApplyRows, SetLimit, ShowLimits, ShownLimit, ShowRows
 from protocol.errors import ConfigError, FieldError
 from protocol.params import COUNTED, LimitName
-from protocol.units import format_e9, parse_e9
+from protocol.units import parse_e9
 from runtime.clock import wall_ns
 
 app = App(name="limits", help="Check, show, change and explain what binds orders.")
@@ -69,6 +70,73 @@ def rows_in(loaded: Loaded, file: Path | None) -> tuple[Rows, Path]:
     if file is None or file.absolute() == loaded.path:
         return configured_rows(config, loaded.path, known), own
     return read_limits(file, known), file
+
+
+@app.command
+def diff(
+    file: Annotated[Path | None, Parameter(help="A limits file; without it what the configuration says.")] = None,
+    /,
+    *,
+    shard: Shard = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Compare a limits file, or the configuration's rows, with what the engine runs: + new, - gone, ~ changed.
+
+    Exit code 1 if anything differs. Operators' values of single limits: `wojak limits show`.
+
+    Example: `wojak limits diff limits.toml`
+    """
+    loaded = deployment(config)
+    rows, path = rows_in(loaded, file)
+    differs: list[int] = []
+
+    def diff_one(of: Loaded) -> str:
+        running = ask_one(of, ShowRows()).rows
+        assert running is not None
+        lines = differences(running, rows.wire)
+        differs.append(len(lines))
+        return "\n".join(lines) or f"the engine runs what {path.name} says"
+
+    failed = each(loaded, chosen(loaded, shard), diff_one)
+    return 1 if failed or any(differs) else 0
+
+
+@app.command
+def apply(
+    file: Annotated[Path | None, Parameter(help="A limits file; without it what the configuration says.")] = None,
+    /,
+    *,
+    reason: Reason,
+    shard: Shard = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Put the rows of a file in the place of those that the engine runs, from the next order on; journaled.
+
+    All or none: each engine is asked first whether it can take them. What a running row guards with value_max is not
+    loosened so. A start reads the configuration again.
+
+    Example: `wojak limits apply limits.toml --reason "new quarter"`
+    """
+    loaded = deployment(config)
+    rows, path = rows_in(loaded, file)
+    shards = chosen(loaded, shard)
+    trial, change = (ApplyRows(rows.wire, path.name, is_trial, reason) for is_trial in (True, False))
+    if len(shards) > 1:
+        for answer in ask(loaded, shards, trial):
+            if answer.why_not is not None:
+                raise answer.why_not
+
+    def apply_one(of: Loaded) -> str:
+        reply = ask_one(of, change)
+        return "\n".join([f"{reply.text} · durable at seq {grouped(reply.seq)}", *(reply.lines or [])])
+
+    for line in rows.incomplete:
+        say(line)
+    done = each(loaded, shards, apply_one)
+    own = rows_in(loaded, None)[1]
+    if path.absolute() != own.absolute():
+        say(f"the next start reads {own.name} again: to keep these rows, put them there")
+    return done
 
 
 @app.command(name="set")
@@ -172,12 +240,12 @@ def line_of(shown: ShownLimit) -> str:
     where = f"{shown.scope.name.lower()} {shown.key}".rstrip()
     text = f"{shown.name.name:<16} {where:<24}"
     row, change = shown.row, shown.change
-    in_file = "no row" if row is None else _format(shown.name, row.value, row.window_ns, row.reserve_exit)
-    most = "" if row is None or row.value_max is None else f" (at most {_format(shown.name, row.value_max)})"
+    in_file = "no row" if row is None else limit_value(shown.name, row.value, row.window_ns, row.reserve_exit)
+    most = "" if row is None or row.value_max is None else f" (at most {limit_value(shown.name, row.value_max)})"
     if change is None:
         return f"{text} {in_file}{most}   as the file says"
     assert change.value is not None
-    value = _format(shown.name, change.value, change.window_ns, change.reserve_exit)
+    value = limit_value(shown.name, change.value, change.window_ns, change.reserve_exit)
     when = dt.datetime.fromtimestamp(change.at_ns // NS_PER_S, dt.UTC)
     return (
         f"{text} {value}   set by {change.operator} {when:%Y-%m-%d %H:%M:%S}: {change.reason}   "
@@ -187,13 +255,6 @@ def line_of(shown: ShownLimit) -> str:
 
 def _ask(client: EngineClient) -> list[ShownLimit]:
     return client.ask(ShowLimits()).limits or []
-
-
-def _format(name: LimitName, value: int | str, window_ns: int = 0, reserve_exit: int = 0) -> str:
-    text = str(value) if name in COUNTED else format_e9(int(value))
-    if window_ns:
-        text += f" in {window_ns // MS_NS} ms" + (f", {reserve_exit} more for exits" if reserve_exit else "")
-    return text
 
 
 def _parse(limit: str, value: str) -> int:

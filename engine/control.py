@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from engine.days import Days
 from engine.exits import Exits
@@ -19,6 +20,7 @@ from engine.gateways import Gateways
 from engine.limit_changes import decide_limit, limit_views
 from engine.metrics import DURABLE, SYNC
 from engine.parts import Parts
+from engine.row_changes import decide_rows
 from engine.sidecars import Sidecars
 from engine.snapshot import hash_layout
 from engine.state import state_hash
@@ -26,6 +28,7 @@ from engine.truth import Truth
 from protocol.channels import CurveRouter, Router
 from protocol.codes import Code, OrderStatus, Scope
 from protocol.control import (
+    ApplyRows,
     AwaitFlatten,
     CheckState,
     ComparePositions,
@@ -47,6 +50,7 @@ from protocol.control import (
     SetState,
     ShowLimits,
     ShownLimit,
+    ShowRows,
     StartDrain,
     StartFlatten,
     Status,
@@ -58,8 +62,9 @@ from protocol.control import (
 )
 from protocol.errors import NOT_DECODED, ConfigError
 from protocol.money import Adjust, CompareMoney, ShowMoney
-from protocol.params import LimitChange
+from protocol.params import LimitChange, RowsApplied
 from protocol.records import ControlAction, Controlled, ParamsSet, StateChecked
+from protocol.risk_rows import rows_of
 from protocol.texts import refusal_text
 from runtime.keys import AllowedKey, Role
 
@@ -202,6 +207,10 @@ class Control:
                 return ControlReply(True, "", unknown=self._unknown())
             case ShowLimits():
                 return ControlReply(True, "", limits=self._limits())
+            case ShowRows():
+                assert self._state.params is not None
+                rows = rows_of(self._state.params)
+                return ControlReply(True, "", rows=rows, trading_date=self._state.trading_date)
             case AwaitFlatten():
                 return self._flatten_reply(body.flatten_id, now_ns)
             case SuspenseFills():
@@ -243,8 +252,8 @@ class Control:
                 return self._truth.decide(body, operator, now_ns)
             case RollSession():
                 return self._roll(body, operator, now_ns)
-            case SetLimit():
-                return self._set_limit(body, operator, now_ns)
+            case SetLimit() | ApplyRows():
+                return self._set_limits(body, operator, now_ns)
             case StartFlatten():
                 return self._start_flatten(body, operator, now_ns)
             case CheckState():
@@ -299,7 +308,9 @@ class Control:
         elsewhere = self._state.belongs_elsewhere(key) if scope is Scope.ACCOUNT else None
         return refusal_text(Code.WRONG_SHARD, elsewhere) if elsewhere is not None else ""
 
-    def _set_limit(self, body: SetLimit, operator: str, now_ns: int) -> ControlReply:
+    def _set_limits(self, body: SetLimit | ApplyRows, operator: str, now_ns: int) -> ControlReply:
+        if isinstance(body, ApplyRows):
+            return self._apply_rows(body, operator, now_ns)
         change = LimitChange(
             body.name, body.scope, body.key, body.value, operator, body.reason, now_ns, body.window_ns,
             body.reserve_exit,
@@ -311,6 +322,16 @@ class Control:
         where = f"{body.scope.name.lower()} {body.key}".rstrip()
         value = "lifted" if body.value is None else "set"
         return self._append([record], now_ns, f"{body.name.name} of {where} {value}")
+
+    def _apply_rows(self, body: ApplyRows, operator: str, now_ns: int) -> ControlReply:
+        decided = decide_rows(self._state, body.rows, RowsApplied(operator, body.reason, body.file, now_ns))
+        if isinstance(decided, str):
+            return ControlReply(False, decided)
+        if body.is_trial:
+            return ControlReply(True, f"{body.file} can be applied", lines=decided.lines)
+        self._make_room(now_ns)
+        reply = self._append([decided.record], now_ns, f"{body.file} applied")
+        return structs.replace(reply, lines=decided.lines)
 
     def _limits(self) -> list[ShownLimit]:
         assert self._state.params is not None

@@ -25,6 +25,7 @@ from engine.reconciling import Reconciler
 from engine.replaces import Replaces
 from engine.reports import Reports
 from engine.rolls import Rolls
+from engine.row_changes import is_decided_again
 from engine.stale_exits import StaleExits
 from engine.state import ENGINE, State
 from engine.suspense import Suspense
@@ -296,6 +297,8 @@ class Core:
                 return self._decide_control_again(record, now_ns)
             case ParamsSet() if record.changed is not None:
                 return decide_limit(state, record.changed) == record
+            case ParamsSet() if record.applied is not None:
+                return is_decided_again(state, record)
             case _:
                 return self._decide_rare_again(record, now_ns)
 

@@ -17,6 +17,7 @@ from protocol.params import LimitChange, LimitName, LimitRow, Params, encode_par
 from protocol.records import ParamsSet
 from protocol.texts import refusal_text
 from protocol.units import INT64_MAX
+from risk.gate.row_rules import NOBODY_OUT
 
 CHANGES_MAX: Final = 4_096
 Key = tuple[LimitName, Scope, str]
@@ -63,6 +64,8 @@ def _refusal(state: State, params: Params, change: LimitChange) -> str:
         return f"{_name(change)}: RATE_COUNT expected a global, account or strategy scope, was instrument"
     if is_rate != (change.window_ns > 0) or (change.reserve_exit and not is_rate):
         return f"{_name(change)}: a window belongs to RATE_COUNT, and to it alone, was {change.window_ns} ns"
+    if is_rate and not value + change.reserve_exit:
+        return f"{_name(change)}: value expected at least 1, or a reserve_exit, was 0: it binds exits too, {NOBODY_OUT}"
     row = _rows(params.limits).get(key_of(change))
     return _too_loose(change, row) if row is not None else ""
 

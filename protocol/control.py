@@ -16,6 +16,7 @@ from protocol.money import AccountMoney, Adjust, CompareMoney, MoneyDifference, 
 from protocol.orders import Name
 from protocol.params import LimitChange, LimitName, LimitRow
 from protocol.records import FlattenPlan
+from protocol.risk_rows import RiskRows
 
 Reason = Annotated[str, Meta(max_length=256)]
 
@@ -149,6 +150,19 @@ class ShowLimits(Struct, tag="show_limits", frozen=True, forbid_unknown_fields=T
     """Ask for every limit row: the file's, and an operator's where there is one."""
 
 
+class ShowRows(Struct, tag="show_rows", frozen=True, forbid_unknown_fields=True):
+    """Ask for all rows of risk parameters as files gave them, and for the trading date they resolve on."""
+
+
+class ApplyRows(Struct, tag="apply_rows", frozen=True, forbid_unknown_fields=True):
+    """Put a file's rows in the place of the running ones, all or none; ``is_trial``: only say what would come of it."""
+
+    rows: RiskRows
+    file: Annotated[str, Meta(max_length=255)]
+    is_trial: bool
+    reason: Reason
+
+
 class CheckState(Struct, tag="check_state", frozen=True, forbid_unknown_fields=True):
     """Journal the hash of the whole state, for the follower to compare; reads the whole state and stops orders."""
 
@@ -171,7 +185,7 @@ class AwaitFlatten(Struct, tag="await_flatten", frozen=True, forbid_unknown_fiel
     wait_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
 
 
-ControlLook = Status | UnknownOrders | ShowLimits | AwaitFlatten | SuspenseFills | ShowMoney
+ControlLook = Status | UnknownOrders | ShowLimits | ShowRows | AwaitFlatten | SuspenseFills | ShowMoney
 """What changes nothing."""
 ControlAct = (
     CheckState
@@ -180,6 +194,7 @@ ControlAct = (
     | ConfirmClock
     | StartDrain
     | SetLimit
+    | ApplyRows
     | StartFlatten
     | RollSession
     | Reconcile
@@ -360,6 +375,9 @@ class ControlReply(Struct, frozen=True):
     accounts: list[AccountMoney] | None = None
     fx: list[ShownFx] | None = None
     money: list[MoneyDifference] | None = None
+    rows: RiskRows | None = None
+    trading_date: int = 0
+    lines: list[str] | None = None
 
 
 request_decoder: msgspec.msgpack.Decoder[ControlRequest] = msgspec.msgpack.Decoder(ControlRequest)

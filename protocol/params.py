@@ -238,6 +238,15 @@ class RiskParams(Struct, array_like=True, frozen=True):
     pass_value_max_e9: int = 0
 
 
+class RowsApplied(Struct, array_like=True, frozen=True):
+    """Who put the rows of a file in the place of the running ones, why, and which file it was."""
+
+    operator: str
+    reason: str
+    file: str
+    at_ns: int
+
+
 class Params(Struct, array_like=True, frozen=True):
     """Everything the gate is told.
 

@@ -27,7 +27,7 @@ from protocol.decisions import (
 from protocol.held_records import HoldTimed, OrderHeld, RiskChanged, RiskDecided
 from protocol.money import CollateralAdjusted, FxMarked
 from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
-from protocol.params import LimitChange
+from protocol.params import LimitChange, RowsApplied
 from protocol.replaces import ReplaceDecision, ReplaceUnsent
 from protocol.rolls import KeysRetired, SessionRolled
 from protocol.session import Instance, Item
@@ -89,11 +89,15 @@ class Started(Struct, array_like=True, tag=1, frozen=True):
 
 
 class ParamsSet(Struct, array_like=True, tag=2, frozen=True):
-    """The parameters from here on: msgpack ``params.Params``. ``changed``: the one limit an operator changed."""
+    """The parameters from here on: msgpack ``params.Params``.
+
+    ``changed``: the one limit an operator changed; ``applied``: who applied the rows of a file.
+    """
 
     content: bytes
     content_hash: bytes
     changed: LimitChange | None = None
+    applied: RowsApplied | None = None
 
 
 class Ordered(Struct, array_like=True, tag=3, frozen=True, gc=False):

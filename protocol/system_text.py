@@ -84,7 +84,9 @@ def _amount(e9: str) -> str:
 
 
 def _params_text(record: ParamsSet) -> str:
-    changed = record.changed
+    changed, applied = record.changed, record.applied
+    if applied is not None:
+        return f"limits of {applied.file} applied by {applied.operator}: {applied.reason}"
     if changed is None:
         return f"parameters {record.content_hash.hex()}"
     value = "lifted" if changed.value is None else f"set to {changed.value}"

@@ -28,6 +28,7 @@ def test_a_flatten_under_flow_leaves_nothing(tmp_path: Path) -> None:
         shown = stack.wojak("limits", "show")
         assert "set by" in shown.stdout
         assert stack.wojak("resume", "--account", "flow").returncode == 0
+        _apply_a_limits_file(stack, tmp_path)
         before = stack.status().fills
         wait_until(lambda: stack.status().fills > before + 10, WITHIN_S, "fills again")
         verified = stack.wojak("verify", within_s=120.0)
@@ -59,3 +60,25 @@ def test_what_a_hung_sidecar_left_open_is_cancelled(tmp_path: Path) -> None:
         assert verified.returncode == 0, verified.stdout + verified.stderr
         assert stack.stop() == 0, stack.said()
         assert stack.wojak("journal", "verify").returncode == 0
+
+
+def _apply_a_limits_file(stack: Stack, folder: Path) -> None:
+    """Apply a file, see it run, go back to the configuration's rows; a bad file is refused and changes nothing."""
+    assert stack.wojak("limits", "diff").returncode == 0
+    file = folder / "quarter.toml"
+    row = '[[limits]]\nlimit = "ORDER_VALUE_MAX"\nvalue = "4000000"\nunit = "{}"\nsource = "desk"\n'
+    file.write_text(row.format("EUR"))
+    refused = stack.wojak("limits", "apply", str(file), "--reason", "quarter")
+    assert refused.returncode == 2
+    assert 'line 4: limits[0].unit: expected "USDT"' in refused.stdout + refused.stderr
+    assert stack.wojak("limits", "diff").returncode == 0
+    file.write_text(row.format("USDT"))
+    differs = stack.wojak("limits", "diff", str(file))
+    assert differs.returncode == 1
+    assert "~ ORDER_VALUE_MAX of global" in differs.stdout
+    applied = stack.wojak("limits", "apply", str(file), "--reason", "quarter")
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    assert "the next start reads wojak.toml again" in applied.stdout
+    assert stack.wojak("limits", "diff", str(file)).returncode == 0
+    assert stack.wojak("limits", "apply", "--reason", "back").returncode == 0
+    assert stack.wojak("limits", "diff").returncode == 0

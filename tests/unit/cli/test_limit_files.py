@@ -110,7 +110,7 @@ def test_rows_become_exact_dated_integers(tmp_path: Path) -> None:
         ("value = 9", "value = 0", "line 24: limits[2].value: expected at least 1, or a reserve_exit"),
         ("window_ms = 1050", "", "line 20: limits[2].window_ms: expected the interval"),
         ('scope = "underlying"\nkey = "NIFTY"\nvalue = "75"', 'scope = "global"\nvalue = "7.5"', "line 30: contracts"),
-        ('value = "75"', 'value = "7000"', "line 31: contracts[0].value: expected QUANTITY_MAX of at least lot 7000"),
+        ('value = "75"', 'value = "7000"', "line 31: contracts[0].value: expected QUANTITY_MAX of at least the lot"),
         ('scope = "underlying"\nkey = "NIFTY"', 'scope = "class"\nkey = "swap"', "line 30: contracts[0].key: expected"),
         ("[[limits]]", "[[limits]", "expected TOML: "),
     ],

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from cli.limit_text import differences
 from cli.limits import line_of, set_limit
 from protocol.codes import Scope
+from protocol.contract_rows import ContractName, ContractRow, ContractScope
 from protocol.control import ShownLimit
 from protocol.errors import ConfigError
 from protocol.params import LimitChange, LimitName, LimitRow
+from protocol.risk_rows import RiskRows
 
 E9 = 10**9
 ROW = LimitRow(LimitName.POSITION_MAX, Scope.ACCOUNT, "demo", 5 * E9, value_max=8 * E9)
@@ -41,3 +44,18 @@ def test_one_scope_is_named() -> None:
     for scopes in ({}, {"account": "demo", "everything": True}):
         with pytest.raises(ConfigError):
             set_limit("POSITION_MAX", "3", reason="x", **scopes)  # type: ignore[arg-type]
+
+
+def test_a_difference_says_what_is_new_gone_and_changed() -> None:
+    """Rows are matched by what they are about and when they count; the order of rows is no difference."""
+    rate = LimitRow(LimitName.RATE_COUNT, Scope.GLOBAL, "", 9, E9, source="NSE", version="2")
+    lot = ContractRow(ContractName.LOT, ContractScope.UNDERLYING, "NIFTY", 65 * E9, 20251231)
+    cutoff = ContractRow(ContractName.CUTOFF_SELL_NS, ContractScope.CLASS, "CALL", 1_800_000 * 10**6)
+    running = RiskRows((ROW, rate), (lot,))
+    assert differences(running, RiskRows((rate, ROW), (lot,))) == []
+    wider = LimitRow(LimitName.POSITION_MAX, Scope.ACCOUNT, "demo", 6 * E9, soft=5 * E9)
+    found = differences(running, RiskRows((wider,), (lot, cutoff)))
+    gone, changed, new = sorted(found, key=lambda line: "-~+".index(line[0]))
+    assert " ".join(gone.split()) == "- RATE_COUNT of global 9 in 1000 ms [NSE version 2]"
+    assert " ".join(changed.split()) == "~ POSITION_MAX of account demo 5 (at most 8) → 6, soft 5"
+    assert " ".join(new.split()) == "+ CUTOFF_SELL_NS of class CALL 1800000 ms"

@@ -1,0 +1,131 @@
+"""What rows of risk parameters have to keep, whoever gives them: the file's reader and the engine ask the same rules.
+
+Rules: values inside int64; rows of one limit at one scope never overlap in time; and none may shut the way out: a rate,
+a size or a price band that no exit could pass is refused before it can run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from protocol.codes import Scope
+from protocol.contract_rows import ContractName, ContractRow, ContractScope, resolve_contract
+from protocol.params import WINDOWED, InstrumentParams, LimitName, LimitRow
+from protocol.units import INT64_MAX, format_e9
+
+BINDS_EXITS: Final = frozenset(
+    {LimitName.RATE_COUNT, LimitName.GLOBAL_RATE_COUNT, LimitName.VENUE_RATE_COUNT, LimitName.DUPLICATE_COUNT}
+)
+RESERVED: Final = BINDS_EXITS - {LimitName.DUPLICATE_COUNT}
+"""Limits with a reserve for exits."""
+NOBODY_OUT: Final = "nobody could leave a position"
+DATE_MAX: Final = 99_991_231
+COLLAR_BP_MAX: Final = 9_999  # below 100 %: a bound of 0 would let a MARKET order count for nothing
+
+
+def limit_fault(row: LimitRow) -> str:
+    """Return what is wrong with a limit by itself; empty if nothing is."""
+    value = int(row.value)
+    most = value if row.value_max is None else int(row.value_max)
+    if not 0 <= value <= INT64_MAX or most > INT64_MAX:
+        return f"value expected 0 to {INT64_MAX}, was {row.value}"
+    if most < value:
+        return f"value_max expected at least the value ({value}), was {most}"
+    if row.soft is not None and not 0 <= int(row.soft) <= value:
+        return f"soft expected at most the value ({value}), was {row.soft}"
+    if (row.name in WINDOWED) != (row.window_ns > 0):
+        return f"window expected with limits that count within a time, and with them alone, was {row.window_ns} ns"
+    if row.reserve_exit < 0 or (row.reserve_exit and row.name not in RESERVED):
+        return f"reserve_exit expected with rates only, was {row.reserve_exit}"
+    if row.name in BINDS_EXITS and not value + row.reserve_exit:
+        return f"value expected at least 1, or a reserve_exit, was 0: {row.name.name} binds exits too, {NOBODY_OUT}"
+    return date_fault(row.effective_from, row.effective_to)
+
+
+def date_fault(effective_from: int, effective_to: int) -> str:
+    """Return what is wrong with the dates of a row; empty if nothing is."""
+    if not (0 <= effective_from <= DATE_MAX and 0 <= effective_to <= DATE_MAX):
+        return f"dates expected yyyymmdd, was {effective_from} to {effective_to}"
+    if 0 < effective_to < effective_from:
+        return f"effective_to expected {effective_from} or later, was {effective_to}"
+    return ""
+
+
+def overlap_faults(rows: Sequence[LimitRow]) -> Iterator[tuple[int, str]]:
+    """Yield place and reason of each limit row beside which another one of its scope counts on some date."""
+    seen: dict[tuple[LimitName, Scope, str], list[LimitRow]] = {}
+    for place, row in enumerate(rows):
+        for before in seen.setdefault((row.name, row.scope, row.key), []):
+            if not (_is_before(row, before) or _is_before(before, row)):
+                yield place, "expected one row a limit and scope on each trading date, was another one too"
+        seen[row.name, row.scope, row.key].append(row)
+
+
+def _is_before(row: LimitRow, other: LimitRow) -> bool:
+    return 0 < row.effective_to < other.effective_from
+
+
+def contract_faults(instruments: Iterable[InstrumentParams], rows: Sequence[ContractRow]) -> Iterator[tuple[int, str]]:
+    """Yield place and reason of each row that an instrument can't take on some date, as the rows resolve on it."""
+    places: dict[tuple[ContractScope, str], list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault((row.scope, row.key), []).append(place)
+    for params in instruments:
+        concerned = [place for where in _scopes_of(params) for place in places.get(where, ())]
+        said: set[tuple[int, str]] = set()
+        own = [rows[place] for place in concerned]
+        for date in sorted({0, *(r.effective_from for r in own), *(r.effective_to + 1 for r in own if r.effective_to)}):
+            found = resolve_contract(
+                own, date, venue=params.venue, contract_class=params.contract_class, underlying=params.underlying,
+                instrument=params.instrument,
+            )  # fmt: skip
+            for name, why in _faults_of(params, {n: r.value for n, r in found.items()}):
+                place = next(p for p in concerned if rows[p] is found[name])
+                if (place, why) not in said:
+                    said.add((place, why))
+                    yield place, f"{why} for {params.instrument}"
+
+
+def _scopes_of(params: InstrumentParams) -> tuple[tuple[ContractScope, str], ...]:
+    return (
+        (ContractScope.GLOBAL, ""),
+        (ContractScope.VENUE, params.venue),
+        (ContractScope.CLASS, params.contract_class.name),
+        (ContractScope.UNDERLYING, params.underlying),
+        (ContractScope.INSTRUMENT, params.instrument),
+    )
+
+
+def _faults_of(params: InstrumentParams, found: dict[ContractName, int]) -> Iterator[tuple[ContractName, str]]:
+    """Yield a parameter that was found, and the reason, where the instrument can't take it; exits have to pass too."""
+    for name, unit, step in (
+        (ContractName.TICK, "price_step", params.price_step_e9),
+        (ContractName.LOT, "quantity_step", params.quantity_step_e9),
+    ):
+        value = found.get(name, step)
+        if value <= 0 or value % step:
+            yield name, f"expected a multiple of {unit} {format_e9(step)}, was {format_e9(value)}"
+    yield from _size_faults(params, found)
+    low, high = found.get(ContractName.BAND_LOW, 0), found.get(ContractName.BAND_HIGH)
+    if high is not None and low > high:
+        yield (
+            ContractName.BAND_HIGH,
+            f"expected BAND_HIGH of at least BAND_LOW {format_e9(low)}, was {format_e9(high)}: {NOBODY_OUT}",
+        )
+    collar_bp = found.get(ContractName.COLLAR_BP, 1)
+    if not 1 <= collar_bp <= COLLAR_BP_MAX:
+        yield ContractName.COLLAR_BP, f"expected 1 to {COLLAR_BP_MAX} basis points, was {collar_bp}"
+
+
+def _size_faults(params: InstrumentParams, found: dict[ContractName, int]) -> Iterator[tuple[ContractName, str]]:
+    lot = found.get(ContractName.LOT, params.lot_e9)
+    least = max(lot, found.get(ContractName.QUANTITY_MIN, params.quantity_min_e9))
+    for name, most in (
+        (ContractName.FREEZE, found.get(ContractName.FREEZE, least)),
+        (ContractName.QUANTITY_MAX, found.get(ContractName.QUANTITY_MAX, params.quantity_max_e9)),
+    ):
+        culprits = [n for n in (name, ContractName.LOT, ContractName.QUANTITY_MIN) if n in found]
+        if most < least and culprits:
+            why = f"expected {name.name} of at least the lot and QUANTITY_MIN, {format_e9(least)}"
+            yield culprits[0], f"{why}, was {format_e9(most)}: {NOBODY_OUT}"
