@@ -15,10 +15,13 @@ from setuptools import setup
 HOT: Final = (
     "risk/gate/rate.py",
     "risk/gate/money.py",
+    "risk/gate/flow.py",
+    "risk/gate/more.py",
     "risk/gate/exposure.py",
     "risk/gate/limits.py",
     "risk/gate/view.py",
     "risk/gate/checks.py",
+    "risk/gate/further_checks.py",
     "risk/gate/fused.py",
     "risk/gate/evidence.py",
     "risk/gate/combined.py",

@@ -23,11 +23,10 @@ from protocol.orders import NewBasket, NewOrder
 from protocol.records import BasketOrdered, Ordered
 from protocol.session import Facts, Item
 from protocol.units import INT64_MAX
-from risk.gate.checks import CHECKS
 from risk.gate.combined import with_others
 from risk.gate.evidence import facts_of
 from risk.gate.exposure import Reservation, Route
-from risk.gate.fused import first_refusal
+from risk.gate.gate import checks_of, refusal_of
 from risk.gate.view import View
 
 OK: Final = Code.OK
@@ -131,9 +130,9 @@ class Baskets:
             view = self._look(leg, item, with_others(held, index, now_ns), now_ns, references[index])
             if defer is not None and not view.is_exit:
                 return Defer(defer)
-            code = first_refusal(view)
+            code = refusal_of(view)
             if code is not OK:
-                return _refused(code, index + 1, passed(code, view, CHECKS), facts_of(code, view))
+                return _refused(code, index + 1, passed(code, view, checks_of(view)), facts_of(code, view))
             decided.append(self._accept(leg, view, seqs))
         return BasketDecision(ACCEPTED, OK, 0, CHECKS_ALL, True, None, decided)
 

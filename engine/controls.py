@@ -247,6 +247,8 @@ class Controls:
             ledger.position = position
             carry(state, ledger, record)
             note_drift(state, ledger)
+            if state.further is not None:
+                state.further.refresh(record.account, state.instruments[record.instrument], ledger)
 
 
 def _beyond_exits(newest_first: list[Order], *, own: bool) -> list[Order]:

@@ -39,10 +39,9 @@ from protocol.orders import ExitReplace, NewOrder, order_of
 from protocol.records import ControlAction, Controlled, ExitReleased, ExitRequested
 from protocol.session import Facts, Item
 from protocol.units import INT64_MAX
-from risk.gate.checks import CHECKS
 from risk.gate.evidence import facts_of
 from risk.gate.exposure import Ledger, Route
-from risk.gate.fused import first_late_refusal, first_refusal
+from risk.gate.gate import checks_of, late_refusal_of, refusal_of
 from risk.gate.view import View
 
 OK: Final = Code.OK
@@ -169,9 +168,11 @@ class ExitReplaces:
             if could > 0:
                 order = msgspec.structs.replace(order, quantity_e9=could * route.instrument.quantity_step_e9)
         view = self._look(order, item.created_at_ns, freed, now_ns, reference)
-        code = first_refusal(view)
+        code = refusal_of(view)
         if code is not OK:
-            return ExitDecision(REJECTED, code, checks_passed=passed(code, view, CHECKS), facts=facts_of(code, view))
+            return ExitDecision(
+                REJECTED, code, checks_passed=passed(code, view, checks_of(view)), facts=facts_of(code, view)
+            )
         _, _, id_key = state.keys.key(command.account, command.client_order_id)
         order_id = self._orders.order_id(id_key, state.trading_date)
         return ExitDecision(ACCEPTED, OK, order_id, CHECKS_ALL, True, None, self._cancels_of(named), waits)
@@ -308,7 +309,7 @@ class ExitReplaces:
             order.limit_price * instrument.price_step_e9, True,
         )  # fmt: skip
         view = self._look(now, order.created_at_ns, order.route, now_ns, reference)
-        code = first_late_refusal(view)
+        code = late_refusal_of(view)
         if code is not OK:
             return code
         if quantity < instrument.quantity_min and quantity != abs(order.route.ledger.position):
@@ -353,10 +354,12 @@ def without(orders: list[Order], route: Route, side: Side) -> Route:
     """Return the route as it would be with these orders over, all of its account, instrument and side."""
     leaves = sum(o.leaves for o in orders)
     own_leaves = sum(o.leaves for o in orders if o.route is route)
-    return Route(
+    made = Route(
         route.account, route.strategy, route.instrument, _less(route.ledger, side, leaves),
         _less(route.own, side, own_leaves), route.limits,
     )  # fmt: skip
+    made.more, made.is_complete = route.more, route.is_complete
+    return made
 
 
 def _less(ledger: Ledger, side: Side, leaves: int) -> Ledger:

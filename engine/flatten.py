@@ -32,7 +32,7 @@ from protocol.session import TRACE_ID_BYTES, Item
 from protocol.units import INT64_MAX
 from risk.gate.evidence import facts_of
 from risk.gate.exposure import BP, InstrumentState, Ledger, Route
-from risk.gate.fused import first_refusal
+from risk.gate.gate import refusal_of
 from risk.gate.view import View
 
 CHILDREN_MAX: Final = 10_000
@@ -279,7 +279,7 @@ class Flattens:
         view.look(state.book, order, item.created_at_ns, route, now_ns, reference)
         if view.state is TradingState.HALTED and not self._is_halted(flatten, route):
             view.state = TradingState.REDUCING
-        code = Code.INTERNAL if state.dedup.is_exhausted else first_refusal(view)
+        code = Code.INTERNAL if state.dedup.is_exhausted else refusal_of(view)
         if code is not Code.OK:
             return NewDecision(OutcomeKind.REJECTED, code, facts=facts_of(code, view))
         _, _, id_key = state.keys.key(order.account, order.client_order_id)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from hashlib import blake2b
+
 import msgspec
 
 from engine.group import Group
 from engine.order import Order, Terms
 from protocol.amends import SuspendedFill
-from risk.gate.exposure import AccountState, ExposureBook, Route
+from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Route, StrategyState
 
 
 def order_row(order: Order) -> tuple[object, ...]:
@@ -77,3 +80,22 @@ def money_rows(
         return b""
     marks = [(*key, str(m.rate_e9), m.at_ns) for key, m in sorted(money.marks.items())]
     return msgspec.msgpack.encode((money.is_booked, marks, ledgers, own, held))
+
+
+def hash_scopes(
+    accounts: Mapping[str, AccountState], strategies: Mapping[str, StrategyState],
+    instruments: Mapping[str, InstrumentState], digest: blake2b,
+) -> None:  # fmt: skip
+    """Hash what is counted by account and strategy, and what state every scope is in."""
+    encode = msgspec.msgpack.encode
+    for name in sorted(accounts):
+        account = accounts[name]
+        times = account.rate.charges() if account.rate else None
+        cash = sorted((c, str(v)) for c, v in account.cash_e9.items())
+        digest.update(encode((name, int(account.state), account.open_count, str(account.open_value_e9), times, cash)))
+    for name in sorted(strategies):
+        strategy = strategies[name]
+        times = strategy.rate.charges() if strategy.rate else None
+        digest.update(encode((name, int(strategy.state), times)))
+    for name in sorted(instruments):
+        digest.update(encode((name, int(instruments[name].state))))

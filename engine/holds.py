@@ -29,6 +29,7 @@ from protocol.session import Facts
 from protocol.units import INT64_MAX
 from risk.gate.evidence import facts_of
 from risk.gate.forward import forwarded, late_refusal
+from risk.gate.further_checks import signature_of
 from risk.gate.view import View
 
 OK: Final = Code.OK
@@ -137,6 +138,8 @@ class Holds:
         state.orders[opened.order_id] = opened
         state.risk.holds[opened.order_id] = hold
         state.book.take(opened, view.quantity, view.value_e9)
+        if route.is_complete:
+            route.more.take(view.side, signature_of(view), now_ns)
 
     def _look(
         self, order: NewOrder, created_at_ns: int, instrument: str, now_ns: int, reference: Reference | None

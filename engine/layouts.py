@@ -24,7 +24,8 @@ from engine.state import Halt, State
 from engine.venue_state import VenueState
 from protocol.codes import Mode, OrderStatus, OrderType, Scope, Side, TimeInForce, TradingState
 from protocol.params import ContractKind, InstrumentParams
-from risk.gate.exposure import AccountState, Bound, InstrumentState, Ledger, StrategyState
+from risk.gate.exposure import AccountState, InstrumentState, Ledger, StrategyState
+from risk.gate.more import Bound
 from risk.gate.rate import RateLog
 
 T = TypeVar("T")
@@ -178,6 +179,8 @@ SCALARS: Final = Layout(
         "exits": "ids of orders, with the scopes",
         "flattened": "rows of Flattened",
         "flattens": "rows of Flatten",
+        "flow": "its row, with the scopes",
+        "further": "from params, and its sums from what is open and held",
         "group_changes": "no state: tells the loop when to look",
         "groups": "rows of Group",
         "halts": "rows of Halt",

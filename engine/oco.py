@@ -40,7 +40,7 @@ from protocol.session import Facts, Item
 from protocol.units import INT64_MAX
 from risk.gate.combined import with_others
 from risk.gate.exposure import Reservation, Route
-from risk.gate.fused import first_refusal
+from risk.gate.gate import refusal_of
 from risk.gate.termed import first_late_termed_refusal, first_termed_refusal
 from risk.gate.view import View
 
@@ -151,7 +151,7 @@ class Ocos:
             view = self._look(leg, item.created_at_ns, with_others(counted, index, now_ns), now_ns, reference)
             if defer is not None and not view.is_exit:
                 return Defer(defer)
-            code = first_termed_refusal(view) if isinstance(leg, TermedOrder) else first_refusal(view)
+            code = first_termed_refusal(view) if isinstance(leg, TermedOrder) else refusal_of(view)
             if code is not OK:
                 refused = refused_new(code, view, leg)
                 return _refused(code, index + 1, refused.checks_passed, refused.facts)

@@ -17,7 +17,7 @@ from engine.order import Order, OutgoingKind, Terms
 from engine.permit import Permit
 from engine.state import State
 from engine.venue_state import VenueState
-from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side
+from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side, TradingState
 from protocol.decisions import CancelDecision, EngineCancel, NewDecision, OrderClass, Reference
 from protocol.orders import CancelOrder, NewOrder, TermedOrder
 from protocol.records import CancelRequested, Ordered
@@ -27,8 +27,10 @@ from protocol.units import INT64_MAX
 from risk.gate.checks import CHECKS
 from risk.gate.evidence import facts_of
 from risk.gate.exposure import Route
-from risk.gate.fused import first_refusal
-from risk.gate.termed import GTD, STOP, TERMED_CHECKS, first_termed_refusal
+from risk.gate.further_checks import COMPLETE_CHECKS, signature_of
+from risk.gate.fused import first_complete_refusal, first_refusal
+from risk.gate.gate import checks_of
+from risk.gate.termed import GTD, STOP, first_termed_refusal, termed_checks_of
 from risk.gate.view import View
 
 ACCEPTED: Final = OutcomeKind.ACCEPTED
@@ -49,6 +51,7 @@ DATE_DIGITS: Final = 7
 # MSG, AUTH, ACCOUNT, STRATEGY, INSTR and ID come before the view exists.
 ENVELOPE_CHECKS: Final = 6
 CHECKS_ALL: Final = ENVELOPE_CHECKS + len(CHECKS)
+COMPLETE_CHECKS_ALL: Final = ENVELOPE_CHECKS + len(COMPLETE_CHECKS)
 
 
 class Replay(NamedTuple):
@@ -190,7 +193,10 @@ class Orders:
             deferred = self._defer(view, venue, defer)
             if deferred is not None:
                 return deferred
-        code = first_refusal(view) if is_plain else first_termed_refusal(view)
+        if is_plain:
+            code = first_complete_refusal(view) if route.is_complete else first_refusal(view)
+        else:
+            code = first_termed_refusal(view)
         if code is not OK:
             return Breach(code, view, id_key) if code in state.risk.forwards else refused_new(code, view, order)
         self._prepared = order
@@ -202,7 +208,7 @@ class Orders:
             OK,
             self.order_id(id_key, state.trading_date),
             venue.last_seq + 1,
-            CHECKS_ALL,
+            COMPLETE_CHECKS_ALL if route.is_complete else CHECKS_ALL,
             after if view.side is BUY else -after,
             limit if limit != INT64_MAX else -1,
             EXIT if view.is_exit else INC,
@@ -256,6 +262,16 @@ class Orders:
             state.orders[order_id] = opened
             state.book.open(opened, now_ns)
             venue.add(venue_seq, NEW, opened, now_ns)
+            if route.is_complete:
+                route.more.take(view.side, signature_of(view), now_ns)
+        elif decision.code is Code.LOOP_INTENT:
+            self._halt_loop(order, decision)
+
+    def _halt_loop(self, order: NewOrder, decision: NewDecision) -> None:
+        """Stop a strategy that means the same again and again (RISK.md A2, LOOP_INTENT)."""
+        expected = decision.facts.expected if decision.facts is not None else 0
+        reason = f"{decision.code.name}: {expected} orders on one side of {order.instrument} without a fill"
+        self._state.raise_state(Scope.STRATEGY, order.strategy, TradingState.HALTED_AUTO, reason)
 
     def decide_cancel(self, command: CancelOrder, permit: Permit | None) -> CancelDecision | Defer:
         """Say what happens to a cancel: idempotent by state, never refused by a limit (DECISIONS 10, RISK.md A7.3)."""
@@ -412,9 +428,9 @@ def _take_terms(opened: Order, view: View) -> None:
 def refused_new(code: Code, view: View, order: NewOrder) -> NewDecision:
     """Return the refusal of a new order, with its evidence."""
     facts = facts_of(code, view)
-    checks = CHECKS
+    checks = checks_of(view)
     if isinstance(order, TermedOrder):
-        checks = TERMED_CHECKS
+        checks = termed_checks_of(view)
         if code is Code.TYPE_UNSUPPORTED:
             packed = pack_kind(view.order_type, view.time_in_force, post_only=view.post_only)
             facts = Facts(0, packed, Scope.INSTRUMENT, view.route.instrument.name)

@@ -155,7 +155,7 @@ class Replaces:
         return ReplaceDecision(
             ACCEPTED, OK, order.client_order_id, order.order_id, venue.last_seq + 1, OrderStatus.PENDING_REPLACE,
             total_e9, price_e9, stop_price_e9, (order.quantity - order.cum) * step, cum_e9, False,
-            ENVELOPE_CHECKS + REPLACE_CHECKS, after if order.side is BUY else -after,
+            ENVELOPE_CHECKS + passed, after if order.side is BUY else -after,
             limit if limit != INT64_MAX else -1,
         )  # fmt: skip
 

@@ -27,7 +27,7 @@ from protocol.orders import NewOrder
 from protocol.records import Queried, SendDecided, VenueChanged
 from protocol.replaces import ReplaceUnsent
 from protocol.venue import Report
-from risk.gate.fused import first_late_refusal
+from risk.gate.gate import late_refusal_of
 from risk.gate.termed import first_late_termed_refusal
 from risk.gate.view import View
 
@@ -262,7 +262,7 @@ class Reports:
         view.look(self._state.book, again, order.created_at_ns, route, now_ns, reference)
         terms = order.terms
         if terms is None:
-            return first_late_refusal(view)
+            return late_refusal_of(view)
         stop_price = terms.stop_price if asked is None else asked.stop_price
         view.look_terms(stop_price * route.instrument.price_step_e9, terms.expire_at_ns, terms.post_only)
         return first_late_termed_refusal(view)

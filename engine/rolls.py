@@ -72,6 +72,7 @@ class Rolls:
         day.expiring.clear()
         day.expiring.extend([o.order_id for o in state.orders.values() if o.time_in_force is DAY])
         day.past_dates = self._orders.dates_of(state.orders)
+        state.flow.roll()
         if params.is_dated:
             state.set_params(params, state.params_hash)
 

@@ -65,7 +65,8 @@ from protocol.codes import Code, Scope, TradingState
 from protocol.params import encode_params, params_decoder
 from protocol.records import FlattenPlan
 from protocol.venue import Capabilities
-from risk.gate.exposure import AccountState, Bound, Route, StrategyState
+from risk.gate.exposure import AccountState, Route, StrategyState
+from risk.gate.more import Bound
 from risk.gate.rate import RateLog
 
 T = TypeVar("T")
@@ -75,7 +76,7 @@ LAYOUT, STATE, SCOPES, LEDGERS, ROUTES, ORDERS, VENUES, AWAITING, TABLE, DEDUP, 
 MONEY: Final = 12
 HOLDS: Final = 16  # written only where something of held orders is state
 OPEN, CLOSED, LOOSE = range(3)
-EXITS_AT, GROUPS_AT, SUSPENSE_AT, STALE_AT = 2, 3, 4, 5
+EXITS_AT, GROUPS_AT, SUSPENSE_AT, STALE_AT, FLOW_AT = 2, 3, 4, 5, 6
 """Places behind the halts in the block of scopes; a snapshot from before there were any has none."""
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -137,6 +138,7 @@ def _blocks_of(state: State, save: dict[Of, Callable[[Any], object]]) -> Iterato
         [GROUP.row(g, save) for g in state.groups.values()],
         list(state.suspense.values()),
         list(state.stale),
+        state.flow.row(),
     )
     yield SCOPES, _encode(scopes)
     money = money_body(state)
@@ -267,6 +269,8 @@ class _Loader:
         if self._table is not own:
             put_in_again(self._table, own, self._orders)
         self._link_groups()
+        if self._state.further is not None:
+            self._state.count_further()
         self._core.take_restored()
         return self._table is own
 
@@ -340,6 +344,8 @@ class _Loader:
             state.suspense = {(fill.venue, fill.trade_id): fill for fill in fills}
         if len(since) > STALE_AT:
             state.stale = dict.fromkeys(since[STALE_AT])
+        if len(since) > FLOW_AT:
+            state.flow.load(*since[FLOW_AT])
 
     def _refilled(self, layout: Layout[T], made: dict[str, T], rows: list[list[object]]) -> dict[str, T]:
         """Return the scopes of the rows in their order; the objects that the parameters made are kept."""

@@ -17,7 +17,7 @@ from engine.day import TradingDay
 from engine.dedup import DedupTable, KeyHash
 from engine.flatten_plan import Flatten, Flattened
 from engine.group import Group
-from engine.hashed import exit_rows, money_rows, order_row, suspense_row, waiting_rows
+from engine.hashed import exit_rows, hash_scopes, money_rows, order_row, suspense_row, waiting_rows
 from engine.hold import RiskState
 from engine.order import Order, Terms
 from engine.permit import ANY, Permit
@@ -29,7 +29,10 @@ from protocol.session import Facts
 from protocol.shards import ShardMap
 from protocol.venue import Capabilities
 from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Ledger, Route, StrategyState
+from risk.gate.flow import Flow
+from risk.gate.further import Furthers, is_needed
 from risk.gate.limits import LimitTable
+from risk.gate.more import NOTHING
 
 CLOSED_MAX: Final = 4096
 FLATTENED_MAX: Final = 64
@@ -65,6 +68,8 @@ class State:
         "exits",
         "flattened",
         "flattens",
+        "flow",
+        "further",
         "group_changes",
         "groups",
         "halts",
@@ -110,6 +115,8 @@ class State:
         self.params_hash = b""
         self.limits = LimitTable(())
         self.book = ExposureBook()
+        self.flow = Flow()
+        self.further: Furthers | None = None  # None = no parameter of the complete gate is given
         self.instruments: dict[str, InstrumentState] = {}
         self.accounts: dict[str, AccountState] = {}
         # (accounts, strategies) of the parameters now; one that left them keeps its positions and takes cancels only.
@@ -148,6 +155,8 @@ class State:
         self.params_hash = content_hash
         self.risk.forwards = frozenset(params.risk.forward) if params.risk is not None else frozenset()
         limits = self.limits = LimitTable(params.limits_on(self.trading_date))
+        further = Furthers(params, self.trading_date, self.flow, self.book.money) if is_needed(params) else None
+        was_further, self.further = self.further, further
         for row in params.instruments:
             self._set_instrument(row)
         for name, instrument in self.instruments.items():
@@ -174,6 +183,17 @@ class State:
         self.permits.clear()
         for route in self.routes.values():
             route.limits = limits.limits(route.account, route.strategy, route.instrument)
+        if further is not None or was_further is not None:
+            self.count_further()
+
+    def count_further(self) -> None:
+        """Give every route what it needs of the complete gate, and make its sums anew from what is open and held."""
+        for route in self.routes.values():
+            route.more, route.is_complete = NOTHING, False
+            if self.further is not None:
+                self.further.attach(route)
+        if self.further is not None:
+            self.further.count(self.orders.values(), self.book.ledgers, self.instruments)
 
     def take_engine_strategy(self) -> None:
         """Have the strategy under whose name the engine exits what no strategy holds; under the global limits."""
@@ -195,6 +215,8 @@ class State:
             made.take_capabilities(self.venues.setdefault(row.venue, VenueState(row.venue)).capabilities)
         else:
             known.update(row)
+        if self.further is not None:
+            self.further.update(self.instruments[row.instrument])
 
     def take_capabilities(self, venue: VenueState, capabilities: Capabilities) -> None:
         """Take what a venue's gateway said that it takes."""
@@ -222,6 +244,8 @@ class State:
             # Under the scopes' own names: those of an order are its own copies, and would stay as long as the route.
             names = scopes[0].name, scopes[1].name, scopes[2].name
             found = Route(*scopes, self.book.ledger(names[0], names[2]), Ledger(), self.limits.limits(*scopes))
+            if self.further is not None:
+                self.further.attach(found)
             self.routes[names] = found
         return found
 
@@ -400,7 +424,7 @@ def state_hash(state: State) -> str:
         own = state.routes[route_key].own
         if own.position or own.buy or own.sell:
             digest.update(encode((*route_key, own.position, own.buy, own.sell)))
-    _hash_scopes(state, digest)
+    hash_scopes(state.accounts, state.strategies, state.instruments, digest)
     for name in sorted(state.venues):
         digest.update(encode(state.venues[name].row()))
     digest.update(encode([(int(s), k, *h) for (s, k), h in sorted(state.halts.items())]))
@@ -409,6 +433,7 @@ def state_hash(state: State) -> str:
     digest.update(suspense_row(state.suspense, state.suspense_more))
     digest.update(money_rows(state.book, state.accounts, state.routes))
     digest.update(state.risk.hashed())
+    digest.update(b"" if state.flow.is_empty else encode(state.flow.row()))
     if state.flattens or state.flattened:
         under_way = [
             (f.plan, int(f.scope), f.key, f.operator, f.started_ns, f.children)
@@ -421,18 +446,3 @@ def state_hash(state: State) -> str:
         digest.update(encode(state.day.row()))
     digest.update(state.dedup.content_hash())
     return digest.hexdigest()
-
-
-def _hash_scopes(state: State, digest: blake2b) -> None:
-    encode = msgspec.msgpack.encode
-    for name in sorted(state.accounts):
-        account = state.accounts[name]
-        times = account.rate.charges() if account.rate else None
-        cash = sorted((c, str(v)) for c, v in account.cash_e9.items())
-        digest.update(encode((name, int(account.state), account.open_count, str(account.open_value_e9), times, cash)))
-    for name in sorted(state.strategies):
-        strategy = state.strategies[name]
-        times = strategy.rate.charges() if strategy.rate else None
-        digest.update(encode((name, int(strategy.state), times)))
-    for name in sorted(state.instruments):
-        digest.update(encode((name, int(state.instruments[name].state))))

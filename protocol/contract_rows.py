@@ -7,13 +7,14 @@ global), within a scope the latest ``effective_from``.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final
 
 from msgspec import Struct
 
-DAYS_A_WEEK: Final = 7
+NS_PER_S: Final = 1_000_000_000
 ALL_DAYS: Final = 0b1111111
 
 
@@ -116,6 +117,16 @@ class VenueRow(Struct, array_like=True, frozen=True):
     effective_to: int = 0
     source: str = ""
     version: str = ""
+
+    def hours_on(self, trading_date: int) -> tuple[int, int] | None:
+        """Return from and until when orders are taken, UTC nanoseconds; both 0 = no session; None = always."""
+        midnight = dt.datetime.strptime(str(trading_date), "%Y%m%d").replace(tzinfo=dt.UTC)
+        if trading_date in self.holidays or not self.days >> midnight.weekday() & 1:
+            return 0, 0
+        if not self.close_ns:
+            return None
+        start_ns = int(midnight.timestamp()) * NS_PER_S - self.utc_offset_ns
+        return start_ns + self.open_ns, start_ns + self.close_ns
 
 
 class RestrictionKind(IntEnum):

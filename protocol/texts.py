@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from typing import Final
 
@@ -100,6 +101,14 @@ def _collar(facts: Facts) -> str:
     )
 
 
+def _instant(ns: int | str) -> str:
+    return dt.datetime.fromtimestamp(int(ns) // 10**9, dt.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _side(facts: Facts) -> str:
+    return "at most" if int(facts.actual) > int(facts.expected) else "at least"
+
+
 def _unsupported(facts: Facts) -> str:
     kind, time, flags = unpack_kind(int(facts.actual))
     what = f"{kind} {time}".strip() or "this order"
@@ -179,4 +188,37 @@ _TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
     Code.RATE_ACCOUNT: _count("orders per window of at most"),
     Code.RISK_PENDING_MAX: _count("orders of an account that wait for the risk service of at most"),
     Code.POS_LIMIT: _amount("a worst-case position of at most"),
+    Code.ALGO_ID_MISSING: lambda f: f"the venue needs the registered algo_id of each strategy, was none{_scope(f)}",
+    Code.SESSION_CLOSED: lambda f: (
+        f"expected an order {'from' if int(f.actual) < int(f.expected) else 'before'} {_instant(f.expected)}, the "
+        f"venue's hours, was at {_instant(f.actual)}{_scope(f)}"
+    ),
+    Code.INSTR_RESTRICTED: lambda f: f"it is on a restricted list{_scope(f)}",
+    Code.INSTR_BAN_REDUCE_ONLY: lambda f: f"its underlying is on the ban list: only exits are taken{_scope(f)}",
+    Code.INSTR_EXPIRY_CUTOFF: lambda f: (
+        f"expected new risk on this side before {_instant(f.expected)}, for its expiry is near, was at "
+        f"{_instant(f.actual)}{_scope(f)}"
+    ),
+    Code.PERM_OPTION_WRITE: _amount("no permission to write options: a sale of at most what is held,"),
+    Code.PERM_SHORT_SELL: _amount("no permission to sell short: a sale of at most what is held,"),
+    Code.PRICE_BAND: lambda f: (
+        f"expected {_side(f)} {format_e9(int(f.expected))}, the day's price band, was "
+        f"{format_e9(int(f.actual))}{_scope(f)}"
+    ),
+    Code.PRICE_LPP: _collar,
+    Code.QTY_FREEZE: _amount("at most the freeze quantity"),
+    Code.VALUE_ORDER_MIN: _amount("an order value of at least"),
+    Code.COUNT_DAILY_MAX: _count("accepted orders today of at most"),
+    Code.DUP_ECONOMIC: _count("orders of the same terms within the window of at most"),
+    Code.LOOP_INTENT: lambda f: (
+        f"expected fewer than {f.expected} orders on one side of an instrument without a fill, was {f.actual}; the "
+        f"strategy is halted{_scope(f)}; an operator lifts it: wojak resume"
+    ),
+    Code.POS_UNDERLYING: _amount("a worst-case delta on one side of the underlying of at most"),
+    Code.EXPO_GROSS: _amount("a worst-case exposure of at most"),
+    Code.EXPO_NET: _amount("a worst-case net delta in the underlying of at most"),
+    Code.CASH_INSUFFICIENT: _amount("cash to be taken of at most"),
+    Code.MARGIN_ESTIMATE: _amount("more margin of at most"),
+    Code.RATE_GLOBAL: _count("orders per window of at most"),
+    Code.RATE_VENUE: _count("orders per window of at most"),
 }

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from risk.gate.exposure import AccountState, ExposureBook, Ledger, Reservation, Route, StrategyState
+from risk.gate.flow import Tally
+from risk.gate.more import AccountSums, KeySums, More, UnderlyingSums
+from risk.gate.rate import RateLog
 
 
 def with_others(legs: Sequence[Reservation], index: int, now_ns: int) -> Route:
@@ -36,14 +39,37 @@ class _Copies:
         self._accounts: dict[str, AccountState] = {}
         self._strategies: dict[str, StrategyState] = {}
         self._ledgers: dict[tuple[str, ...], Ledger] = {}
+        # By what they are copies of, which the book keeps alive.
+        self._sums: dict[int, AccountSums] = {}
+        self._underlyings: dict[int, UnderlyingSums] = {}
+        self._keys: dict[int, KeySums] = {}
+        self._tallies: dict[int, Tally] = {}
+        self._rates: dict[int, RateLog] = {}
 
     def route(self, route: Route) -> Route:
         account, strategy, instrument = route.account, route.strategy, route.instrument
-        return Route(
+        made = Route(
             self._account(account), self._strategy(strategy), instrument,
             self._ledger((account.name, instrument.name), route.ledger),
             self._ledger((account.name, instrument.name, strategy.name), route.own), route.limits,
         )  # fmt: skip
+        if route.is_complete:
+            made.more, made.is_complete = self._more(route.more), True
+        return made
+
+    def _more(self, more: More) -> More:
+        """Return one with sums and counters that are copies, each made once."""
+        made = more.alone()
+        made.account = self._sums.setdefault(id(more.account), more.account.copy())
+        made.underlying = self._underlyings.setdefault(id(more.underlying), more.underlying.copy())
+        made.key = self._keys.setdefault(id(more.key), more.key.copy())
+        made.account_day = self._tallies.setdefault(id(more.account_day), Tally(more.account_day.count))
+        made.strategy_day = self._tallies.setdefault(id(more.strategy_day), Tally(more.strategy_day.count))
+        made.global_rate, made.venue_rate = self._rate(more.global_rate), self._rate(more.venue_rate)
+        return made
+
+    def _rate(self, rate: RateLog | None) -> RateLog | None:
+        return None if rate is None else self._rates.setdefault(id(rate), rate.copy())
 
     def _account(self, account: AccountState) -> AccountState:
         found = self._accounts.get(account.name)

@@ -9,6 +9,7 @@ from protocol.codes import Code, Scope
 from protocol.session import Facts
 from protocol.texts import pack_kind
 from protocol.units import wide
+from risk.gate.further_evidence import FURTHER_EVIDENCE
 from risk.gate.view import View
 
 # Places in ``Limits.bounds``.
@@ -17,7 +18,7 @@ QUANTITY, ORDER_VALUE, OPEN_VALUE, OPEN_COUNT, POSITION = range(5)
 
 def facts_of(code: Code, view: View) -> Facts:
     """Return what decided the refusal ``code`` of the order in ``view``."""
-    evidence = _EVIDENCE.get(code)
+    evidence = _EVIDENCE.get(code) or FURTHER_EVIDENCE.get(code)
     return evidence(view) if evidence is not None else Facts()
 
 

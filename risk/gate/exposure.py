@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from protocol.codes import OrderType, Scope, Side, TimeInForce, TradingState
+from protocol.codes import OrderType, Side, TimeInForce, TradingState
 from protocol.params import ContractKind, InstrumentParams, InstrumentStatus
 from protocol.venue import Capabilities
 from risk.gate.money import Collateral, Money, paid_e9
+from risk.gate.more import NOTHING, UNLIMITED, Bound, Limits, More
 from risk.gate.rate import RateLog
 
 BUY: Final = Side.BUY
 E18: Final = 10**18
-UNLIMITED: Final = 1 << 200
 PLAIN_TIMES: Final[tuple[TimeInForce, ...]] = (TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK)
 BP: Final = 10_000
 SPOT: Final = ContractKind.SPOT
@@ -48,42 +48,6 @@ class Ledger:
     def reach(self, side: Side) -> int:
         """Return the worst-case position on a side as a positive number: hi for BUY, -lo for SELL."""
         return self.position + self.buy if side is BUY else self.sell - self.position
-
-
-class Bound:
-    """The tightest limit of one name over some scopes, and where it stands."""
-
-    __slots__ = ("key", "scope", "value")
-
-    def __init__(self, value: int = UNLIMITED, scope: Scope = Scope.GLOBAL, key: str = "") -> None:
-        self.value = value
-        self.scope = scope
-        self.key = key
-
-
-class Limits:
-    """The values that bind an order over all its scopes; shared by all routes they are the same for, never changed.
-
-    ``bounds`` says where each stands, in the order of the fields before it.
-    """
-
-    __slots__ = ("bounds", "open_count", "open_value_e9", "order_value_e9", "position_e9", "quantity_e9")
-
-    def __init__(
-        self,
-        quantity_e9: int,
-        order_value_e9: int,
-        open_value_e9: int,
-        open_count: int,
-        position_e9: int,
-        bounds: tuple[Bound, ...],
-    ) -> None:
-        self.quantity_e9 = quantity_e9
-        self.order_value_e9 = order_value_e9
-        self.open_value_e9 = open_value_e9
-        self.open_count = open_count
-        self.position_e9 = position_e9
-        self.bounds = bounds
 
 
 class InstrumentState:
@@ -242,10 +206,10 @@ class Route:
     """(account, strategy, instrument) with everything the gate needs of it, looked up once.
 
     ``ledger`` is the account's, ``own`` the strategy's own part of it: the scope that is REDUCING decides which
-    one says what an exit is (RISK.md A1).
+    one says what an exit is (RISK.md A1). ``is_complete``: its orders take the complete gate, which reads ``more``.
     """
 
-    __slots__ = ("account", "instrument", "ledger", "limits", "own", "strategy")
+    __slots__ = ("account", "instrument", "is_complete", "ledger", "limits", "more", "own", "strategy")
 
     def __init__(
         self,
@@ -262,6 +226,8 @@ class Route:
         self.ledger = ledger
         self.own = own
         self.limits = limits
+        self.more: More = NOTHING
+        self.is_complete = False
 
 
 class Reservation:
@@ -314,6 +280,9 @@ class ExposureBook:
             ledger.sell += change
             own.sell += change
         value = route.instrument.value_e9(leaves, order.price) if leaves else 0
+        if route.is_complete:
+            route.more.reserve(order.side, order.reserved_value_e9, value)
+            _refresh(route)
         account.open_value_e9 += value - order.reserved_value_e9
         order.reserved_value_e9 = value
         if leaves == 0:
@@ -325,6 +294,8 @@ class ExposureBook:
         route = order.route
         if price != order.price:
             value = route.instrument.value_e9(order.leaves, price)
+            if route.is_complete:
+                route.more.reserve(order.side, order.reserved_value_e9, value)
             route.account.open_value_e9 += value - order.reserved_value_e9
             order.reserved_value_e9 = value
             order.price = price
@@ -335,6 +306,8 @@ class ExposureBook:
         for rate in (order.route.account.rate, order.route.strategy.rate):
             if rate is not None:
                 rate.charge(now_ns)
+        if order.route.is_complete:
+            order.route.more.charge(now_ns)
 
     def open(self, order: Reservation, now_ns: int) -> None:
         """Take an order that comes with its leaves and value set, and count it against its rate limits."""
@@ -355,6 +328,9 @@ class ExposureBook:
         rate = route.strategy.rate
         if rate is not None:
             rate.charge(now_ns)
+        if route.is_complete:
+            route.more.charge(now_ns)
+            _follow(order, 0)
 
     def suspend(self, order: Reservation, now_ns: int) -> None:
         """Take an order that waits: it is open and charged for, and reserves nothing."""
@@ -381,7 +357,10 @@ class ExposureBook:
             route.ledger.sell += change
             route.own.sell += change
         route.account.open_value_e9 += value_e9 - order.reserved_value_e9
+        before_e9 = order.reserved_value_e9
         order.leaves, order.reserved_value_e9 = leaves, value_e9
+        if route.is_complete:
+            _follow(order, before_e9)
 
     def release(self, order: Reservation, leaves: int, price: int) -> None:
         """Reserve for a waiting order, which goes out now."""
@@ -397,6 +376,8 @@ class ExposureBook:
         order.leaves, order.price = leaves, price
         order.reserved_value_e9 = route.instrument.value_e9(leaves, price)
         route.account.open_value_e9 += order.reserved_value_e9
+        if route.is_complete:
+            _follow(order, 0)
 
     def reopen(self, order: Reservation, leaves: int) -> None:
         """Reserve again for an order that works though nothing was left: a fill of it was taken back."""
@@ -406,14 +387,21 @@ class ExposureBook:
 
     def move(self, route: Route, signed: int) -> None:
         """Move a position by what a venue said of a trade later on."""
-        route.ledger.position += signed
+        ledger = route.ledger
+        ledger.position += signed
         route.own.position += signed
+        if route.is_complete:
+            _refresh(route)
 
     def fill(self, order: Reservation, quantity: int) -> None:
         """Book a fill; the leaves are set apart."""
         signed = quantity if order.side is BUY else -quantity
-        order.route.ledger.position += signed
-        order.route.own.position += signed
+        route = order.route
+        route.ledger.position += signed
+        route.own.position += signed
+        if route.is_complete:
+            route.more.fill(order.side)
+            _refresh(route)
 
     def pay(self, route: Route, signed: int, price_e9: int) -> int:
         """Book what a trade of ``signed`` steps paid, and return it; 0 where money is not booked."""
@@ -430,3 +418,17 @@ class ExposureBook:
         route.own.traded_e9 += change_e9
         if route.instrument.kind is SPOT:
             route.account.move_cash(route.instrument.currency, change_e9)
+        if route.is_complete:
+            _refresh(route)
+
+
+def _refresh(route: Route) -> None:
+    """Let the aggregates of the complete gate follow a ledger."""
+    ledger = route.ledger
+    route.more.refresh(ledger.position, ledger.buy, ledger.sell, ledger.traded_e9)
+
+
+def _follow(order: Reservation, before_e9: int) -> None:
+    """Let the aggregates of the complete gate follow an order that reserved the value ``before_e9`` until now."""
+    order.route.more.reserve(order.side, before_e9, order.reserved_value_e9)
+    _refresh(order.route)

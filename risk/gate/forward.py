@@ -7,31 +7,63 @@ run again, but for the codes that were approved (DECISIONS 35), and with the rat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from protocol.codes import Code, OrderType
-from risk.gate.checks import CHECKS, SEND_CHECKS, check_collar, check_rate_account, check_rate_strategy
-from risk.gate.termed import TERMED_CHECKS, TERMED_SEND_CHECKS
+from risk.gate.checks import (
+    check_collar,
+    check_open_value,
+    check_order_value,
+    check_position,
+    check_rate_account,
+    check_rate_strategy,
+)
+from risk.gate.further_checks import check_gross, check_rate_global, check_rate_venue
+from risk.gate.gate import checks_of, send_checks_of
+from risk.gate.more import UNLIMITED
+from risk.gate.termed import termed_checks_of, termed_send_checks_of
 from risk.gate.view import View
 
 OK: Final = Code.OK
 MARKET: Final = OrderType.MARKET
 FORWARDABLE: Final = frozenset({
     Code.PRICE_COLLAR, Code.REF_STALE, Code.VALUE_ORDER_MAX, Code.VALUE_OPEN_MAX, Code.POS_LIMIT,
+    Code.INSTR_EXPIRY_CUTOFF, Code.INSTR_BAN_REDUCE_ONLY, Code.POS_UNDERLYING, Code.EXPO_GROSS, Code.EXPO_NET,
+    Code.MARGIN_ESTIMATE,
 })  # fmt: skip
 """What the risk service may judge: own limits. What the venue would refuse, and identity, rates and halts, are not."""
 
 _RATES: Final = (check_rate_account, check_rate_strategy)
+_FURTHER_RATES: Final = (check_rate_global, check_rate_venue)
+
+
+def is_for_good(check: Callable[[View], Code], view: View) -> bool:
+    """Whether it is a hard limit with a soft one below it: what is above the hard one is refused (RISK.md A0)."""
+    more = view.route.more
+    if check is check_position:
+        return more.soft_position_e9 < UNLIMITED
+    if check is check_order_value:
+        return more.soft_order_value_e9 < UNLIMITED
+    if check is check_open_value:
+        return more.soft_open_value_e9 < UNLIMITED
+    if check is check_gross:
+        return more.gross_soft.value < UNLIMITED
+    return check is check_collar and more.contract.collar_soft_bp > 0
 
 
 def forwarded(view: View, routed: frozenset[Code], *, is_termed: bool) -> tuple[tuple[Code, ...], Code]:
     """Return all codes that refuse the order and are the service's to judge, and OK; or none, and what refuses it."""
     codes: list[Code] = []
-    for check in TERMED_CHECKS if is_termed else CHECKS:
+    for check in termed_checks_of(view) if is_termed else checks_of(view):
         if check is check_collar and _has_no_collar(view):
             continue
         code = check(view)
-        if code is OK or code in codes:
+        if code is OK:
+            continue
+        if is_for_good(check, view):
+            return (), code
+        if code in codes:
             continue
         # Without a price there is none that a MARKET order could be reserved at.
         if code not in routed or (code is Code.REF_STALE and view.order_type is MARKET):
@@ -42,7 +74,9 @@ def forwarded(view: View, routed: frozenset[Code], *, is_termed: bool) -> tuple[
 
 def late_refusal(view: View, approved: tuple[Code, ...], *, is_termed: bool) -> Code:
     """Return the code of the first check that refuses a held order now, but for what was approved."""
-    for check in (*(TERMED_SEND_CHECKS if is_termed else SEND_CHECKS), *_RATES):
+    checks = termed_send_checks_of(view) if is_termed else send_checks_of(view)
+    rates = (*_FURTHER_RATES, *_RATES) if view.route.is_complete else _RATES
+    for check in (*checks, *rates):
         if check is check_collar and _has_no_collar(view):
             continue
         code = check(view)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 _SHARED: Final = "route"
+_DEEP: Final = ("more", "contract")
 _LINE_MAX: Final = 118
 
 
@@ -23,21 +24,25 @@ def module_source(gates: Mapping[str, Sequence[Callable[[Any], object]]], view: 
     """Return a module with one fused function a gate.
 
     Args:
-        gates: Name of the function → its checks, all of one module that also defines ``OK``, the answer of a pass.
+        gates: Name of the function → its checks; their modules also define ``OK``, the answer of a pass.
         view: The class that the checks look at.
     """
     checks = [check for gate in gates.values() for check in gate]
-    home = checks[0].__module__
+    homes = sorted({check.__module__ for check in checks})
     functions = [fused_source(name, gate, view.__name__) for name, gate in gates.items()]
     used = {node.id for text in functions for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
-    imported = sorted((used | {"OK"}) & vars(sys.modules[home]).keys() - {"Code", view.__name__})
-    title = f'"""The checks of ``{home}`` as one function a gate. Written by ``wojak docs``; change the checks."""'
-    imports = textwrap.fill(", ".join(imported), _LINE_MAX - 4, initial_indent="    ", subsequent_indent="    ")
+    used = (used | {"OK"}) - {"Code", view.__name__}
+    imports: list[str] = []
+    for home in homes:  # what two modules have is the same thing in both: of the first
+        imported = sorted(used & vars(sys.modules[home]).keys())
+        used.difference_update(imported)
+        names = textwrap.fill(", ".join(imported), _LINE_MAX - 4, initial_indent="    ", subsequent_indent="    ")
+        imports += [f"from {home} import (", f"{names},", ")"] if imported else []
+    title = f'"""The checks of ``{homes[-1]}`` as one function a gate. Written by ``wojak docs``; change the checks."""'
     return "\n".join(
         [
-            title, "", "from __future__ import annotations", "", "from protocol.codes import Code",
-            f"from {home} import (", f"{imports},", ")", f"from {view.__module__} import {view.__name__}", "", "",
-            "\n\n".join(functions),
+            title, "", "from __future__ import annotations", "", "from protocol.codes import Code", *imports,
+            f"from {view.__module__} import {view.__name__}", "", "", "\n\n".join(functions),
         ]
     )  # fmt: skip
 
@@ -105,6 +110,9 @@ class _Hoist(ast.NodeTransformer):
         if isinstance(value, ast.Attribute) and value.attr == _SHARED and isinstance(value.value, ast.Name):
             self._local(f"v__{_SHARED}")
             return self._local(f"v__{_SHARED}__{node.attr}")
+        if node.attr == _DEEP[1] and isinstance(value, ast.Attribute) and value.attr == _DEEP[0]:
+            self.visit(value)
+            return self._local(f"v__{_SHARED}__{_DEEP[0]}__{_DEEP[1]}")
         self.generic_visit(node)
         return node
 

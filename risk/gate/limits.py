@@ -5,7 +5,8 @@ from __future__ import annotations
 from protocol.codes import Scope
 from protocol.params import LimitName, LimitRow
 from protocol.units import INT64_MAX
-from risk.gate.exposure import UNLIMITED, AccountState, Bound, InstrumentState, Limits, StrategyState
+from risk.gate.exposure import AccountState, InstrumentState, StrategyState
+from risk.gate.more import UNLIMITED, Bound, Limits
 from risk.gate.rate import RateLog
 
 # In the order of the fields of Limits.

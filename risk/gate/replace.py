@@ -31,6 +31,28 @@ from risk.gate.checks import (
     check_tradable,
     check_value_range,
 )
+from risk.gate.further_checks import (
+    check_algo,
+    check_ban,
+    check_band,
+    check_cash,
+    check_cutoff,
+    check_day_account,
+    check_day_strategy,
+    check_freeze,
+    check_gross,
+    check_lpp,
+    check_margin,
+    check_net,
+    check_rate_global,
+    check_rate_venue,
+    check_restricted,
+    check_session,
+    check_short,
+    check_underlying,
+    check_value_min,
+    check_write,
+)
 from risk.gate.termed import check_stop_side, check_termed_price, check_termed_reference, check_termed_tick
 from risk.gate.view import View
 
@@ -99,6 +121,33 @@ TOTAL_CHECKS: Final[tuple[tuple[Check, int], ...]] = (
     (check_order_value, BOLDER),
 )
 RATE_CHECKS: Final[tuple[tuple[Check, int], ...]] = ((check_rate_account, BOLDER), (check_rate_strategy, BOLDER))
+# Where the route takes the complete gate, behind the plain ones of the same stage.
+FURTHER_DELTA_CHECKS: Final[tuple[tuple[Check, int], ...]] = (
+    (check_algo, ALWAYS),
+    (check_session, ALWAYS),
+    (check_restricted, BOLDER),
+    (check_ban, LARGER),
+    (check_cutoff, LARGER),
+    (check_write, LARGER),
+    (check_short, LARGER),
+    (check_band, BOLDER),
+    (check_lpp, BOLDER),
+    (check_underlying, LARGER),
+    (check_gross, LARGER),
+    (check_net, LARGER),
+)
+FURTHER_TOTAL_CHECKS: Final[tuple[tuple[Check, int], ...]] = (
+    (check_freeze, LARGER),
+    (check_value_min, BOLDER),
+    (check_day_account, BOLDER),
+    (check_day_strategy, BOLDER),
+)
+FURTHER_MONEY_CHECKS: Final[tuple[tuple[Check, int], ...]] = (
+    (check_cash, BOLDER),
+    (check_margin, LARGER),
+    (check_rate_global, BOLDER),
+    (check_rate_venue, BOLDER),
+)
 REPLACE_CHECKS: Final = len(DELTA_CHECKS) + len(TOTAL_CHECKS) + 1 + len(RATE_CHECKS)
 
 
@@ -109,7 +158,10 @@ def first_replace_refusal(view: View, change: Change) -> tuple[Code, int]:
         view: Looked at with Δ as its quantity and the new price. It has the new total afterwards, as evidence needs it.
         change: What is asked.
     """
+    is_complete = view.route.is_complete
     code, passed = _run(DELTA_CHECKS, view, change, 0)
+    if code is OK and is_complete:
+        code, passed = _run(FURTHER_DELTA_CHECKS, view, change, passed)
     if code is not OK:
         return code, passed
     view.quantity = change.total
@@ -117,6 +169,8 @@ def first_replace_refusal(view: View, change: Change) -> tuple[Code, int]:
     view.off_quantity = change.off_quantity
     view.value_e9 = change.value_e9
     code, passed = _run(TOTAL_CHECKS, view, change, passed)
+    if code is OK and is_complete:
+        code, passed = _run(FURTHER_TOTAL_CHECKS, view, change, passed)
     if code is not OK:
         return code, passed
     view.value_e9 = change.added_value_e9
@@ -124,6 +178,10 @@ def first_replace_refusal(view: View, change: Change) -> tuple[Code, int]:
     after_e9 = account.open_value_e9 + change.added_value_e9
     if not change.is_harmless and not view.is_exit and after_e9 > view.route.limits.open_value_e9:
         return Code.VALUE_OPEN_MAX, passed
+    if is_complete:
+        code, passed = _run(FURTHER_MONEY_CHECKS, view, change, passed)
+        if code is not OK:
+            return code, passed
     return _run(RATE_CHECKS, view, change, passed + 1)
 
 

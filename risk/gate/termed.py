@@ -11,6 +11,7 @@ from typing import Final
 
 from protocol.codes import Code, OrderType, Side, TimeInForce
 from risk.gate.checks import CHECKS, SEND_CHECKS, check_price_positive, check_reference, check_tick, check_type
+from risk.gate.further_checks import COMPLETE_CHECKS, COMPLETE_SEND_CHECKS
 from risk.gate.view import View
 
 Check = Callable[[View], Code]
@@ -98,21 +99,35 @@ TERMED: Final[dict[Check, tuple[Check, ...]]] = {
 }
 """What stands in the place of a check for termed orders."""
 
-TERMED_CHECKS: Final[tuple[Check, ...]] = tuple(termed for check in CHECKS for termed in TERMED.get(check, (check,)))
-TERMED_SEND_CHECKS: Final[tuple[Check, ...]] = (
-    *(termed for check in SEND_CHECKS for termed in TERMED.get(check, (check,))),
-    check_expire,
-)
+
+def _termed(checks: tuple[Check, ...]) -> tuple[Check, ...]:
+    return tuple(termed for check in checks for termed in TERMED.get(check, (check,)))
+
+
+TERMED_CHECKS: Final = _termed(CHECKS)
+TERMED_SEND_CHECKS: Final = (*_termed(SEND_CHECKS), check_expire)
+TERMED_COMPLETE_CHECKS: Final = _termed(COMPLETE_CHECKS)
+TERMED_COMPLETE_SEND_CHECKS: Final = (*_termed(COMPLETE_SEND_CHECKS), check_expire)
+
+
+def termed_checks_of(view: View) -> tuple[Check, ...]:
+    """Return the checks that a termed order of this route takes, in their order."""
+    return TERMED_COMPLETE_CHECKS if view.route.is_complete else TERMED_CHECKS
+
+
+def termed_send_checks_of(view: View) -> tuple[Check, ...]:
+    """Return the checks of a late send of one."""
+    return TERMED_COMPLETE_SEND_CHECKS if view.route.is_complete else TERMED_SEND_CHECKS
 
 
 def first_termed_refusal(view: View) -> Code:
     """Return the code of the first check that refuses a new termed order."""
-    return _first(TERMED_CHECKS, view)
+    return _first(termed_checks_of(view), view)
 
 
 def first_late_termed_refusal(view: View) -> Code:
     """Return the code of the first check that refuses a late send of one."""
-    return _first(TERMED_SEND_CHECKS, view)
+    return _first(termed_send_checks_of(view), view)
 
 
 def _first(checks: tuple[Check, ...], view: View) -> Code:

@@ -22,7 +22,8 @@ from protocol.params import ContractKind, InstrumentStatus, LimitName
 from protocol.records import ControlAction
 from protocol.session import Facts
 from protocol.texts import refusal_text
-from risk.gate.exposure import Bound, InstrumentState, Ledger
+from risk.gate.exposure import InstrumentState, Ledger
+from risk.gate.more import Bound
 from tests.unit.engine.desk import E9, REFERENCE, Desk, limit, params
 from tests.unit.venues.stage import XY
 

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from protocol.codes import OrderType, ReferenceSource, Scope, Side, TimeInForce, TradingState
 from protocol.decisions import Reference
 from risk.gate.checks import CHECKS, OK, SEND_CHECKS
-from risk.gate.exposure import AccountState, Bound, InstrumentState, Ledger, Limits, Route, StrategyState
+from risk.gate.exposure import AccountState, InstrumentState, Ledger, Route, StrategyState
+from risk.gate.flow import Duplicates, Intents, Tally
+from risk.gate.further_checks import COMPLETE_CHECKS, COMPLETE_SEND_CHECKS
 from risk.gate.fuse import fused_source
-from risk.gate.fused import first_late_refusal, first_refusal
+from risk.gate.fused import first_complete_refusal, first_late_complete_refusal, first_late_refusal, first_refusal
+from risk.gate.more import Bound, Contract, Limits, More
 from risk.gate.rate import RateLog
 from risk.gate.view import View
 from tests.unit.venues.stage import XY
@@ -43,7 +46,45 @@ def routes(draw: st.DrawFn) -> Route:
     instrument.quantity_min, instrument.quantity_max = draw(st.integers(0, 3)), draw(st.integers(3, 20))
     ledgers = [Ledger(draw(small), draw(st.integers(0, 9)), draw(st.integers(0, 9))) for _ in "ab"]
     bounds = tuple(Bound(draw(st.sampled_from((5, 10**10, 10**30))), Scope.GLOBAL) for _ in range(5))
-    return Route(account, strategy, instrument, *ledgers, Limits(*(b.value for b in bounds), bounds))
+    route = Route(account, strategy, instrument, *ledgers, Limits(*(b.value for b in bounds), bounds))
+    route.more, route.is_complete = draw(mores()), True
+    return route
+
+
+@st.composite
+def mores(draw: st.DrawFn) -> More:
+    """Parameters of the complete gate, each in one of a few places around the values of the views."""
+    more, contract = More(), Contract()
+    more.contract = contract
+    contract.open_ns, contract.close_ns = draw(st.sampled_from((0, 0, 3))), draw(st.sampled_from((50, 50, 9)))
+    contract.cutoff_buy_ns, contract.cutoff_sell_ns = draw(st.sampled_from((5, 50))), draw(st.sampled_from((5, 50)))
+    contract.band_low_e9, contract.band_high_e9 = draw(st.sampled_from((0, 3 * 10**9))), 10 * 10**9
+    contract.lpp_bp = draw(st.sampled_from((0, 10**9)))
+    contract.is_protected = contract.lpp_bp > 0
+    contract.freeze_e9 = draw(st.sampled_from((8 * 10**9, 10**12)))
+    contract.value_min_e9 = draw(st.sampled_from((0, 5)))
+    contract.delta = draw(st.sampled_from((0, 1, -1)))
+    contract.exposure_long_e18 = contract.exposure_short_e18 = draw(st.sampled_from((0, 10**9)))
+    contract.margin_long_e9 = contract.margin_short_e9 = 1
+    contract.is_paid = True
+    more.lacks_algo_id, more.banned = (draw(st.integers(0, 5)) == 0 for _ in "ab")
+    more.no_write, more.no_short = (draw(st.integers(0, 3)) == 0 for _ in "ab")
+    more.restricted = draw(st.sampled_from((0, 0, 0, 1, 2)))
+    more.per_account, more.per_strategy = Bound(draw(st.integers(0, 9))), Bound(draw(st.integers(0, 9)))
+    more.account_day, more.strategy_day = Tally(draw(st.integers(0, 4))), Tally(draw(st.integers(0, 4)))
+    more.gross_max, more.net_max, more.underlying_max = (Bound(draw(st.sampled_from((0, 10**9)))) for _ in "abc")
+    more.checks_cash, more.checks_margin = draw(st.booleans()), draw(st.booleans())
+    more.currency, more.cash_e9 = "USDT", {"USDT": draw(st.sampled_from((0, 2, 10**11)))}
+    more.global_rate, more.venue_rate = draw(rates()), draw(rates())
+    more.soft_position_e9, more.soft_order_value_e9 = (draw(st.sampled_from((0, 10**30))) for _ in "ab")
+    more.soft_open_value_e9, more.gross_soft = (
+        draw(st.sampled_from((0, 10**30))),
+        Bound(draw(st.sampled_from((0, 10**9)))),
+    )
+    contract.collar_soft_bp = draw(st.sampled_from((0, 1)))
+    if draw(st.booleans()):
+        more.duplicates, more.intents_buy, more.intents_sell = Duplicates(0, 9), Intents(1, 9), Intents(2, 9)
+    return more
 
 
 @st.composite
@@ -66,15 +107,18 @@ def views(draw: st.DrawFn) -> View:
     v.reach, v.reduce_only, v.is_exit = draw(small), draw(st.booleans()), draw(st.booleans())
     v.now_ns, v.created_at_ns = draw(st.integers(0, 12)), draw(st.integers(0, 12))
     v.order_age_max_ns, v.skew_max_ns = draw(st.integers(3, 12)), draw(st.integers(3, 12))
-    v.state = draw(states)
+    v.state, v.stop_price_e9 = draw(states), 0
     return v
 
 
 @settings(max_examples=400, deadline=None)
 @given(v=views())
 def test_the_fused_gate_equals_its_checks_one_by_one(v: View) -> None:
-    """The same first refusal, for the gate and for the send gate."""
-    for checks, fused in ((CHECKS, first_refusal), (SEND_CHECKS, first_late_refusal)):
+    """The same first refusal, for the plain gate, the complete one, and their send gates."""
+    for checks, fused in (
+        (CHECKS, first_refusal), (SEND_CHECKS, first_late_refusal), (COMPLETE_CHECKS, first_complete_refusal),
+        (COMPLETE_SEND_CHECKS, first_late_complete_refusal),
+    ):  # fmt: skip
         one_by_one = next((code for check in checks if (code := check(v)) is not OK), OK)
         assert fused(v) is one_by_one
 
@@ -86,10 +130,10 @@ def test_every_check_refuses_some_view() -> None:
     @settings(max_examples=500, deadline=None, database=None)
     @given(v=views())
     def look(v: View) -> None:
-        reached.update(check.__name__ for check in CHECKS if check(v) is not OK)
+        reached.update(check.__name__ for check in COMPLETE_CHECKS if check(v) is not OK)
 
     look()
-    assert reached == {check.__name__ for check in CHECKS}
+    assert reached == {check.__name__ for check in COMPLETE_CHECKS}
 
 
 @dataclass

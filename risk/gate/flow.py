@@ -1,0 +1,166 @@
+"""What the complete gate counts over time: messages a day, same orders again, intents without a fill, windows.
+
+This is state: it derives from no order that is still there. Times are those of records, in ns. Everything is bounded by
+its window or its limit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from protocol.codes import Scope
+from risk.gate.rate import RateLog
+
+Signature = tuple[int, int, int, int, int, int]
+"""Side, quantity, price, stop price in 1e-9, order type, time in force."""
+FlowRow = tuple[object, ...]
+_Rows = Iterable[Any]
+
+
+class Tally:
+    """A number that only grows within a trading date."""
+
+    __slots__ = ("count",)
+
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
+
+
+class Duplicates:
+    """Which orders of one route were accepted within the window: at most ``most`` of the same terms (DUP_ECONOMIC)."""
+
+    __slots__ = ("_last", "log", "most", "window_ns")
+
+    def __init__(self, most: int, window_ns: int, log: Iterable[tuple[int, Signature]] = ()) -> None:
+        self.most = most
+        self.window_ns = window_ns
+        self.log: deque[tuple[int, Signature]] = deque()
+        self._last: dict[Signature, deque[int]] = {}
+        for at_ns, signature in log:
+            self.take(signature, at_ns)
+
+    def is_one_too_many(self, signature: Signature, now_ns: int) -> bool:
+        """Whether as many of these terms as are allowed were accepted within the window that ends now."""
+        times = self._last.get(signature)
+        if times is None:
+            return self.most <= 0
+        return len(times) >= self.most and now_ns - times[0] < self.window_ns
+
+    def take(self, signature: Signature, now_ns: int) -> None:
+        """Remember an accepted one, forget what left the window."""
+        log, last = self.log, self._last
+        while log and now_ns - log[0][0] >= self.window_ns:
+            at_ns, known = log.popleft()
+            times = last.get(known)
+            if times is not None and times[-1] <= at_ns:
+                del last[known]
+        log.append((now_ns, signature))
+        times = last.get(signature)
+        if times is None:
+            times = last[signature] = deque(maxlen=max(1, self.most))
+        times.append(now_ns)
+
+
+class Intents:
+    """How often one (strategy, instrument, side) was accepted within the window without a fill (LOOP_INTENT)."""
+
+    __slots__ = ("log", "most", "window_ns")
+
+    def __init__(self, most: int, window_ns: int, log: deque[int] | None = None) -> None:
+        self.most = most
+        self.window_ns = window_ns
+        self.log: deque[int] = deque() if log is None else log
+
+    def is_full(self, now_ns: int) -> bool:
+        """Whether one more would be the ``most``-th within the window."""
+        log, before = self.log, self.most - 1
+        return before <= 0 or (len(log) >= before and now_ns - log[-before] < self.window_ns)
+
+    def take(self, now_ns: int) -> None:
+        """Count one."""
+        log = self.log
+        log.append(now_ns)
+        while len(log) > self.most or now_ns - log[0] >= self.window_ns:
+            log.popleft()
+
+
+class Flow:
+    """All counters, by what they are of; made when first asked for."""
+
+    __slots__ = ("days", "duplicates", "intents", "rates")
+
+    def __init__(self) -> None:
+        self.days: dict[tuple[int, str], Tally] = {}
+        self.duplicates: dict[tuple[str, str, str], Duplicates] = {}
+        self.intents: dict[tuple[str, str, int], Intents] = {}
+        self.rates: dict[tuple[int, str], RateLog] = {}
+
+    def day(self, scope: Scope, key: str) -> Tally:
+        """Return what was accepted today of a scope."""
+        found = self.days.get((int(scope), key))
+        if found is None:
+            found = self.days[int(scope), key] = Tally()
+        return found
+
+    def duplicates_of(self, key: tuple[str, str, str], most: int, window_ns: int) -> Duplicates:
+        """Return the log of one (account, strategy, instrument) under these parameters, with what it remembers."""
+        known = self.duplicates.get(key)
+        if known is None or (known.most, known.window_ns) != (most, window_ns):
+            known = self.duplicates[key] = Duplicates(most, window_ns, () if known is None else known.log)
+        return known
+
+    def intents_of(self, key: tuple[str, str, int], most: int, window_ns: int) -> Intents:
+        """Return the log of one (strategy, instrument, side) under these parameters, with what it remembers."""
+        known = self.intents.get(key)
+        if known is None or (known.most, known.window_ns) != (most, window_ns):
+            known = self.intents[key] = Intents(most, window_ns, None if known is None else known.log)
+        return known
+
+    def rate(self, scope: Scope, key: str, row: tuple[int, int, int]) -> RateLog:
+        """Return the log of one scope under (count, window, more for exits), with what it was charged."""
+        known = self.rates.get((int(scope), key))
+        if known is not None and (known.count, known.window_ns, known.reserve_exit) == row:
+            return known
+        made = RateLog(*row)
+        if known is not None:
+            made.remember(known)
+        self.rates[int(scope), key] = made
+        return made
+
+    def roll(self) -> None:
+        """Begin a trading date: what is counted by the day starts at 0."""
+        for tally in self.days.values():
+            tally.count = 0
+
+    def row(self) -> FlowRow:
+        """Return everything that is not empty, in canonical order: for the state's hash and the snapshot."""
+        return (
+            [(*key, tally.count) for key, tally in sorted(self.days.items()) if tally.count],
+            [(*key, d.most, d.window_ns, list(d.log)) for key, d in sorted(self.duplicates.items()) if d.log],
+            [(*key, i.most, i.window_ns, list(i.log)) for key, i in sorted(self.intents.items()) if i.log],
+            [
+                (*key, log.count, log.window_ns, log.reserve_exit, list(log.times))
+                for key, log in sorted(self.rates.items())
+                if log.times
+            ],
+        )
+
+    def load(self, days: _Rows, duplicates: _Rows, intents: _Rows, rates: _Rows) -> None:
+        """Take what ``row`` returned. Counters that others hold already are filled, not replaced."""
+        for scope, key, count in days:
+            self.day(Scope(scope), key).count = count
+        for account, strategy, instrument, most, window_ns, log in duplicates:
+            found = self.duplicates_of((account, strategy, instrument), most, window_ns)
+            for at_ns, signature in log:
+                found.take(tuple(signature), at_ns)
+        for strategy, instrument, side, most, window_ns, log in intents:
+            self.intents_of((strategy, instrument, side), most, window_ns).log.extend(log)
+        for scope, key, count, window_ns, reserve_exit, times in rates:
+            self.rate(Scope(scope), key, (count, window_ns, reserve_exit)).times.extend(times)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was counted."""
+        return not any(self.row())

@@ -1,0 +1,357 @@
+"""The checks that the complete gate has beyond the plain one, and the order of both: RISK.md A2 and A3.
+
+Each is one ``return`` of one expression over the ``View``, as in ``checks``: ``fuse`` makes one function of them all.
+On a route without parameters of the complete gate they all pass. Where RISK.md says FWD, the hard value refuses until
+the code is routed to the risk service (DECISIONS 27): ``risk.gate.forwarded``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from protocol.codes import Code, OrderType, Side
+from risk.gate import more
+from risk.gate.checks import (
+    CHECKS,
+    SEND_CHECKS,
+    check_collar,
+    check_expiry,
+    check_future,
+    check_open_count,
+    check_open_value,
+    check_order_value,
+    check_position,
+    check_quantity_max,
+    check_tick,
+    check_type,
+)
+from risk.gate.flow import Signature
+from risk.gate.view import View
+
+Check = Callable[[View], Code]
+OK: Final = Code.OK
+BUY: Final = Side.BUY
+LIMIT: Final = OrderType.LIMIT
+STOPS: Final = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
+E9: Final = 10**9
+BP: Final = more.BP
+ALL_REFUSED: Final = more.ALL_REFUSED
+
+
+def check_algo(v: View) -> Code:
+    """ALGO_ID_MISSING: the venue needs the strategy's registered id, and it has none. Exits too."""
+    return Code.ALGO_ID_MISSING if v.route.more.lacks_algo_id else OK
+
+
+def check_session(v: View) -> Code:
+    """SESSION_CLOSED: outside the venue's hours of the trading date. 09:14:59.999 R, 09:15 A, 15:30 R. Exits too."""
+    return (
+        OK if v.route.more.contract.open_ns <= v.now_ns < v.route.more.contract.close_ns else Code.SESSION_CLOSED
+    )  # fmt: skip
+
+
+def check_restricted(v: View) -> Code:
+    """INSTR_RESTRICTED: on a restricted list; exits pass where the list lets them."""
+    return (
+        Code.INSTR_RESTRICTED
+        if v.route.more.restricted and (v.route.more.restricted == ALL_REFUSED or not v.is_exit)
+        else OK
+    )
+
+
+def check_ban(v: View) -> Code:
+    """INSTR_BAN_REDUCE_ONLY: underlying on the ban list, exits pass. P=500: SELL 500 A, SELL 1000 R, BUY R."""
+    return Code.INSTR_BAN_REDUCE_ONLY if v.route.more.banned and not v.is_exit else OK
+
+
+def check_cutoff(v: View) -> Code:
+    """INSTR_EXPIRY_CUTOFF: new risk on this side so near to expiry. 30 min: 14:59:59 A, 15:00:00 R. Exits pass."""
+    return (
+        Code.INSTR_EXPIRY_CUTOFF
+        if v.now_ns >= (v.route.more.contract.cutoff_buy_ns if v.side is BUY else v.route.more.contract.cutoff_sell_ns)
+        and not v.is_exit
+        else OK
+    )
+
+
+def check_write(v: View) -> Code:
+    """PERM_OPTION_WRITE: a sale of options that can end short, without the permission. P=65: SELL 65 A, 130 R."""
+    return Code.PERM_OPTION_WRITE if v.route.more.no_write and v.side is not BUY and v.reach > 0 else OK
+
+
+def check_short(v: View) -> Code:
+    """PERM_SHORT_SELL: a sale of more than is held, without the permission. Held 10: SELL 10 A, 11 R."""
+    return Code.PERM_SHORT_SELL if v.route.more.no_short and v.side is not BUY and v.reach > 0 else OK
+
+
+def check_band(v: View) -> Code:
+    """PRICE_BAND: limit price outside the day's range. Base 24000, 10 %: 26400.00 A, 26400.05 R. Exits too."""
+    return (
+        OK
+        if v.price_e9 <= 0 or v.route.more.contract.band_low_e9 <= v.price_e9 <= v.route.more.contract.band_high_e9
+        else Code.PRICE_BAND
+    )
+
+
+def check_lpp(v: View) -> Code:
+    """PRICE_LPP: a LIMIT worse than reference ± width. Ref 50.05, 40 %: BUY 70.05 A, 70.10 R. Exits too."""
+    return (
+        Code.PRICE_LPP
+        if v.order_type is LIMIT and v.route.more.contract.is_protected and is_beyond_lpp(v)
+        else OK
+    )  # fmt: skip
+
+
+def check_freeze(v: View) -> Code:
+    """QTY_FREEZE: more than the exchange takes in one order. 1800, lot 65: 1755 A, 1820 R. Exits too."""
+    return Code.QTY_FREEZE if v.quantity_e9 > v.route.more.contract.freeze_e9 else OK
+
+
+def check_value_min(v: View) -> Code:
+    """VALUE_ORDER_MIN: below the venue's least notional. 5: 5 A, 4.99 R; an exit of 4.99 A."""
+    return Code.VALUE_ORDER_MIN if v.value_e9 < v.route.more.contract.value_min_e9 and not v.is_exit else OK
+
+
+def check_day_account(v: View) -> Code:
+    """COUNT_DAILY_MAX of the account: accepted today. 9999 A, 10000 R. Exits pass, and are counted."""
+    return (
+        Code.COUNT_DAILY_MAX
+        if v.route.more.account_day.count >= v.route.more.per_account.value and not v.is_exit
+        else OK
+    )
+
+
+def check_day_strategy(v: View) -> Code:
+    """COUNT_DAILY_MAX of the strategy."""
+    return (
+        Code.COUNT_DAILY_MAX
+        if v.route.more.strategy_day.count >= v.route.more.per_strategy.value and not v.is_exit
+        else OK
+    )
+
+
+def check_duplicate(v: View) -> Code:
+    """DUP_ECONOMIC: same terms again within the window. 500 ms: 499.999 R, 500 A; one tick off A. Exits too."""
+    return Code.DUP_ECONOMIC if v.route.more.duplicates is not None and is_duplicate(v) else OK
+
+
+def check_intent(v: View) -> Code:
+    """LOOP_INTENT: so often the same side without a fill; halts the strategy. n=20 in 10 s: the 20th. Exits pass."""
+    return Code.LOOP_INTENT if v.route.more.intents_buy is not None and is_loop(v) else OK
+
+
+def check_underlying(v: View) -> Code:
+    """POS_UNDERLYING: worst-case delta on one side of the underlying. +100, -200 puts at -0.5: 200; max 200 A."""
+    return (
+        Code.POS_UNDERLYING
+        if not v.is_exit and v.route.more.contract.delta and side_after(v) > v.route.more.underlying_max.value * BP
+        else OK
+    )
+
+
+def check_gross(v: View) -> Code:
+    """EXPO_GROSS: exposure of the account with this order. Max 100 at 99: 1 more A, 2 R; at 120: 0 more A."""
+    return (
+        Code.EXPO_GROSS
+        if not v.is_exit
+        and exposure_added(v) > 0
+        and v.route.more.account.gross_e18 + exposure_added(v) > v.route.more.gross_max.value * E9
+        else OK
+    )
+
+
+def check_net(v: View) -> Code:
+    """EXPO_NET: worst-case net delta on the side that grows. D+=95, max 100: 5 more A, 6 R. Exits pass."""
+    return (
+        Code.EXPO_NET
+        if not v.is_exit and v.route.more.contract.delta and net_after(v) > v.route.more.net_max.value * BP
+        else OK
+    )
+
+
+def check_soft_order_value(v: View) -> Code:
+    """VALUE_ORDER_MAX, soft: above it the risk service judges, where the code is routed there. Exits pass."""
+    return Code.VALUE_ORDER_MAX if v.value_e9 > v.route.more.soft_order_value_e9 and not v.is_exit else OK
+
+
+def check_soft_open_value(v: View) -> Code:
+    """VALUE_OPEN_MAX, soft."""
+    return (
+        Code.VALUE_OPEN_MAX
+        if v.route.account.open_value_e9 + v.value_e9 > v.route.more.soft_open_value_e9 and not v.is_exit
+        else OK
+    )
+
+
+def check_soft_position(v: View) -> Code:
+    """POS_LIMIT, soft."""
+    return (
+        Code.POS_LIMIT
+        if v.reach * v.route.instrument.quantity_step_e9 > v.route.more.soft_position_e9 and not v.is_exit
+        else OK
+    )
+
+
+def check_soft_gross(v: View) -> Code:
+    """EXPO_GROSS, soft."""
+    return (
+        Code.EXPO_GROSS
+        if not v.is_exit
+        and exposure_added(v) > 0
+        and v.route.more.account.gross_e18 + exposure_added(v) > v.route.more.gross_soft.value * E9
+        else OK
+    )
+
+
+def check_soft_collar(v: View) -> Code:
+    """PRICE_COLLAR, soft. Ref 100, 10 % soft, 25 % hard: 110 A, 110.05 to the service, 125.05 R. Exits pass."""
+    return Code.PRICE_COLLAR if v.route.more.contract.collar_soft_bp and not v.is_exit and is_beyond_soft(v) else OK
+
+
+def check_cash(v: View) -> Code:
+    """CASH_INSUFFICIENT: premium, purchase and fees above free cash. 28,447.25: at 28,447.25 A, .24 R. Exits pass."""
+    return Code.CASH_INSUFFICIENT if v.route.more.checks_cash and not v.is_exit and cash_short(v) > 0 else OK
+
+
+def check_margin(v: View) -> Code:
+    """MARGIN_ESTIMATE: margin of the worst case above what is free. 172,285: at 172,285 A, 172,284 R. Exits pass."""
+    return Code.MARGIN_ESTIMATE if v.route.more.checks_margin and not v.is_exit and margin_short(v) > 0 else OK
+
+
+def check_rate_global(v: View) -> Code:
+    """RATE_GLOBAL: sliding log of the engine full; ``reserve_exit`` more for exits."""
+    return (
+        Code.RATE_GLOBAL
+        if v.route.more.global_rate is not None and not v.route.more.global_rate.allows(v.now_ns, v.is_exit)
+        else OK
+    )
+
+
+def check_rate_venue(v: View) -> Code:
+    """RATE_VENUE: sliding log of the venue full. N=10, W=1 s: 11th at 0.999999999 s R, at 1.000000000 s A."""
+    return (
+        Code.RATE_VENUE
+        if v.route.more.venue_rate is not None and not v.route.more.venue_rate.allows(v.now_ns, v.is_exit)
+        else OK
+    )
+
+
+def is_beyond_lpp(v: View) -> bool:
+    """Whether the limit price is beyond the protection, where there is a reference (DECISIONS 25)."""
+    if v.reference is None:
+        return False
+    reference_e9 = v.reference.price_e9
+    width_e9 = v.route.more.contract.lpp_width_e9(reference_e9)
+    if width_e9 <= 0:
+        return False
+    return v.price_e9 > reference_e9 + width_e9 if v.side is BUY else v.price_e9 < reference_e9 - width_e9
+
+
+def is_beyond_soft(v: View) -> bool:
+    """Whether the limit price is worse than the soft collar."""
+    if v.reference is None or v.order_type is not LIMIT:
+        return False
+    soft_bp, reference_e9 = v.route.more.contract.collar_soft_bp, v.reference.price_e9
+    if v.side is BUY:
+        return v.price_e9 * BP > reference_e9 * (BP + soft_bp)
+    return v.price_e9 * BP < reference_e9 * (BP - soft_bp)
+
+
+def signature_of(v: View) -> Signature:
+    """Return the economic terms of an order; account, strategy and instrument are the route's."""
+    stop_price_e9 = v.stop_price_e9 if v.order_type in STOPS else 0
+    return (int(v.side), v.quantity_e9, v.price_e9, stop_price_e9, int(v.order_type), int(v.time_in_force))
+
+
+def is_duplicate(v: View) -> bool:
+    """Whether as many of these terms as are allowed were just accepted."""
+    duplicates = v.route.more.duplicates
+    return duplicates is not None and duplicates.is_one_too_many(signature_of(v), v.now_ns)
+
+
+def is_loop(v: View) -> bool:
+    """Whether this one would be one too many of its side without a fill."""
+    intents = v.route.more.intents_buy if v.side is BUY else v.route.more.intents_sell
+    return intents is not None and not v.is_exit and intents.is_full(v.now_ns)
+
+
+def exposure_added(v: View) -> int:
+    """Return by how much the order raises the worst-case exposure of its ledger, in 1e-18 of the currency."""
+    contract = v.route.more.contract
+    weight = contract.exposure_long_e18 if v.side is BUY else contract.exposure_short_e18
+    return max(0, v.reach * weight - v.route.more.key.exposure_e18)
+
+
+def side_after(v: View) -> int:
+    """Return the worst-case delta on the order's side of its underlying with it; 1e-9 times basis points of a unit."""
+    delta = v.route.more.contract.delta
+    key, of = v.route.more.key, v.route.more.underlying
+    after = abs(max(0, v.reach) * delta)
+    if (v.side is BUY) is (delta > 0):
+        return of.long - key.long + after
+    return of.short - key.short + after
+
+
+def net_after(v: View) -> int:
+    """Return the worst-case net delta on the side that the order lets grow, as a positive number."""
+    of, grown = v.route.more.underlying, abs(v.quantity * v.route.more.contract.delta)
+    return of.up + grown if (v.side is BUY) is (v.route.more.contract.delta > 0) else grown - of.down
+
+
+def cash_short(v: View) -> int:
+    """Return how much cash is missing for the order; 0 or less = none."""
+    of = v.route.more
+    free_e9 = of.cash_e9.get(of.currency, 0) - of.account.cash_reserved_e9
+    return of.contract.cash_e9(v.side, v.value_e9) - free_e9
+
+
+def margin_added(v: View) -> int:
+    """Return by how much the order raises the margin of its ledger's worst case."""
+    contract = v.route.more.contract
+    margin_e9 = contract.margin_e9(v.reach, 0) if v.side is BUY else contract.margin_e9(0, -v.reach)
+    return max(0, margin_e9 - v.route.more.key.margin_e9)
+
+
+def margin_short(v: View) -> int:
+    """Return how much is missing for the margin that the order adds; 0 or less = none.
+
+    What it takes in cash is missing for margin too, so both are compared with the same money.
+    """
+    added_e9 = margin_added(v)
+    if added_e9 <= 0:
+        return 0
+    of = v.route.more
+    free_e9 = of.cash_e9.get(of.currency, 0) - of.account.cash_reserved_e9 - of.account.margin_e9
+    short_e9 = added_e9 + of.contract.cash_e9(v.side, v.value_e9) - free_e9
+    return short_e9 - of.pledged_e9() if short_e9 > 0 and of.collateral else short_e9
+
+
+AFTER: Final[dict[Check, tuple[Check, ...]]] = {
+    check_future: (check_algo,),
+    check_expiry: (check_session, check_restricted, check_ban, check_cutoff),
+    check_type: (check_write, check_short),
+    check_tick: (check_band,),
+    check_collar: (check_soft_collar, check_lpp),
+    check_quantity_max: (check_freeze,),
+    check_order_value: (check_soft_order_value, check_value_min),
+    check_open_value: (check_soft_open_value,),
+    check_open_count: (check_day_account, check_day_strategy, check_duplicate, check_intent),
+    check_position: (
+        check_soft_position, check_underlying, check_gross, check_soft_gross, check_net, check_cash, check_margin,
+        check_rate_global, check_rate_venue,
+    ),
+}  # fmt: skip
+"""What the complete gate checks behind a check of the plain one. Rates come last."""
+
+
+def completed(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Return the checks with those of the complete gate among them."""
+    return tuple(each for check in checks for each in (check, *AFTER.get(check, ())))
+
+
+FURTHER_SEND: Final = frozenset({check_session, check_restricted, check_band, check_lpp})
+COMPLETE_CHECKS: Final = completed(CHECKS)
+COMPLETE_SEND_CHECKS: Final = tuple(
+    each for each in COMPLETE_CHECKS if each in SEND_CHECKS or each in FURTHER_SEND
+)  # fmt: skip

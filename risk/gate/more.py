@@ -1,0 +1,327 @@
+"""What the complete gate needs of a route beyond the plain one, and the aggregates it keeps as orders come and go.
+
+A route without any parameter of the complete gate shares ``NOTHING`` and takes the plain gate: absent parameters cost
+nothing. Exposures, margins and cash reserved derive from ledgers, open orders and parameters, so they stand in no
+snapshot: ``further`` makes them anew. What was counted (``flow``) does not derive, and is state.
+
+Exposure of one ledger key, RISK.md A1: E = max(max(hi, 0)·wl, max(-lo, 0)·ws), with hi = P + B and lo = P - S. Margin
+has the same shape, with money a lot for weights, so it covers every position that the open orders can lead to. Delta
+counts both ends: up is the larger of δ·hi and δ·lo, down the smaller.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from protocol.codes import Scope, Side
+from risk.gate.flow import Duplicates, Intents, Signature, Tally
+from risk.gate.money import Collateral, Money
+from risk.gate.rate import RateLog
+
+BUY: Final = Side.BUY
+NEVER_NS: Final = 1 << 63
+UNLIMITED: Final = 1 << 200
+BP: Final = 10_000
+FEE_DIVISOR: Final = BP * 10**9
+OPEN: Final = 0
+EXITS_PASS: Final = 1
+ALL_REFUSED: Final = 2
+
+
+class Bound:
+    """The tightest limit of one name over some scopes, and where it stands."""
+
+    __slots__ = ("key", "scope", "value")
+
+    def __init__(self, value: int = UNLIMITED, scope: Scope = Scope.GLOBAL, key: str = "") -> None:
+        self.value = value
+        self.scope = scope
+        self.key = key
+
+
+UNBOUND: Final = Bound()
+
+
+class Limits:
+    """The values that bind an order over all its scopes; shared by all routes they are the same for, never changed.
+
+    ``bounds`` says where each stands, in the order of the fields before it.
+    """
+
+    __slots__ = ("bounds", "open_count", "open_value_e9", "order_value_e9", "position_e9", "quantity_e9")
+
+    def __init__(
+        self,
+        quantity_e9: int,
+        order_value_e9: int,
+        open_value_e9: int,
+        open_count: int,
+        position_e9: int,
+        bounds: tuple[Bound, ...],
+    ) -> None:
+        self.quantity_e9 = quantity_e9
+        self.order_value_e9 = order_value_e9
+        self.open_value_e9 = open_value_e9
+        self.open_count = open_count
+        self.position_e9 = position_e9
+        self.bounds = bounds
+
+
+class Contract:
+    """Further parameters of one instrument, resolved for a trading date. Prices, quantities, money in 1e-9.
+
+    ``margin_*_e9`` a lot, in money; ``exposure_*_e18`` a quantity step, in 1e-18; ``delta`` a quantity step, in 1e-13
+    of a unit of the underlying (1e-9 times basis points); the fee rate as of ``InstrumentParams``.
+    """
+
+    __slots__ = (
+        "band_high_e9", "band_low_e9", "close_ns", "collar_soft_bp", "cutoff_buy_ns", "cutoff_sell_ns", "delta",
+        "exposure_long_e18", "exposure_short_e18", "fee_bp_e9", "freeze_e9", "is_option", "is_owned", "is_paid",
+        "is_premium", "is_protected", "lot", "lpp_absolute_e9", "lpp_bp", "lpp_break_e9", "margin_long_e9",
+        "margin_short_e9", "open_ns", "underlying", "value_min_e9",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.open_ns = 0
+        self.close_ns = NEVER_NS
+        self.cutoff_buy_ns = NEVER_NS
+        self.cutoff_sell_ns = NEVER_NS
+        self.band_low_e9 = 0
+        self.band_high_e9 = UNLIMITED
+        self.lpp_break_e9 = 0
+        self.lpp_absolute_e9 = 0
+        self.lpp_bp = 0
+        self.freeze_e9 = UNLIMITED
+        self.value_min_e9 = 0
+        self.collar_soft_bp = 0
+        self.lot = 1
+        self.margin_long_e9 = 0
+        self.margin_short_e9 = 0
+        self.exposure_long_e18 = 0
+        self.exposure_short_e18 = 0
+        self.delta = 0
+        self.fee_bp_e9 = 0
+        self.is_option = False
+        self.is_owned = False
+        self.is_paid = False
+        self.is_premium = False
+        self.is_protected = False
+        self.underlying = ""
+
+    def lpp_width_e9(self, reference_e9: int) -> int:
+        """Return how far a limit price may be from the reference; 0 = no protection. Rounded inward."""
+        if reference_e9 <= self.lpp_break_e9:
+            return self.lpp_absolute_e9
+        return reference_e9 * self.lpp_bp // BP
+
+    def cash_e9(self, side: Side, value_e9: int) -> int:
+        """Return the cash that an order of this value may take: what is paid for, and the fee; rounded up."""
+        fee_e9 = -(-value_e9 * self.fee_bp_e9 // FEE_DIVISOR) if self.fee_bp_e9 > 0 else 0
+        return fee_e9 + value_e9 if self.is_paid and side is BUY else fee_e9
+
+    def margin_e9(self, high: int, low: int) -> int:
+        """Return the margin of a ledger that can reach ``high`` and ``low``, in steps; rounded up."""
+        long_e9 = -(-high * self.margin_long_e9 // self.lot) if high > 0 else 0
+        short_e9 = -(low * self.margin_short_e9 // self.lot) if low < 0 else 0
+        return max(long_e9, short_e9)
+
+
+class AccountSums:
+    """Aggregates of one account over all its ledgers and open orders."""
+
+    __slots__ = ("cash_reserved_e9", "gross_e18", "margin_e9")
+
+    def __init__(self, gross_e18: int = 0, margin_e9: int = 0, cash_reserved_e9: int = 0) -> None:
+        self.gross_e18 = gross_e18
+        self.margin_e9 = margin_e9
+        self.cash_reserved_e9 = cash_reserved_e9
+
+    def copy(self) -> AccountSums:
+        """Return one of its own."""
+        return AccountSums(self.gross_e18, self.margin_e9, self.cash_reserved_e9)
+
+
+class UnderlyingSums:
+    """Worst-case delta of one account in one underlying: ``up`` and ``down`` net, ``long`` and ``short`` apart."""
+
+    __slots__ = ("down", "long", "short", "up")
+
+    def __init__(self, up: int = 0, down: int = 0, long: int = 0, short: int = 0) -> None:
+        self.up = up
+        self.down = down
+        self.long = long
+        self.short = short
+
+    def copy(self) -> UnderlyingSums:
+        """Return one of its own."""
+        return UnderlyingSums(self.up, self.down, self.long, self.short)
+
+
+class KeySums:
+    """What one (account, instrument) contributes."""
+
+    __slots__ = ("down", "exposure_e18", "long", "margin_e9", "short", "spent_e9", "up")
+
+    def __init__(self) -> None:
+        self.exposure_e18 = 0
+        self.margin_e9 = 0
+        self.spent_e9 = 0  # premiums paid that no settlement took out of the cash yet
+        self.up = self.down = self.long = self.short = 0
+
+    def copy(self) -> KeySums:
+        """Return one of its own."""
+        made = KeySums()
+        made.exposure_e18, made.margin_e9, made.spent_e9 = self.exposure_e18, self.margin_e9, self.spent_e9
+        made.up, made.down, made.long, made.short = self.up, self.down, self.long, self.short
+        return made
+
+
+class More:
+    """Parameters, limits, counters and aggregates of one route. Bounds: their ``value`` is what a check compares."""
+
+    __slots__ = (
+        "account",
+        "account_day",
+        "banned",
+        "cash_e9",
+        "checks_cash",
+        "checks_margin",
+        "collateral",
+        "contract",
+        "currency",
+        "duplicates",
+        "global_rate",
+        "gross_max",
+        "gross_soft",
+        "intents_buy",
+        "intents_sell",
+        "key",
+        "lacks_algo_id",
+        "money",
+        "net_max",
+        "no_short",
+        "no_write",
+        "per_account",
+        "per_strategy",
+        "restricted",
+        "soft_open_value_e9",
+        "soft_order_value_e9",
+        "soft_position_e9",
+        "strategy_day",
+        "underlying",
+        "underlying_max",
+        "venue_rate",
+    )
+
+    def __init__(self) -> None:
+        self.contract = Contract()
+        self.account = AccountSums()
+        self.underlying = UnderlyingSums()
+        self.key = KeySums()
+        self.restricted = OPEN
+        self.banned = False
+        self.no_write = False
+        self.no_short = False
+        self.lacks_algo_id = False
+        self.checks_cash = False
+        self.checks_margin = False
+        self.currency = ""
+        self.cash_e9: dict[str, int] = {}
+        self.collateral: dict[str, Collateral] = {}
+        self.money: Money | None = None
+        self.gross_max = UNBOUND
+        self.gross_soft = UNBOUND
+        self.net_max = UNBOUND
+        self.underlying_max = UNBOUND
+        self.per_account = UNBOUND
+        self.per_strategy = UNBOUND
+        self.account_day = Tally()
+        self.strategy_day = Tally()
+        self.duplicates: Duplicates | None = None
+        self.intents_buy: Intents | None = None
+        self.intents_sell: Intents | None = None
+        self.global_rate: RateLog | None = None
+        self.venue_rate: RateLog | None = None
+        self.soft_position_e9 = UNLIMITED
+        self.soft_order_value_e9 = UNLIMITED
+        self.soft_open_value_e9 = UNLIMITED
+
+    def charge(self, now_ns: int) -> None:
+        """Count a message to the venue."""
+        self.account_day.count += 1
+        self.strategy_day.count += 1
+        if self.global_rate is not None:
+            self.global_rate.charge(now_ns)
+        if self.venue_rate is not None:
+            self.venue_rate.charge(now_ns)
+
+    def take(self, side: Side, signature: Signature, now_ns: int) -> None:
+        """Remember an accepted order by its terms."""
+        if self.duplicates is not None:
+            self.duplicates.take(signature, now_ns)
+        intents = self.intents_buy if side is BUY else self.intents_sell
+        if intents is not None:
+            intents.take(now_ns)
+
+    def fill(self, side: Side) -> None:
+        """Take note of a fill: what was meant so often had an effect."""
+        intents = self.intents_buy if side is BUY else self.intents_sell
+        if intents is not None:
+            intents.log.clear()
+
+    def pledged_e9(self) -> int:
+        """Return what the account's collateral counts for in the instrument's currency; without a mark: nothing."""
+        total_e9 = 0
+        if self.money is not None:
+            for pledged in self.collateral.values():
+                total_e9 += self.money.usable_e9(pledged.usable_e9, pledged.currency, self.currency) or 0
+        return total_e9
+
+    def reserve(self, side: Side, before_e9: int, after_e9: int) -> None:
+        """Set what an order reserves in cash: it reserved the value ``before_e9``, and reserves ``after_e9``."""
+        cash_e9 = self.contract.cash_e9
+        self.account.cash_reserved_e9 += cash_e9(side, after_e9) - cash_e9(side, before_e9)
+
+    def refresh(self, position: int, buy: int, sell: int, traded_e9: int) -> None:
+        """Set what this ledger contributes, from what can be reached now and what its trades paid; O(1)."""
+        contract, key, account = self.contract, self.key, self.account
+        high, low = position + buy, position - sell
+        long = max(0, high)
+        short = -low if low < 0 else 0
+        exposure = max(long * contract.exposure_long_e18, short * contract.exposure_short_e18)
+        account.gross_e18 += exposure - key.exposure_e18
+        key.exposure_e18 = exposure
+        if self.checks_margin:
+            margin = contract.margin_e9(high, low)
+            account.margin_e9 += margin - key.margin_e9
+            key.margin_e9 = margin
+        if contract.is_premium:
+            spent_e9 = -traded_e9 if traded_e9 < 0 else 0
+            account.cash_reserved_e9 += spent_e9 - key.spent_e9
+            key.spent_e9 = spent_e9
+        delta = contract.delta
+        if delta:
+            self._refresh_delta(high * delta, low * delta, long * delta, short * delta)
+
+    def _refresh_delta(self, high: int, low: int, long: int, short: int) -> None:
+        """Set what this ledger contributes to its underlying; a put's ``high`` is the lower end."""
+        key, of = self.key, self.underlying
+        up, down = (high, low) if high > low else (low, high)
+        if long < 0 or short < 0:
+            long, short = -short, -long
+        of.up += up - key.up
+        of.down += down - key.down
+        of.long += long - key.long
+        of.short += short - key.short
+        key.up, key.down, key.long, key.short = up, down, long, short
+
+    def alone(self) -> More:
+        """Return one with the same parameters and sums of its own: for orders that are only looked at."""
+        made = More()
+        for name in More.__slots__:
+            setattr(made, name, getattr(self, name))
+        return made
+
+
+NOTHING: Final = More()
+"""Of every route that the plain gate is enough for; never changed."""
