@@ -74,8 +74,8 @@ def forwarded(view: View, routed: frozenset[Code], *, is_termed: bool) -> tuple[
 
 def late_refusal(view: View, approved: tuple[Code, ...], *, is_termed: bool) -> Code:
     """Return the code of the first check that refuses a held order now, but for what was approved."""
-    checks = termed_send_checks_of(view) if is_termed else send_checks_of(view)
-    rates = (*_FURTHER_RATES, *_RATES) if view.route.is_complete else _RATES
+    checks: tuple[Callable[[View], Code], ...] = termed_send_checks_of(view) if is_termed else send_checks_of(view)
+    rates: tuple[Callable[[View], Code], ...] = (*_FURTHER_RATES, *_RATES) if view.route.is_complete else _RATES
     for check in (*checks, *rates):
         if check is check_collar and _has_no_collar(view):
             continue
