@@ -9,9 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import schedule
 from tests.peers import early
+
+settings.register_profile("untimed", settings(), deadline=None)
+settings.load_profile("untimed")  # how long an example takes says how busy the machine is; the rest as it was
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
