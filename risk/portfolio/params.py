@@ -58,7 +58,7 @@ class Product(Struct, frozen=True, forbid_unknown_fields=True):
     """How one underlying is margined on a date (RISK.md B2, B3).
 
     Attributes:
-        price_scan_bp: Scan range of the price, of each forward; ``price_scan_e9`` > 0 is absolute and comes first.
+        price_scan_bp: Scan range of the price, of the underlying's; ``price_scan_e9`` > 0 is absolute and comes first.
         vol_scan_e9: Scan range of the volatility, absolute.
         extreme_multiple, extreme_cover_bp: Scenarios 15 and 16: so many scan ranges, of whose loss this share counts.
         look_ahead_ns: Time that passes in every scenario.

@@ -93,9 +93,9 @@ class Valued:
         return worth
 
     def scan_range(self) -> Floats:
-        """Return the scan range of every contract's forward, in money per unit of the underlying."""
+        """Return the scan range of every contract, in money per unit of the underlying: all its expiries move alike."""
         absolute = self.catalogue.of_product("price_scan_e9", 1 / E9)
-        return np.where(absolute > 0, absolute, self.catalogue.of_product("price_scan_bp", BP) * self.forward)
+        return np.where(absolute > 0, absolute, self.catalogue.of_product("price_scan_bp", BP) * self.spot)
 
     def _losses(self) -> Floats:
         c = self.catalogue
