@@ -7,6 +7,7 @@ from typing import Final
 
 import books.metrics
 import books.writer_metrics
+import cli.alerting.process
 import engine.follower_metrics
 import engine.metrics
 import market.feed_metrics
@@ -30,6 +31,7 @@ PROCESSES: Final[tuple[tuple[str, str, Sequence[Family]], ...]] = (
     ("Books writer", "`[metrics] books_port`.", books.writer_metrics.FAMILIES),
     ("Follower", "`[metrics] follower_port`.", engine.follower_metrics.FAMILIES),
     ("Sources", "On the source's own port; every sample has the label `source`.", sidecars.core.metrics.FAMILIES),
+    ("Alerts", "`[alerts] port`.", cli.alerting.process.FAMILIES),
     ("REST API", "On the API's own port.", books.metrics.FAMILIES),
 )
 UNITS: Final = ("seconds", "bytes", "records", "items", "commands", "reports", "ticks", "ms")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from cli.alert_rows import alert_problems
 from cli.limit_files import known_to, own_rows, rows_faults
 from cli.settings import HttpCertificateRow, HttpKeyRow, HttpSection, HttpTlsSection, WojakConfig
 from cli.sidecar_rows import sidecar_problems
@@ -47,6 +48,7 @@ def problems(config: WojakConfig, folder: Path) -> list[str]:
         *_flow(config),
         *_opening(config, folder),
         *_control(config, folder),
+        *alert_problems(config.alerts),
         *sidecar_problems(config.sidecars, [r.source for r in config.sources]),
     ]
 

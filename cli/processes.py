@@ -20,10 +20,11 @@ HTTP: Final = "http"
 API: Final = "api"
 FOLLOWER: Final = "follower"
 SIDECAR: Final = "sidecar"
+ALERTS: Final = "alerts"
 FLOW: Final = "flow"
 WITH_HEALTH: Final = (ENGINE, FEED, GATEWAY, BOOKS, FOLLOWER)  # the others have a port of their own
-START_ORDER: Final = (ENGINE, FEED, GATEWAY, FOLLOWER, BOOKS, HTTP, API, SIDECAR, FLOW)
-STOP_ORDER: Final = (FLOW, HTTP, SIDECAR, ENGINE, GATEWAY, FOLLOWER, BOOKS, API, FEED)
+START_ORDER: Final = (ENGINE, FEED, GATEWAY, FOLLOWER, BOOKS, HTTP, API, ALERTS, SIDECAR, FLOW)
+STOP_ORDER: Final = (ALERTS, FLOW, HTTP, SIDECAR, ENGINE, GATEWAY, FOLLOWER, BOOKS, API, FEED)
 TAKES_ORDERS: Final = frozenset({HTTP, SIDECAR, FLOW})
 
 PER_SHARD: Final = frozenset({ENGINE, GATEWAY, FOLLOWER, BOOKS})
@@ -65,6 +66,8 @@ def process_names(loaded: Loaded, *, flow: bool) -> tuple[str, ...]:
 def _named(loaded: Loaded, kind: str) -> list[str]:
     if kind == SIDECAR:
         return [sidecar_name(row.source) for row in supervised(loaded)]
+    if kind == ALERTS and not loaded.config.alerts.receivers:
+        return []
     return [process_name(kind, shard) for shard in (loaded.shards if kind in PER_SHARD else (0,))]
 
 
@@ -76,8 +79,8 @@ def specs(loaded: Loaded, names: tuple[str, ...], ticks: Path | None = None) -> 
     found = []
     for name in names:
         kind, _ = kind_of(name)
-        is_one = kind == SIDECAR or (several and kind in PER_SHARD)
-        again_ms = SIDECAR_AGAIN_MS if kind == SIDECAR else 0
+        is_one = kind in {SIDECAR, ALERTS} or (several and kind in PER_SHARD)
+        again_ms = SIDECAR_AGAIN_MS if kind in {SIDECAR, ALERTS} else 0
         within_ms = drain_ms.get(name, 0) + STOP_GRACE_MS
         found.append(Spec(name, argv_of(name, loaded.path, ticks), within_ms, is_one, again_ms))
     return found

@@ -8,7 +8,7 @@ import httpx
 
 from cli.configuration import Loaded
 from cli.engine_client import EngineAwayError, EngineClient
-from cli.processes import BOOKS, ENGINE, FEED, FLOW, FOLLOWER, GATEWAY, HTTP, SIDECAR, kind_of, process_names
+from cli.processes import ALERTS, BOOKS, ENGINE, FEED, FLOW, FOLLOWER, GATEWAY, HTTP, SIDECAR, kind_of, process_names
 from cli.wiring import books_url, http_trust, http_url, played
 from market.table import TableReader
 from protocol.control import EngineStatus
@@ -19,6 +19,7 @@ ASK_MS: Final = 300
 HTTP_TIMEOUT_S: Final = 1.0
 SERVING: Final = frozenset({"open", "ready"})
 REASON_CHARS: Final = 200
+TOLD: Final = frozenset({FOLLOWER, SIDECAR, ALERTS})
 TICK_FRESH_NS: Final = 2_000_000_000
 
 
@@ -34,7 +35,7 @@ class Readiness:
                 transport=httpx.HTTPTransport(uds=str(loaded.paths.health(name))), timeout=HTTP_TIMEOUT_S
             )
             for name in process_names(loaded, flow=False)
-            if kind_of(name)[0] in {FOLLOWER, SIDECAR}
+            if kind_of(name)[0] in TOLD
         }
 
     def status(self, shard: int = 0) -> EngineStatus | None:
@@ -62,7 +63,7 @@ class Readiness:
             return "" if status.venues and all(v.ready for v in status.venues) else "venue not ready"
         if kind == FLOW:
             return ""
-        if kind in {FOLLOWER, SIDECAR}:
+        if kind in TOLD:
             return self._told(name)
         url = http_url(self._loaded) if kind == HTTP else books_url(self._loaded)
         return self._http(url, str(shard) if kind == BOOKS else "")

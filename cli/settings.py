@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from cli.alert_rows import AlertsSection
 from cli.limit_rows import ContractRow, HoursRow, LimitRow, RestrictionRow, RiskSection
 from cli.sidecar_rows import SidecarRow
 from market.instruments import InstrumentRow
@@ -402,6 +403,7 @@ class WojakConfig(Struct, frozen=True, forbid_unknown_fields=True):
     books: BooksSection = BooksSection()
     follower: FollowerSection = FollowerSection()
     metrics: MetricsSection = MetricsSection()
+    alerts: AlertsSection = AlertsSection()
     flow: FlowSection = FlowSection()
     sidecars: tuple[SidecarRow, ...] = ()
 

@@ -12,11 +12,13 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
+from cli.alerts import require_secrets
 from cli.configuration import Loaded, load
 from cli.example import write_example
 from cli.options import DEFAULT_CONFIG, ConfigPath, say
 from cli.paths import prepare
 from cli.processes import (
+    ALERTS,
     ENGINE,
     FLOW,
     SIDECAR_AGAIN_MS,
@@ -73,7 +75,7 @@ def up(
     paper = "mode PAPER (nothing here can reach a real venue)"
     say(f"✔ {config.name} {'written' if written else 'checked'}   {paper}")
     prepare(loaded.paths)
-    if faults := [*left_behind(loaded), *unusable(loaded)]:
+    if faults := [*left_behind(loaded), *unusable(loaded), *require_secrets(loaded)]:
         raise ConfigError(faults, str(loaded.path))
     names = process_names(loaded, flow=flow)
     supervisor = Supervisor(loaded.paths, specs(loaded, names, ticks), STOP_ORDER)
@@ -225,6 +227,8 @@ def _require_ports(loaded: Loaded) -> None:
 def _what_now(name: str) -> str:
     """Return what to do about a process that can't run while the rest goes on."""
     source = source_of(name)
+    if name == ALERTS:
+        return "nobody is told of anything; all else goes on. It tries again by itself; look: wojak alerts test"
     if not source:
         return "its shard is away and stays so; the other shards go on. Mend it, then start again"
     return (

@@ -13,7 +13,7 @@ from typing import Final
 from cli.configuration import Loaded, account_shards, to_opening, to_wire_params
 from cli.engine_client import shifted
 from cli.problems import session_rules, tls_settings
-from cli.processes import API, BOOKS, ENGINE, FEED, FLOW, FOLLOWER, GATEWAY, HTTP, process_name
+from cli.processes import ALERTS, API, BOOKS, ENGINE, FEED, FLOW, FOLLOWER, GATEWAY, HTTP, process_name
 from cli.settings import HttpKeyRow, HttpSection
 from engine.settings import EngineSettings, RemoteControl
 from market.instruments import to_params
@@ -356,6 +356,13 @@ def books_url(loaded: Loaded) -> str:
     return f"http://{books.host}:{books.port}"
 
 
+def run_alerts(loaded: Loaded) -> int:
+    """Run what tells people."""
+    from cli.alerting.start import run_alerts as run
+
+    return run(loaded)
+
+
 STARTERS: Final[dict[str, Callable[[Loaded], int]]] = {
     ENGINE: run_engine,
     FEED: run_feed,
@@ -365,4 +372,5 @@ STARTERS: Final[dict[str, Callable[[Loaded], int]]] = {
     HTTP: run_http,
     API: run_api,
     FLOW: run_flow,
+    ALERTS: run_alerts,
 }

@@ -224,7 +224,8 @@ MUTATIONS = (
     ),
     _one(
         "fills counted twice", r"exposure is not that of the records|is no exit",
-        "engine/reports.py", "            venue.remember_trade(report.trade_id, book_trade(state, order, filled, report))\n",
+        "engine/reports.py",
+        "            venue.remember_trade(report.trade_id, book_trade(state, order, filled, report))\n",
         "            venue.remember_trade(report.trade_id, book_trade(state, order, filled, report))\n"
         "            state.book.fill(order, int(order.cum > 7))\n",
     ),

@@ -1,0 +1,109 @@
+"""``wojak alerts``: who is told, a test message to each, and the process itself where `wojak up` does not run it."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Annotated, Final
+from uuid import uuid4
+
+from cyclopts import App, Parameter
+
+from cli.alert_rows import ChatRow, EmailRow, WebhookRow, secret_of
+from cli.alerting.judge import Alert, Key, Say
+from cli.alerting.message import message_of
+from cli.alerting.receivers import Chat, DeliveryError, Email, Receiver, Webhook
+from cli.configuration import Loaded
+from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
+from protocol.errors import ConfigError
+from runtime.clock import wall_ns
+
+app = App(name="alerts", help="Tell people by webhook, e-mail or chat when something is wrong.")
+NS_PER_S: Final = 1_000_000_000
+MS_PER_S: Final = 1_000
+Row = WebhookRow | EmailRow | ChatRow
+
+
+@app.command
+def run(*, config: ConfigPath = DEFAULT_CONFIG) -> int:
+    """Watch and tell until Ctrl-C. `wojak up` does it by itself where a receiver is configured.
+
+    Example: `wojak alerts run`
+    """
+    from cli.alerting.start import run_alerts
+
+    return run_alerts(deployment(config))
+
+
+@app.command(name="test")
+def send_test(
+    *,
+    receiver: Annotated[str, Parameter(help="Only this receiver.")] = "",
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> int:
+    """Send one test message to each receiver, once, and say what came of it. Exit code 1 if one did not take it.
+
+    Example: `wojak alerts test --receiver ops`
+    """
+    loaded = deployment(config)
+    alerts = loaded.config.alerts
+    rows = [row for row in alerts.receivers if receiver in {"", row.name}]
+    if not rows:
+        known = ", ".join(row.name for row in alerts.receivers) or "none: see docs/alerts.md"
+        raise ConfigError([f"receiver: expected one of {known}, was {receiver!r}"], str(loaded.path))
+    ok = True
+    for row in rows:
+        now_ns = wall_ns()
+        alert = Alert(Say.TEST, Key("test", "", ""), "a test: this receiver is told of alerts", now_ns, now_ns)
+        message = message_of(alert, uuid4().hex, deployment_name(loaded))
+        try:
+            receiver_of(row, loaded).send(message, now_ns // NS_PER_S, alerts.timeout_ms / MS_PER_S)
+            say(f"✔ {row.name} took it")
+        except DeliveryError as e:
+            ok = False
+            say(f"✘ {row.name}: {e.why}")
+    return 0 if ok else 1
+
+
+def require_secrets(loaded: Loaded) -> list[str]:
+    """Return why receivers can't be told: secrets and certificates that are not there."""
+    faults: list[str] = []
+    for row in loaded.config.alerts.receivers:
+        try:
+            receiver_of(row, loaded)
+        except ConfigError as e:
+            faults += e.problems
+    return faults
+
+
+def receiver_of(row: Row, loaded: Loaded) -> Receiver:
+    """Return what hands over messages to a receiver.
+
+    Raises:
+        ConfigError: If its secret or its certificates are not there.
+    """
+    folder = loaded.path.parent
+    secret = secret_of(row, folder)
+    match row:
+        case WebhookRow():
+            return Webhook(row.url, secret)
+        case ChatRow():
+            return Chat(row.url, secret, row.chat_id)
+        case EmailRow():
+            return Email(
+                row.host, row.port, row.security, row.from_address, row.to, user=row.user, password=secret,
+                trust=_trust(row, folder),
+            )  # fmt: skip
+
+
+def _trust(row: EmailRow, folder: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(folder / row.ca_file) if row.ca_file else None)
+    except (OSError, ssl.SSLError) as e:
+        fault = f"alerts receiver {row.name}: ca_file: expected certificates in {row.ca_file}, was {type(e).__name__}"
+        raise ConfigError([fault]) from None
+
+
+def deployment_name(loaded: Loaded) -> str:
+    """Return by which name messages call this deployment: the folder of its configuration."""
+    return loaded.config.alerts.deployment or loaded.path.resolve().parent.name or "wojak"
