@@ -33,8 +33,8 @@ class NotSupervisedError(WojakError):
 
 
 @app.command
-def kill(process: Literal["engine", "http", "gateway", "books", "feed", "follower", "api", "flow", "sidecar"], /,
-         *, shard: Annotated[int, Parameter(help="Of several shards, this one's.")] = 0,
+def kill(process: Literal["engine", "http", "gateway", "books", "feed", "follower", "risk", "api", "flow",
+                          "sidecar"], /, *, shard: Annotated[int, Parameter(help="Of several shards, this one's.")] = 0,
          source: Annotated[str, Parameter(help="Of a sidecar, the source that it carries.")] = "",
          config: ConfigPath = DEFAULT_CONFIG) -> int:  # fmt: skip
     """Kill -9 one process of a running `wojak up`, and report when it is gone, back and ready.

@@ -14,6 +14,7 @@ from cli.limit_files import configured_rows, known_to, own_rows
 from cli.limit_wire import to_risk_rows
 from cli.paths import Paths, paths_of
 from cli.problems import VENUES, problems
+from cli.risk_rows import to_risk_params
 from cli.settings import AccountRow, OpeningFile, SourceRow, StrategyRow, WojakConfig
 from engine.settings import Opening, OpeningCash, OpeningPosition
 from market.instruments import to_params
@@ -97,6 +98,7 @@ def to_wire_params(config: WojakConfig) -> wire.Params:
         contracts=rows.contracts,
         venues=rows.venues,
         restrictions=rows.restrictions,
+        risk=to_risk_params(config.routes, config.risk_service),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from cli.alert_rows import alert_problems
 from cli.limit_files import known_to, own_rows, rows_faults
+from cli.risk_rows import route_problems
 from cli.settings import HttpCertificateRow, HttpKeyRow, HttpSection, HttpTlsSection, WojakConfig
 from cli.sidecar_rows import sidecar_problems
 from market.errors import InstrumentError
@@ -43,6 +44,7 @@ def problems(config: WojakConfig, folder: Path) -> list[str]:
         *_instruments(config),
         *_permissions(config),
         *_limits(config, folder),
+        *route_problems(config.routes, config.risk_service, folder),
         *_feed(config, folder),
         *_http(config, folder),
         *_flow(config),

@@ -22,12 +22,13 @@ FOLLOWER: Final = "follower"
 SIDECAR: Final = "sidecar"
 ALERTS: Final = "alerts"
 FLOW: Final = "flow"
+RISK: Final = "risk"
 WITH_HEALTH: Final = (ENGINE, FEED, GATEWAY, BOOKS, FOLLOWER)  # the others have a port of their own
-START_ORDER: Final = (ENGINE, FEED, GATEWAY, FOLLOWER, BOOKS, HTTP, API, ALERTS, SIDECAR, FLOW)
-STOP_ORDER: Final = (ALERTS, FLOW, HTTP, SIDECAR, ENGINE, GATEWAY, FOLLOWER, BOOKS, API, FEED)
+START_ORDER: Final = (ENGINE, FEED, GATEWAY, FOLLOWER, RISK, BOOKS, HTTP, API, ALERTS, SIDECAR, FLOW)
+STOP_ORDER: Final = (ALERTS, FLOW, HTTP, SIDECAR, ENGINE, RISK, GATEWAY, FOLLOWER, BOOKS, API, FEED)
 TAKES_ORDERS: Final = frozenset({HTTP, SIDECAR, FLOW})
 
-PER_SHARD: Final = frozenset({ENGINE, GATEWAY, FOLLOWER, BOOKS})
+PER_SHARD: Final = frozenset({ENGINE, GATEWAY, FOLLOWER, RISK, BOOKS})
 STOP_GRACE_MS: Final = 5_000
 SIDECAR_AGAIN_MS: Final = 10_000
 
@@ -67,6 +68,8 @@ def _named(loaded: Loaded, kind: str) -> list[str]:
     if kind == SIDECAR:
         return [sidecar_name(row.source) for row in supervised(loaded)]
     if kind == ALERTS and not loaded.config.alerts.receivers:
+        return []
+    if kind == RISK and not loaded.config.risk_service.params_file:
         return []
     return [process_name(kind, shard) for shard in (loaded.shards if kind in PER_SHARD else (0,))]
 

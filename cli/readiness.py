@@ -8,7 +8,20 @@ import httpx
 
 from cli.configuration import Loaded
 from cli.engine_client import EngineAwayError, EngineClient
-from cli.processes import ALERTS, BOOKS, ENGINE, FEED, FLOW, FOLLOWER, GATEWAY, HTTP, SIDECAR, kind_of, process_names
+from cli.processes import (
+    ALERTS,
+    BOOKS,
+    ENGINE,
+    FEED,
+    FLOW,
+    FOLLOWER,
+    GATEWAY,
+    HTTP,
+    RISK,
+    SIDECAR,
+    kind_of,
+    process_names,
+)
 from cli.wiring import books_url, http_trust, http_url, played
 from market.table import TableReader
 from protocol.control import EngineStatus
@@ -19,7 +32,7 @@ ASK_MS: Final = 300
 HTTP_TIMEOUT_S: Final = 1.0
 SERVING: Final = frozenset({"open", "ready"})
 REASON_CHARS: Final = 200
-TOLD: Final = frozenset({FOLLOWER, SIDECAR, ALERTS})
+TOLD: Final = frozenset({FOLLOWER, SIDECAR, ALERTS, RISK})
 TICK_FRESH_NS: Final = 2_000_000_000
 
 

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from cli.alert_rows import AlertsSection
 from cli.limit_rows import ContractRow, HoursRow, LimitRow, RestrictionRow, RiskSection
+from cli.risk_rows import RiskServiceSection, RouteRow
 from cli.sidecar_rows import SidecarRow
 from market.instruments import InstrumentRow
 from protocol.edge import BODY_BYTES_MAX, ORDERS_MAX, Identifier
@@ -393,6 +394,8 @@ class WojakConfig(Struct, frozen=True, forbid_unknown_fields=True):
     hours: tuple[HoursRow, ...] = ()
     restrictions: tuple[RestrictionRow, ...] = ()
     risk: RiskSection = RiskSection()
+    routes: tuple[RouteRow, ...] = ()
+    risk_service: RiskServiceSection = RiskServiceSection()
     wojak: WojakSection = WojakSection()
     engine: EngineSection = EngineSection()
     session: SessionSection = SessionSection()

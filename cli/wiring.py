@@ -13,7 +13,7 @@ from typing import Final
 from cli.configuration import Loaded, account_shards, to_opening, to_wire_params
 from cli.engine_client import shifted
 from cli.problems import session_rules, tls_settings
-from cli.processes import ALERTS, API, BOOKS, ENGINE, FEED, FLOW, FOLLOWER, GATEWAY, HTTP, process_name
+from cli.processes import ALERTS, API, BOOKS, ENGINE, FEED, FLOW, FOLLOWER, GATEWAY, HTTP, RISK, process_name
 from cli.settings import HttpKeyRow, HttpSection
 from engine.settings import EngineSettings, RemoteControl
 from market.instruments import to_params
@@ -33,7 +33,9 @@ SNAPSHOTS_SOCKET: Final = "snapshots"
 GATEWAY_SOCKET: Final = "gateway-control"
 STORED_SOCKET: Final = "stored"
 HISTORY_SOCKET: Final = "history"
+RISK_SOCKET: Final = "risk"
 VENUE: Final = "sandbox"
+NS_PER_MS: Final = 1_000_000
 
 
 def engine_settings(loaded: Loaded) -> EngineSettings:
@@ -47,6 +49,7 @@ def engine_settings(loaded: Loaded) -> EngineSettings:
         venues_endpoint=paths.endpoint(VENUES_SOCKET),
         events_endpoint=paths.endpoint(EVENTS_SOCKET),
         control_endpoint=paths.endpoint(CONTROL_SOCKET),
+        risk_endpoint=paths.endpoint(RISK_SOCKET) if loaded.config.risk_service.params_file else "",
         token_file=str(paths.token),
         table_path=str(paths.table),
         params=to_wire_params(loaded.config),
@@ -175,6 +178,25 @@ def run_books(loaded: Loaded) -> int:
         )
     )
     return 0
+
+
+def run_risk(loaded: Loaded) -> int:
+    """Run the risk service."""
+    from risk.portfolio.service import ServiceSettings, run
+
+    section, paths = loaded.config.risk_service, loaded.paths
+    return run(
+        ServiceSettings(
+            engine_endpoint=paths.endpoint(RISK_SOCKET),
+            events_endpoint=paths.endpoint(EVENTS_SOCKET),
+            history_endpoint=paths.endpoint(HISTORY_SOCKET),
+            table_path=str(paths.table),
+            params_file=str(loaded.resolve(section.params_file)),
+            epoch_file=str(paths.own / "risk.epoch"),
+            tick_age_max_ns=section.tick_age_max_ms * NS_PER_MS,
+            health=health_settings(loaded, RISK),
+        )
+    )
 
 
 def run_follower(loaded: Loaded) -> int:
@@ -368,6 +390,7 @@ STARTERS: Final[dict[str, Callable[[Loaded], int]]] = {
     FEED: run_feed,
     GATEWAY: run_gateway,
     FOLLOWER: run_follower,
+    RISK: run_risk,
     BOOKS: run_books,
     HTTP: run_http,
     API: run_api,

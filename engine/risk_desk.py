@@ -38,7 +38,7 @@ from protocol.risk import (
     RiskWithdrawn,
     risk_decoder,
 )
-from risk.gate.exposure import InstrumentState
+from risk.gate.exposure import AccountState, InstrumentState
 
 NS_PER_MS: Final = 1_000_000
 HEARTBEAT_MS: Final = 500
@@ -201,7 +201,8 @@ class RiskDesk:
             order.side, order.order_type, order.time_in_force, order.quantity * step_e9,
             order.price * instrument.price_step_e9, order.reduce_only, order.is_exit, list(hold.codes),
             hold.deadline_ns, self._writer.durable_seq, now_ns, hold.allows_trim, instrument.lot * step_e9,
-            instrument.quantity_min * step_e9, str(order.reserved_value_e9), order.trace_id,
+            instrument.quantity_min * step_e9, str(order.reserved_value_e9), order.trace_id, route.account.currency,
+            str(funds_e9(route.account)),
         )  # fmt: skip
 
     def stop(self) -> None:
@@ -234,3 +235,9 @@ class RiskDesk:
         self._make_room(now_ns)
         seq = self._writer.next_seq
         self._core.apply(seq, now_ns, self._writer.append(record), record)
+
+
+def funds_e9(account: AccountState) -> int:
+    """Return what margin may use, in the account's currency: cash, and collateral in it after its haircut."""
+    pledged = sum(c.usable_e9 for c in account.collateral.values() if c.currency == account.currency)
+    return account.cash_e9.get(account.currency, 0) + pledged

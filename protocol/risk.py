@@ -104,6 +104,7 @@ class RiskRequest(Struct, array_like=True, tag=2, frozen=True):
         now_ns: The engine's clock.
         allows_trim: It may be approved for fewer lots.
         reserved_e9: What is reserved for it while it waits (R_o), decimal text.
+        funds_e9: Cash of the account in its currency, and collateral in it after haircut, decimal text.
     """
 
     order_id: str
@@ -128,6 +129,8 @@ class RiskRequest(Struct, array_like=True, tag=2, frozen=True):
     quantity_min_e9: int
     reserved_e9: Money
     trace_id: bytes = b""
+    currency: str = ""
+    funds_e9: Money = "0"
 
 
 class RiskWithdrawn(Struct, array_like=True, tag=3, frozen=True):

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from protocol.channels import Context, Dealer, Subscriber, Waiter
+from protocol.channels import Channel, Context, Dealer, Subscriber, Waiter
 from protocol.errors import HistoryGoneError, RemoteProtocolError
 from protocol.history import Frames, Gone, Later, Since, answer_decoder, encode_history
 from protocol.stream import FrameStream
@@ -55,6 +55,10 @@ class EventStream:
     def add_fd(self, fd: int) -> None:
         """Wake up for this descriptor too."""
         self._waiter.add_fd(fd)
+
+    def add(self, channel: Channel) -> None:
+        """Wake up for this channel too; who reads it is the caller."""
+        self._waiter.add(channel)
 
     def poll(self, wait_ms: int) -> list[bytes]:
         """Return the frames that go on behind the last one; wait at most so long for the first.

@@ -1,0 +1,105 @@
+"""``[risk_service]`` and ``[[routes]]`` of ``wojak.toml``: which breaches the risk service judges, and how long it may.
+
+Rule: a route that is not built is refused here, so that no configuration promises it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+
+from protocol.codes import Code
+from protocol.edge import Identifier
+from protocol.errors import FieldError
+from protocol.params import OnDeadline, RiskParams
+from protocol.units import parse_e9
+from risk.gate.forward import FORWARDABLE
+
+MS_NS: Final = 1_000_000
+Milliseconds = Annotated[int, Meta(ge=1, le=600_000)]
+
+
+class RouteRow(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the breach of a check goes; a check without a row refuses.
+
+    Attributes:
+        check: Its code.
+        route: ``reject`` refuses; ``forward`` holds the order and asks the risk service.
+        on_deadline: What happens when nobody judged in time: ``reject``; ``hold`` waits on, up to
+            `risk_service.hold_max_ms`; ``pass`` sends what is worth `risk_service.pass_value_max` at most.
+            Exits are always sent.
+    """
+
+    check: Identifier
+    route: Literal["reject", "forward", "sandbox", "halt"]
+    on_deadline: Literal["reject", "hold", "pass"] = "reject"
+
+
+class RiskServiceSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The process that judges forwarded orders (`wojak risk`); `wojak up` runs it where `params_file` is set.
+
+    Attributes:
+        params_file: Its parameters as JSON, relative to this file; empty = no such process.
+        deadline_ms: An order is held so long; an exit ``exit_hold_ms``, after which it is sent.
+        hold_max_ms: Longest hold of a check whose ``on_deadline`` is ``hold``.
+        held_max: Held orders of one account.
+        away_ms: After the engine's start a service has so long to come.
+        pass_value_max: Largest order value that may ``pass``, a decimal string.
+        tick_age_max_ms: An older price is none for the service.
+    """
+
+    params_file: str = ""
+    deadline_ms: Milliseconds = 250
+    exit_hold_ms: Milliseconds = 2_000
+    hold_max_ms: Milliseconds = 30_000
+    held_max: Annotated[int, Meta(ge=1, le=1_000)] = 8
+    away_ms: Milliseconds = 2_000
+    pass_value_max: str = "0"  # noqa: S105 - an amount, no password
+    tick_age_max_ms: Milliseconds = 5_000
+
+
+def route_problems(routes: Sequence[RouteRow], section: RiskServiceSection, folder: Path) -> Iterator[str]:
+    """Yield every fault of routes and service."""
+    seen: set[str] = set()
+    known = {code.name for code in FORWARDABLE}
+    for n, row in enumerate(routes):
+        at = f"routes[{n}]"
+        if row.route not in {"reject", "forward"}:
+            yield f"{at}.route: expected reject or forward, was {row.route}, which is not built"
+        if row.check not in known:
+            yield f"{at}.check: expected one of {', '.join(sorted(known))}, was {row.check!r}"
+        if row.check in seen:
+            yield f"{at}.check: expected one row for {row.check}, was a second one"
+        seen.add(row.check)
+    forwards = [row.check for row in routes if row.route == "forward"]
+    if forwards and not section.params_file:
+        yield f"risk_service.params_file: expected the service's parameters, for {forwards[0]} is forwarded, was none"
+    if section.params_file and not (folder / section.params_file).is_file():
+        yield f"risk_service.params_file: expected a file, was {section.params_file!r}, which is none"
+    if section.exit_hold_ms > section.hold_max_ms or section.deadline_ms > section.hold_max_ms:
+        yield f"risk_service.hold_max_ms: expected at least deadline_ms and exit_hold_ms, was {section.hold_max_ms}"
+    try:
+        if parse_e9(section.pass_value_max, "risk_service.pass_value_max") < 0:
+            yield f"risk_service.pass_value_max: expected at least 0, was {section.pass_value_max}"
+    except FieldError as e:
+        yield f"{e.field}: expected {e.expected}, was {e.value!r}"
+
+
+def to_risk_params(routes: Sequence[RouteRow], section: RiskServiceSection) -> RiskParams | None:
+    """Return what the engine is told; None where nothing is forwarded."""
+    rows = sorted((Code[row.check], OnDeadline[row.on_deadline.upper()]) for row in routes if row.route == "forward")
+    if not rows:
+        return None
+    return RiskParams(
+        forward=tuple(code for code, _ in rows),
+        deadline_ns=section.deadline_ms * MS_NS,
+        exit_hold_ns=section.exit_hold_ms * MS_NS,
+        hold_max_ns=section.hold_max_ms * MS_NS,
+        held_max=section.held_max,
+        away_ns=section.away_ms * MS_NS,
+        on_deadline=tuple(rows),
+        pass_value_max_e9=parse_e9(section.pass_value_max, "risk_service.pass_value_max"),
+    )
