@@ -19,6 +19,7 @@ from protocol.units import parse_e9
 from risk.gate.forward import FORWARDABLE
 
 MS_NS: Final = 1_000_000
+MONEY: Final = frozenset({Code.MARGIN_ESTIMATE.name})
 Milliseconds = Annotated[int, Meta(ge=1, le=600_000)]
 
 
@@ -71,6 +72,8 @@ def route_problems(routes: Sequence[RouteRow], section: RiskServiceSection, fold
             yield f"{at}.route: expected reject or forward, was {row.route}, which is not built"
         if row.check not in known:
             yield f"{at}.check: expected one of {', '.join(sorted(known))}, was {row.check!r}"
+        if row.route == "forward" and row.on_deadline == "pass" and row.check in MONEY:
+            yield f"{at}.on_deadline: expected reject or hold for {row.check}, was pass: money is never waved through"
         if row.check in seen:
             yield f"{at}.check: expected one row for {row.check}, was a second one"
         seen.add(row.check)

@@ -28,6 +28,7 @@ from protocol.risk import RiskAnswer, Verdict
 from protocol.session import Facts
 from protocol.units import INT64_MAX
 from risk.gate.evidence import facts_of
+from risk.gate.flow import Signature
 from risk.gate.forward import forwarded, late_refusal
 from risk.gate.further_checks import signature_of
 from risk.gate.view import View
@@ -303,6 +304,8 @@ class Holds:
         order.created_at_ns = now_ns
         order.venue_seq = decision.venue_seq
         state.set_status(order, OrderStatus.PENDING_NEW)
+        if order.route.is_complete:
+            order.route.more.take(order.side, _signature(order), now_ns)
         venue = state.venues[order.route.instrument.venue]
         venue.add(decision.venue_seq, OutgoingKind.NEW, order, now_ns)
 
@@ -319,3 +322,14 @@ class Holds:
             return self.decide_answer(record.answer, now_ns, record.reference) == record
         hold = self._state.risk.holds.get(record.order_id)
         return hold is not None and self.decide_timer(hold, now_ns, record.reference) == record
+
+
+def _signature(order: Order) -> Signature:
+    """Return the economic terms of an order that goes out."""
+    instrument, terms = order.route.instrument, order.terms
+    stop_price = terms.stop_price if terms is not None else 0
+    step_e9 = instrument.price_step_e9
+    return (
+        int(order.side), order.quantity * instrument.quantity_step_e9, order.limit_price * step_e9,
+        stop_price * step_e9, int(order.order_type), int(order.time_in_force),
+    )  # fmt: skip

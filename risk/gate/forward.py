@@ -1,8 +1,10 @@
 """Breaches that go to the risk service: which checks an order fails in all, and what is checked again after approval.
 
 Off the path of accepted orders. The forwarded codes are collected, all of them, so that the service sees the whole
-list; one check that refuses for good wins over them (RISK.md A3). After approval the checks that time may have changed
-run again, but for the codes that were approved (DECISIONS 35), and with the rates: a held order was not charged for.
+list; one check that refuses for good wins over them (RISK.md A3). Where a limit has a soft value its hard one refuses
+for good; without one the service judges every breach of it (RISK.md A0). After approval the checks that time may have
+changed run again, but for the codes that were approved (DECISIONS 35), and with the rates: a held order was not charged
+for.
 """
 
 from __future__ import annotations
@@ -27,29 +29,15 @@ from risk.gate.view import View
 
 OK: Final = Code.OK
 MARKET: Final = OrderType.MARKET
+Check = Callable[[View], Code]
 FORWARDABLE: Final = frozenset({
-    Code.PRICE_COLLAR, Code.REF_STALE, Code.VALUE_ORDER_MAX, Code.VALUE_OPEN_MAX, Code.POS_LIMIT,
-    Code.INSTR_EXPIRY_CUTOFF, Code.INSTR_BAN_REDUCE_ONLY, Code.POS_UNDERLYING, Code.EXPO_GROSS, Code.EXPO_NET,
-    Code.MARGIN_ESTIMATE,
+    Code.PRICE_COLLAR, Code.REF_STALE, Code.VALUE_ORDER_MAX, Code.VALUE_OPEN_MAX, Code.POS_LIMIT, Code.POS_UNDERLYING,
+    Code.EXPO_GROSS, Code.EXPO_NET, Code.MARGIN_ESTIMATE, Code.INSTR_EXPIRY_CUTOFF, Code.INSTR_BAN_REDUCE_ONLY,
 })  # fmt: skip
 """What the risk service may judge: own limits. What the venue would refuse, and identity, rates and halts, are not."""
 
-_RATES: Final = (check_rate_account, check_rate_strategy)
-_FURTHER_RATES: Final = (check_rate_global, check_rate_venue)
-
-
-def is_for_good(check: Callable[[View], Code], view: View) -> bool:
-    """Whether it is a hard limit with a soft one below it: what is above the hard one is refused (RISK.md A0)."""
-    more = view.route.more
-    if check is check_position:
-        return more.soft_position_e9 < UNLIMITED
-    if check is check_order_value:
-        return more.soft_order_value_e9 < UNLIMITED
-    if check is check_open_value:
-        return more.soft_open_value_e9 < UNLIMITED
-    if check is check_gross:
-        return more.gross_soft.value < UNLIMITED
-    return check is check_collar and more.contract.collar_soft_bp > 0
+_RATES: Final[tuple[Check, ...]] = (check_rate_account, check_rate_strategy)
+_COMPLETE_RATES: Final[tuple[Check, ...]] = (*_RATES, check_rate_global, check_rate_venue)
 
 
 def forwarded(view: View, routed: frozenset[Code], *, is_termed: bool) -> tuple[tuple[Code, ...], Code]:
@@ -61,26 +49,23 @@ def forwarded(view: View, routed: frozenset[Code], *, is_termed: bool) -> tuple[
         code = check(view)
         if code is OK:
             continue
-        if is_for_good(check, view):
-            return (), code
-        if code in codes:
-            continue
         # Without a price there is none that a MARKET order could be reserved at.
-        if code not in routed or (code is Code.REF_STALE and view.order_type is MARKET):
+        is_blind = code is Code.REF_STALE and view.order_type is MARKET
+        if code not in routed or is_blind or _is_hard(check, view):
             return (), code
-        codes.append(code)
+        if code not in codes:
+            codes.append(code)
     return tuple(codes), OK
 
 
 def late_refusal(view: View, approved: tuple[Code, ...], *, is_termed: bool) -> Code:
     """Return the code of the first check that refuses a held order now, but for what was approved."""
-    checks: tuple[Callable[[View], Code], ...] = termed_send_checks_of(view) if is_termed else send_checks_of(view)
-    rates: tuple[Callable[[View], Code], ...] = (*_FURTHER_RATES, *_RATES) if view.route.is_complete else _RATES
-    for check in (*checks, *rates):
+    rates = _COMPLETE_RATES if view.route.is_complete else _RATES
+    for check in (*(termed_send_checks_of(view) if is_termed else send_checks_of(view)), *rates):
         if check is check_collar and _has_no_collar(view):
             continue
         code = check(view)
-        if code is not OK and code not in approved:
+        if code is not OK and (code not in approved or _is_hard(check, view)):
             return code
     return OK
 
@@ -88,3 +73,19 @@ def late_refusal(view: View, approved: tuple[Code, ...], *, is_termed: bool) -> 
 def _has_no_collar(view: View) -> bool:
     """Whether there is no price that a collar could stand around."""
     return view.reference is None and not view.worst
+
+
+def _is_hard(check: Check, view: View) -> bool:
+    """Whether the check is of a hard value beside which there is a soft one."""
+    if not view.route.is_complete:
+        return False
+    more = view.route.more
+    if check is check_collar:
+        return more.contract.collar_soft_bp > 0
+    if check is check_position:
+        return more.soft_position_e9 < UNLIMITED
+    if check is check_order_value:
+        return more.soft_order_value_e9 < UNLIMITED
+    if check is check_open_value:
+        return more.soft_open_value_e9 < UNLIMITED
+    return check is check_gross and more.gross_soft.value < UNLIMITED

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from engine.holds import Held
 from engine.state import state_hash
-from protocol.codes import Code, OrderStatus, OrderType, Scope, Side
+from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, Scope, Side
 from protocol.held_records import HoldEffect, OrderHeld, RiskChanged
 from protocol.orders import CancelOrder
 from protocol.params import LimitName, OnDeadline, RiskParams
@@ -182,6 +182,19 @@ def test_all_codes_are_collected() -> None:
     desk = RiskyDesk(RULES, limit(LimitName.POSITION_MAX, 10), limit(LimitName.ORDER_VALUE_MAX, 10))
     decided = desk.ask(desk.order("1", quantity=20, price=200))
     assert decided.codes == (Code.PRICE_COLLAR, Code.VALUE_ORDER_MAX, Code.POS_LIMIT)  # type: ignore[attr-defined]
+
+
+def test_between_soft_and_hard_the_service_judges() -> None:
+    """Up to the soft value nobody is asked, above the hard one nobody can help; an approval holds to the hard one."""
+    row = structs.replace(limit(LimitName.POSITION_MAX, 10), soft=5 * E9)
+    desk = RiskyDesk(RULES, row)
+    assert desk.ask(desk.order("1", quantity=5)).kind is OutcomeKind.ACCEPTED  # type: ignore[attr-defined]
+    refused = desk.ask(desk.order("2", quantity=11))
+    assert (refused.kind, refused.code) == (OutcomeKind.REJECTED, Code.POS_LIMIT)  # type: ignore[attr-defined]
+    order_id = desk.hold("3", quantity=7)
+    record = desk.says(order_id)
+    assert record is not None
+    assert record.decision.effect is HoldEffect.SENT
 
 
 def test_a_market_order_without_a_price_is_not_held() -> None:
