@@ -26,6 +26,7 @@ from protocol.units import parse_e9
 from runtime.clock import wall_ns
 
 app = App(name="limits", help="Check, show, change and explain what binds orders.")
+app.command("cli.explain:explain")
 NO_LIMITS: Final = "no limit has a row: nothing but the contracts and the gate's own rules bind"
 MS_NS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000

@@ -90,7 +90,7 @@ def buy(instrument: str, quantity: str, /, *, terms: Terms = Terms(), where: Whe
 
     Example: `wojak order buy BTCUSDT 0.01 --limit 61800`
     """
-    return _send(_body("BUY", instrument, quantity, terms), where)
+    return _send(body_of("BUY", instrument, quantity, terms), where)
 
 
 @app.command
@@ -99,7 +99,7 @@ def sell(instrument: str, quantity: str, /, *, terms: Terms = Terms(), where: Wh
 
     Example: `wojak order sell BTCUSDT 0.01 --reduce-only`
     """
-    return _send(_body("SELL", instrument, quantity, terms), where)
+    return _send(body_of("SELL", instrument, quantity, terms), where)
 
 
 @app.command
@@ -235,7 +235,8 @@ def trace(order_id: str, /, *, config: ConfigPath = DEFAULT_CONFIG) -> int:
     return 0 if steps else 1
 
 
-def _body(side: str, instrument: str, quantity: str, terms: Terms) -> dict[str, Any]:
+def body_of(side: str, instrument: str, quantity: str, terms: Terms) -> dict[str, Any]:
+    """Return the body of an order as JSON has it."""
     body: dict[str, Any] = {
         "account": terms.account,
         "strategy": terms.strategy,

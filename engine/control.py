@@ -16,6 +16,7 @@ from msgspec import structs
 
 from engine.days import Days
 from engine.exits import Exits
+from engine.explaining import explain_order
 from engine.gateways import Gateways
 from engine.limit_changes import decide_limit, limit_views
 from engine.metrics import DURABLE, SYNC
@@ -40,6 +41,7 @@ from protocol.control import (
     EngineStatus,
     EnterBust,
     EnterFill,
+    ExplainOrder,
     HaltedScope,
     Reconcile,
     Resolve,
@@ -62,6 +64,7 @@ from protocol.control import (
 )
 from protocol.errors import NOT_DECODED, ConfigError
 from protocol.money import Adjust, CompareMoney, ShowMoney
+from protocol.orders import NewOrder, command_decoder
 from protocol.params import LimitChange, RowsApplied
 from protocol.records import ControlAction, Controlled, ParamsSet, StateChecked
 from protocol.risk_rows import rows_of
@@ -207,10 +210,8 @@ class Control:
                 return ControlReply(True, "", unknown=self._unknown())
             case ShowLimits():
                 return ControlReply(True, "", limits=self._limits())
-            case ShowRows():
-                assert self._state.params is not None
-                rows = rows_of(self._state.params)
-                return ControlReply(True, "", rows=rows, trading_date=self._state.trading_date)
+            case ShowRows() | ExplainOrder():
+                return self._look_at_rows(body, now_ns)
             case AwaitFlatten():
                 return self._flatten_reply(body.flatten_id, now_ns)
             case SuspenseFills():
@@ -307,6 +308,23 @@ class Control:
             return f"{scope.name.lower()} {key!r} is not known; see wojak.toml"
         elsewhere = self._state.belongs_elsewhere(key) if scope is Scope.ACCOUNT else None
         return refusal_text(Code.WRONG_SHARD, elsewhere) if elsewhere is not None else ""
+
+    def _look_at_rows(self, body: ShowRows | ExplainOrder, now_ns: int) -> ControlReply:
+        state = self._state
+        assert state.params is not None
+        if isinstance(body, ShowRows):
+            return ControlReply(True, "", rows=rows_of(state.params), trading_date=state.trading_date)
+        try:
+            order = command_decoder.decode(body.command)
+        except NOT_DECODED as e:
+            return ControlReply(False, f"command expected an order: {e}")
+        if not isinstance(order, NewOrder):
+            return ControlReply(False, f"command expected a NewOrder, was a {type(order).__name__}")
+        instrument = state.instruments.get(order.instrument)
+        reference = self._sidecars.reference_of(instrument, now_ns) if instrument is not None else None
+        sent_by, created_at_ns = (body.source, body.principal), body.created_at_ns or now_ns
+        explained = explain_order(self._core, order, sent_by, created_at_ns, now_ns, reference)
+        return ControlReply(True, "", explained=explained)
 
     def _set_limits(self, body: SetLimit | ApplyRows, operator: str, now_ns: int) -> ControlReply:
         if isinstance(body, ApplyRows):

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from protocol.codes import OrderStatus, Scope
+from protocol.explained import Explained
 from protocol.money import AccountMoney, Adjust, CompareMoney, MoneyDifference, ShowMoney, ShownFx
 from protocol.orders import Name
 from protocol.params import LimitChange, LimitName, LimitRow
@@ -154,6 +155,18 @@ class ShowRows(Struct, tag="show_rows", frozen=True, forbid_unknown_fields=True)
     """Ask for all rows of risk parameters as files gave them, and for the trading date they resolve on."""
 
 
+class ExplainOrder(Struct, tag="explain_order", frozen=True, forbid_unknown_fields=True):
+    """Ask what every check would say of an order now; ``command`` is msgpack of a NewOrder, as a sidecar sends it.
+
+    ``created_at_ns`` 0 = now.
+    """
+
+    command: Annotated[bytes, Meta(max_length=4_096)]
+    source: str
+    principal: str
+    created_at_ns: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+
+
 class ApplyRows(Struct, tag="apply_rows", frozen=True, forbid_unknown_fields=True):
     """Put a file's rows in the place of the running ones, all or none; ``is_trial``: only say what would come of it."""
 
@@ -185,7 +198,7 @@ class AwaitFlatten(Struct, tag="await_flatten", frozen=True, forbid_unknown_fiel
     wait_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
 
 
-ControlLook = Status | UnknownOrders | ShowLimits | ShowRows | AwaitFlatten | SuspenseFills | ShowMoney
+ControlLook = Status | UnknownOrders | ShowLimits | ShowRows | ExplainOrder | AwaitFlatten | SuspenseFills | ShowMoney
 """What changes nothing."""
 ControlAct = (
     CheckState
@@ -378,6 +391,7 @@ class ControlReply(Struct, frozen=True):
     rows: RiskRows | None = None
     trading_date: int = 0
     lines: list[str] | None = None
+    explained: list[Explained] | None = None
 
 
 request_decoder: msgspec.msgpack.Decoder[ControlRequest] = msgspec.msgpack.Decoder(ControlRequest)

@@ -101,7 +101,7 @@ CATALOGUE: Final[dict[Code, Check]] = {
     ),
     Code.TYPE_UNSUPPORTED: Check(
         "a type, time in force, post-only or replace that the venue does not take; MARKET good till cancelled",
-        REFUSED, "venues", "stop order at a venue without them R", "the venue's gateway says",
+        REFUSED, "venues", "stop order at a venue without them R", "what the venue's gateway says",
     ),
     Code.TIME_EXPIRE_PAST: Check(
         "GTD whose `expire_at_ns` is over", REFUSED, "practice: NautilusTrader EXPIRE_TIME_IN_PAST",

@@ -65,6 +65,10 @@ def test_what_a_hung_sidecar_left_open_is_cancelled(tmp_path: Path) -> None:
 def _apply_a_limits_file(stack: Stack, folder: Path) -> None:
     """Apply a file, see it run, go back to the configuration's rows; a bad file is refused and changes nothing."""
     assert stack.wojak("limits", "diff").returncode == 0
+    sold = stack.wojak("limits", "explain", "buy", "BTCUSDT", "99", "--limit", "1", "--engine")
+    assert sold.returncode == 1
+    assert "✘ QTY_MAX" in sold.stdout
+    assert "▸ QUANTITY_MAX of account demo" in sold.stdout
     file = folder / "quarter.toml"
     row = '[[limits]]\nlimit = "ORDER_VALUE_MAX"\nvalue = "4000000"\nunit = "{}"\nsource = "desk"\n'
     file.write_text(row.format("EUR"))
