@@ -16,6 +16,7 @@ import msgspec
 from cyclopts import Parameter
 
 from cli.docs_metrics import metrics_page
+from cli.docs_risk import risk_page
 from cli.docs_states import states_page
 from cli.options import say
 from cli.settings import WojakConfig
@@ -90,6 +91,7 @@ def pages() -> dict[str, str]:
         "docs/reference/export.md": _export(),
         "docs/reference/metrics.md": metrics_page(WRITTEN),
         "docs/reference/order-states.md": states_page(WRITTEN),
+        "docs/risk.md": risk_page(WRITTEN),
         FUSED: module_source(GATES, View),
     }
 

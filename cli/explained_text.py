@@ -28,14 +28,17 @@ INDENT: Final = " " * 6
 SAY_REFUSALS: Final = frozenset(
     {
         Code.INSTR_NOT_TRADABLE, Code.INSTR_EXPIRED, Code.STATE_HALTED, Code.STATE_REDUCING, Code.TYPE_UNSUPPORTED,
-        Code.REF_STALE, Code.VENUE_DOWN,
+        Code.REF_STALE, Code.VENUE_DOWN, Code.ALGO_ID_MISSING, Code.SESSION_CLOSED, Code.INSTR_RESTRICTED,
+        Code.INSTR_BAN_REDUCE_ONLY, Code.INSTR_EXPIRY_CUTOFF, Code.PERM_OPTION_WRITE, Code.PERM_SHORT_SELL,
+        Code.LOOP_INTENT,
     }
 )  # fmt: skip
 """Their text is a statement that is true only where they refuse."""
-WORST: Final = frozenset({Code.PRICE_COLLAR})
+WORST: Final = frozenset({Code.PRICE_COLLAR, Code.PRICE_LPP, Code.PRICE_BAND})
 """Their text says which side the price is off, which is none where they pass."""
 CONTRACT_CHECK: Final = "check_quantity_max"
 LIMIT_CHECK: Final = "check_quantity_limit"
+SOFT: Final = "check_soft_"
 APART: Final = {
     "check_rate_account": (Scope.STRATEGY,),
     "check_rate_strategy": (Scope.ACCOUNT,),
@@ -62,9 +65,13 @@ class Explanation(NamedTuple):
 def lines_of(found: Explanation, order: NewOrder) -> Iterator[str]:
     """Yield each check as a line, and the rows it reads below it; a row that binds is marked."""
     for check in found.checks:
-        yield f"{'✔' if check.passes else '✘'} {check.code.name:<24} {_said(check)}".rstrip()
+        is_soft = check.check.startswith(SOFT)
+        if is_soft and not check.is_bound:
+            continue
+        name = f"{check.code.name} (soft)" if is_soft else check.code.name
+        yield f"{'✔' if check.passes else '✘'} {name:<24} {_said(check)}".rstrip()
         rows = list(_rows_of(check, found, order))
-        binding = _binding(rows, found, order)
+        binding = _binding(rows, found, order, is_soft=is_soft)
         for row in rows:
             yield f"{INDENT}{'▸' if row in binding else ' '} {line_of_row(row)}"
         entry = CATALOGUE.get(check.code)
@@ -129,13 +136,13 @@ def is_concerned(row: VenueRow | RestrictionRow, code: Code, order: NewOrder, in
     )
 
 
-def _binding(rows: Sequence[Row], found: Explanation, order: NewOrder) -> list[Row]:
+def _binding(rows: Sequence[Row], found: Explanation, order: NewOrder, *, is_soft: bool) -> list[Row]:
     """Return the rows that bind: of each limit the tightest, of each contract parameter the most specific."""
-    limits = [row for row in rows if isinstance(row, LimitRow)]
-    binding: list[Row] = []
+    limits = [row for row in rows if isinstance(row, LimitRow) and not (is_soft and row.soft is None)]
+    binding: list[Row] = [row for row in rows if isinstance(row, VenueRow | RestrictionRow)]
     for name in {row.name for row in limits}:
         same = [row for row in limits if row.name is name]
-        binding.append(min(same, key=lambda row: (int(row.value), -row.scope)))
+        binding.append(min(same, key=lambda row: (int((row.soft or 0) if is_soft else row.value), -row.scope)))
     instrument = found.instrument
     if instrument is not None:
         resolved = resolve_contract(

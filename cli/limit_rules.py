@@ -17,7 +17,7 @@ from protocol.errors import ConfigError, FieldError
 from protocol.params import COUNTED, WINDOWED, LimitName
 from protocol.units import parse_e9
 from risk.gate.catalogue import CHECKED_CONTRACTS, CHECKED_LIMITS
-from risk.gate.row_rules import BINDS_EXITS, NOBODY_OUT, RESERVED
+from risk.gate.row_rules import BINDS_EXITS, NOBODY_OUT, RESERVED, SOFT
 
 MONEY: Final = "money"
 UNITS: Final = "units"
@@ -138,12 +138,15 @@ def _limit(at: str, row: LimitRow, known: Known) -> Iterator[str]:
     if not faults:
         yield from _order_of_values(at, row)
         yield from _way_out(at, row, name)
+    if row.soft is not None and name not in SOFT:
+        yield f"{at}.soft: expected only with {_listed(sorted(n.name for n in SOFT))}, was {row.limit}; remove it"
     if name in WINDOWED and row.window_ms == 0:
         yield f"{at}.window_ms: expected the interval that {row.limit} counts in, in ms, was 0"
     if name not in WINDOWED and row.window_ms:
         yield f"{at}.window_ms: expected only with a limit that counts within a time, was {row.limit}; remove it"
     if name not in RESERVED and row.reserve_exit:
-        yield f"{at}.reserve_exit: expected only with {_listed(n.name for n in RESERVED)}, was {row.limit}; remove it"
+        those = _listed(sorted(n.name for n in RESERVED))
+        yield f"{at}.reserve_exit: expected only with {those}, was {row.limit}; remove it"
 
 
 def _order_of_values(at: str, row: LimitRow) -> Iterator[str]:

@@ -36,9 +36,12 @@ def test_a_generated_page_is_what_the_code_says(name: str) -> None:
 
 
 def test_every_code_is_explained() -> None:
-    """Each refusal code stands in the reference, and what the gate refuses stands in risk-checks.md."""
+    """Each refusal code stands in the reference, and what is refused stands in risk.md or risk-checks.md, once."""
     reference = (FOLDER / "codes.md").read_text("utf-8")
-    checks = (ROOT / "docs" / "risk-checks.md").read_text("utf-8")
+    pages_of_checks = [(ROOT / "docs" / name).read_text("utf-8") for name in ("risk.md", "risk-checks.md")]
+    checks = "".join(pages_of_checks)
+    listed = [set(re.findall(r"^\| `([A-Z_]+)`", page, re.MULTILINE)) for page in pages_of_checks]
+    assert listed[0] & listed[1] == set()
     assert [c.name for c in Code if f"`{c.name}`" not in reference] == []
     assert [c.name for c in Code if 100 < c < 900 and f"`{c.name}`" not in checks] == []
 

@@ -7,43 +7,15 @@ this project that no rule asks for, *practice* = what others do.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from protocol.codes import Code
 from protocol.contract_rows import ContractName as C
 from protocol.params import LimitName as L
+from risk.gate.described import EXEMPT, NONE, REFUSED, Check
+from risk.gate.further_catalogue import BEYOND, FURTHER
 
-NONE: Final = "–"
-
-
-class Check(NamedTuple):
-    """One check.
-
-    Attributes:
-        refuses: What it refuses.
-        exits: What it does to exits; cancels are refused for identity only.
-        source: Regulation, venue rule or practice it follows.
-        example: Values that pass (A) and that are refused (R).
-        settings: Keys of the configuration it reads; empty where its parameters are rows.
-        limits: Rows of ``[[limits]]`` it reads.
-        contracts: Rows of ``[[contracts]]`` it reads.
-        route: What becomes of a refused order.
-    """
-
-    refuses: str
-    exits: str
-    source: str
-    example: str
-    settings: str = ""
-    limits: tuple[L, ...] = ()
-    contracts: tuple[C, ...] = ()
-    route: str = "reject"
-
-
-EXEMPT: Final = "pass"
-REFUSED: Final = "refused"
-
-CATALOGUE: Final[dict[Code, Check]] = {
+PLAIN: Final[dict[Code, Check]] = {
     Code.AUTH_NOT_PERMITTED: Check(
         "principal may not trade this account and strategy through this source", REFUSED,
         "SEC 15c3-5(c)(2)(iii); RTS 6 art. 15(5)", "principal with account demo: demo A, flow R",
@@ -126,7 +98,8 @@ CATALOGUE: Final[dict[Code, Check]] = {
     Code.PRICE_COLLAR: Check(
         "worse than reference ± collar; the passive side is free", EXEMPT,
         "RTS 6 art. 15(1)(a); SEC 15c3-5(c)(1)(ii); FIA price tolerance",
-        "reference 100, 25 %: BUY 125 A, 125.05 R", "`instruments.collar_bp`", contracts=(C.COLLAR_BP,),
+        "reference 100, 25 %: BUY 125 A, 125.05 R", "`instruments.collar_bp`",
+        contracts=(C.COLLAR_BP, C.COLLAR_SOFT_BP),
     ),
     Code.QTY_LOT: Check(
         "off the lot", REFUSED, "venues", "lot 65: 65 A, 100 R", "`instruments.lot`", contracts=(C.LOT,),
@@ -176,7 +149,8 @@ CATALOGUE: Final[dict[Code, Check]] = {
         limits=(L.RATE_COUNT,),
     ),
 }  # fmt: skip
-"""The checks of new orders, in no order: that of the gate is ``checks.CHECKS``."""
+"""The checks of every new order; those of the complete gate: ``further_catalogue``."""
 
+CATALOGUE: Final = {**PLAIN, **FURTHER, **BEYOND}
 CHECKED_LIMITS: Final = frozenset(name for check in CATALOGUE.values() for name in check.limits)
 CHECKED_CONTRACTS: Final = frozenset(name for check in CATALOGUE.values() for name in check.contracts)

@@ -19,6 +19,10 @@ BINDS_EXITS: Final = frozenset(
 )
 RESERVED: Final = BINDS_EXITS - {LimitName.DUPLICATE_COUNT}
 """Limits with a reserve for exits."""
+SOFT: Final = frozenset(
+    {LimitName.POSITION_MAX, LimitName.ORDER_VALUE_MAX, LimitName.OPEN_VALUE_MAX, LimitName.GROSS_MAX}
+)
+"""Limits with a soft value that a check reads."""
 NOBODY_OUT: Final = "nobody could leave a position"
 DATE_MAX: Final = 99_991_231
 COLLAR_BP_MAX: Final = 9_999  # below 100 %: a bound of 0 would let a MARKET order count for nothing
@@ -34,6 +38,8 @@ def limit_fault(row: LimitRow) -> str:
         return f"value_max expected at least the value ({value}), was {most}"
     if row.soft is not None and not 0 <= int(row.soft) <= value:
         return f"soft expected at most the value ({value}), was {row.soft}"
+    if row.soft is not None and row.name not in SOFT:
+        return f"soft expected with {', '.join(sorted(n.name for n in SOFT))} only, was {row.soft}"
     if (row.name in WINDOWED) != (row.window_ns > 0):
         return f"window expected with limits that count within a time, and with them alone, was {row.window_ns} ns"
     if row.reserve_exit < 0 or (row.reserve_exit and row.name not in RESERVED):

@@ -108,6 +108,7 @@ def test_rows_become_exact_dated_integers(tmp_path: Path) -> None:
         ("2026-06-30", "2025-06-30", "line 9: limits[0].effective_to: expected 2026-01-01 or later, was 2025-06-30"),
         ("2026-06-30", '"30 June"', "line 9: limits[0].effective_to: "),
         ("value = 9", "value = 0", "line 24: limits[2].value: expected at least 1, or a reserve_exit"),
+        ("window_ms = 1050", "window_ms = 1050\nsoft = 8", "line 26: limits[2].soft: expected only with"),
         ("window_ms = 1050", "", "line 20: limits[2].window_ms: expected the interval"),
         ('scope = "underlying"\nkey = "NIFTY"\nvalue = "75"', 'scope = "global"\nvalue = "7.5"', "line 30: contracts"),
         ('value = "75"', 'value = "7000"', "line 31: contracts[0].value: expected QUANTITY_MAX of at least the lot"),
