@@ -56,6 +56,7 @@ HOT: Final = (
     "engine/hashed.py",
     "engine/state.py",
     "engine/drift.py",
+    "engine/refusals.py",
     "engine/orders.py",
     "engine/reports.py",
     "engine/controls.py",

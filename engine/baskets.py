@@ -14,8 +14,9 @@ import msgspec
 from msgspec import Raw
 
 from engine.dedup import payload_hash, value_of
-from engine.orders import CHECKS_ALL, ENVELOPE_CHECKS, Defer, Orders, Replay, passed
+from engine.orders import Defer, Orders, Replay
 from engine.permit import Permit
+from engine.refusals import CHECKS_ALL, ENVELOPE_CHECKS, passed
 from engine.state import State
 from protocol.codes import Code, OrderStatus, OutcomeKind, RetryReason, Scope, Side
 from protocol.decisions import BasketDecision, NewDecision, OrderClass, Reference

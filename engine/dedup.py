@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from zlib import adler32, crc32
 
 from protocol.codes import TERMINAL, OrderStatus
@@ -35,9 +36,18 @@ PAGE_BYTES: Final = 4096
 _ZERO_CHUNK: Final = bytes(CHUNK_BYTES)
 _ZERO_PAGE: Final = bytes(PAGE_BYTES)
 ORDER_ID_BYTES: Final = 12  # 96 bits, so that the id fits what venues take (Binance: 36 characters)
-_unpack_key: Final = struct.Struct("<QQ12s4x").unpack
+# Made names of their own: compiled, what another module holds is looked up at each use.
+_crc32: Final = cast("Callable[[Any], object]", crc32)
+_adler32: Final = cast("Callable[[Any], object]", adler32)
+_unpack_key: Final = cast("Callable[[bytes], tuple[int, int, bytes]]", struct.Struct("<QQ12s4x").unpack)
+_unpack_halves: Final = cast("Callable[[bytes], tuple[int, int, bytes]]", struct.Struct("<II8x12s4x").unpack)
 BEGUN_MAX: Final = 4096
 _pack_slot: Final = struct.Struct("=QQQQ").pack_into
+# The same slot from the digest's own bytes and the payload's two checksums: no words are made that nobody reads. Little
+# endian, as the words are; a native L is packed in half of a Q's time.
+_pack_digest: Final = struct.Struct("@16sIIL").pack_into
+assert sys.byteorder == "little"
+assert struct.calcsize("@16sIIL") == SLOT_BYTES
 
 
 class Key(NamedTuple):
@@ -70,6 +80,22 @@ class KeyHash:
         h.update(client_order_id.encode())
         low, high, order_id = _unpack_key(h.digest())
         return low or 1, high, order_id  # a first word of 0 marks a free slot
+
+    def parts(self, account: str, client_order_id: str) -> tuple[bytes, int, int, bytes]:
+        """Return (digest, its first word's lower and upper half, the order id's bytes) of the same key.
+
+        For whoever takes a new key: no word of 64 bits is made an integer, which costs as much as the look-up.
+        """
+        begun = self._begun.get(account)
+        if begun is None:
+            begun = self._begin(account)
+        h = begun.copy()
+        h.update(client_order_id.encode())
+        digest = h.digest()
+        low, high, order_id = _unpack_halves(digest)
+        if not low and not high:
+            low, digest = 1, b"\x01" + digest[1:]
+        return digest, low, high, order_id
 
     def _begin(self, account: str) -> blake2b:
         begun = self._base.copy()
@@ -140,6 +166,21 @@ class DedupTable:
             at += WORDS
             if at == end:
                 at = 0
+
+    def find_parts(self, digest: bytes, low: int, high: int) -> int:
+        """Return what ``find`` says of a key of ``KeyHash.parts``."""
+        slots = self.slots
+        at = (high % slots << 32 | low) % slots << 2  # of small integers only
+        if not self._words[at]:
+            return -1 - at
+        words = _unpack_key(digest)
+        return self.find(words[0], words[1])
+
+    def take(self, slot: int, digest: bytes, command: bytes | memoryview, value: int) -> None:
+        """Take the free slot that ``find_parts`` named for a command; ``insert`` of its ``payload_hash``."""
+        assert self.keys + self.deleted < self.slots_max
+        _pack_digest(self._memory, slot << 3, digest, _adler32(command), _crc32(command), value)
+        self.keys += 1
 
     def insert(self, slot: int, low: int, high: int, payload: int, value: int) -> None:
         """Take the free slot that ``find`` named; ``value`` is ``value_of(position, state)``."""

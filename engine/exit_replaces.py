@@ -19,7 +19,8 @@ import msgspec
 from engine.dedup import payload_hash, value_of
 from engine.group import Group
 from engine.order import Order, OutgoingKind
-from engine.orders import CHECKS_ALL, ENVELOPE_CHECKS, Defer, Orders, Replay, passed
+from engine.orders import Defer, Orders, Replay
+from engine.refusals import CHECKS_ALL, ENVELOPE_CHECKS, passed
 from engine.reports import Reports
 from engine.state import ENGINE, State
 from protocol.codes import (

@@ -22,7 +22,8 @@ from msgspec import Raw
 from engine.controls import CANCELS_MAX, Controls, is_in
 from engine.flatten_plan import Flatten
 from engine.order import Order
-from engine.orders import CHECKS_ALL, Orders
+from engine.orders import Orders
+from engine.refusals import CHECKS_ALL
 from engine.state import ENGINE, State
 from protocol.codes import Code, OrderType, OutcomeKind, Scope, Side, TimeInForce, TradingState
 from protocol.decisions import NewDecision, OrderClass, Reference

@@ -17,7 +17,8 @@ from msgspec import structs
 from engine.dedup import payload_hash, value_of
 from engine.hold import Hold
 from engine.order import Order, OutgoingKind, Terms
-from engine.orders import CHECKS_ALL, Orders, refused_new
+from engine.orders import Orders
+from engine.refusals import CHECKS_ALL, refused_new
 from engine.state import State
 from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, Scope, Side, TimeInForce
 from protocol.decisions import NewDecision, OrderClass, Reference

@@ -19,7 +19,8 @@ from engine.dedup import payload_hash, value_of
 from engine.exit_replaces import why_unsent, without
 from engine.group import Group
 from engine.order import Order, OutgoingKind, Terms
-from engine.orders import CHECKS_ALL, ENVELOPE_CHECKS, Defer, Orders, Replay, refused_new
+from engine.orders import Defer, Orders, Replay
+from engine.refusals import CHECKS_ALL, ENVELOPE_CHECKS, refused_new
 from engine.reports import Reports
 from engine.state import State
 from protocol.codes import (

@@ -1,20 +1,24 @@
 """New orders and cancels: ``decide_*`` reads, ``apply_*`` writes (DESIGN section 7).
 
 The hot path. ``decide_new`` leaves what it looked up (key, slot, view) in the scratch of the ``Orders`` object, and
-``apply_ordered`` of the same command takes it from there; recovery calls ``apply_ordered`` alone, which looks it up.
+``apply_ordered`` of the same decision takes it from there; recovery calls ``apply_ordered`` alone, which looks it up.
+Fields of what was decoded are read once and all together (``take_item``, ``View.take``): compiled, each by itself would
+be a generic look-up of some hundred instructions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from engine.dedup import NO_PAYLOAD, ORDER_ID_BYTES, payload_hash, value_of
 from engine.group import Group
 from engine.order import Order, OutgoingKind, Terms
 from engine.permit import Permit
+from engine.refusals import CHECKS_ALL, COMPLETE_CHECKS_ALL, ENVELOPE_CHECKS, refused_new
 from engine.state import State
 from engine.venue_state import VenueState
 from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side, TradingState
@@ -22,15 +26,11 @@ from protocol.decisions import CancelDecision, EngineCancel, NewDecision, OrderC
 from protocol.orders import CancelOrder, NewOrder, TermedOrder
 from protocol.records import CancelRequested, Ordered
 from protocol.session import Facts, Item
-from protocol.texts import pack_kind
 from protocol.units import INT64_MAX
-from risk.gate.checks import CHECKS
-from risk.gate.evidence import facts_of
 from risk.gate.exposure import Route
-from risk.gate.further_checks import COMPLETE_CHECKS, signature_of
+from risk.gate.further_checks import signature_of
 from risk.gate.fused import first_complete_refusal, first_refusal
-from risk.gate.gate import checks_of
-from risk.gate.termed import GTD, STOP, first_termed_refusal, termed_checks_of
+from risk.gate.termed import GTD, STOP, first_termed_refusal
 from risk.gate.view import View
 
 ACCEPTED: Final = OutcomeKind.ACCEPTED
@@ -47,11 +47,10 @@ PENDING_NEW_BITS: Final = value_of(0, OrderStatus.PENDING_NEW)
 REJECTED_BITS: Final = value_of(0, OrderStatus.REJECTED)
 NEW: Final = OutgoingKind.NEW
 MARKET: Final = OrderType.MARKET
+# Names of their own: compiled, what another module holds is looked up at each use.
+_new_order: Final[type[NewOrder]] = NewOrder
+_decided: Final[type[NewDecision]] = NewDecision
 DATE_DIGITS: Final = 7
-# MSG, AUTH, ACCOUNT, STRATEGY, INSTR and ID come before the view exists.
-ENVELOPE_CHECKS: Final = 6
-CHECKS_ALL: Final = ENVELOPE_CHECKS + len(CHECKS)
-COMPLETE_CHECKS_ALL: Final = ENVELOPE_CHECKS + len(COMPLETE_CHECKS)
 
 
 class Replay(NamedTuple):
@@ -79,15 +78,21 @@ class Orders:
     """Decides and applies commands over one State."""
 
     __slots__ = (
-        "_high", "_low", "_prefix", "_prepared", "_slot", "_state", "_suffix", "_suffix_date", "_venue", "_view",
+        "_command", "_created_at_ns", "_digest", "_prefix", "_slot", "_state", "_suffix", "_suffix_date", "_trace_id",
+        "_venue", "_venue_seq", "accepted", "after_e9", "checks_passed", "limit_e9", "new_id", "taken", "view",
     )  # fmt: skip
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._view = View()
-        # What decide_new looked up for the order it just accepted.
-        self._prepared: NewOrder | None = None
-        self._low = self._high = self._slot = 0
+        self.view = View()
+        # How the order came that ``take`` got.
+        self.taken: Item | None = None
+        self._created_at_ns, self._trace_id = 0, b""
+        self._command: Any = b""
+        # What decide_new looked up for the order it just accepted, and said of it.
+        self.accepted: NewDecision | None = None
+        self.after_e9 = self.limit_e9 = self.checks_passed = self._venue_seq = self._slot = 0
+        self._digest, self.new_id = b"", ""
         self._venue: VenueState | None = None
         self._prefix = "P-"
         self._suffix = ""
@@ -96,13 +101,14 @@ class Orders:
     def take_identity(self) -> None:
         """Take the mode from the state; after the first record."""
         self._prefix = "P-" if self._state.mode is Mode.PAPER else ""
+        self._venue = None
 
     def take_params(self) -> None:
         """Take what is the same for every order from the parameters; after they changed."""
         params = self._state.params
         assert params is not None
-        self._view.order_age_max_ns = params.order_age_max_ns
-        self._view.skew_max_ns = params.skew_max_ns
+        self.view.order_age_max_ns = params.order_age_max_ns
+        self.view.skew_max_ns = params.skew_max_ns
 
     def order_id(self, key: bytes, trading_date: int, leg: int = 0, attempt: int = 0) -> str:
         """Return the id of (account, client_order_id, leg, trading date, attempt) (DESIGN 6.7).
@@ -113,7 +119,7 @@ class Orders:
         if trading_date != self._suffix_date:
             self._suffix_date = trading_date
             self._suffix = f"{trading_date:0{DATE_DIGITS}x}"
-        order_id = self._prefix + key.hex() + self._suffix
+        order_id = f"{self._prefix}{key.hex()}{self._suffix}"
         if not leg and not attempt:
             return order_id
         assert 0 <= leg < 16
@@ -130,6 +136,11 @@ class Orders:
         start = len(self._prefix) + 2 * ORDER_ID_BYTES
         end = start + DATE_DIGITS
         return sorted({int(digits, 16) for digits in {order_id[start:end] for order_id in order_ids}}, reverse=True)
+
+    def take_item(self, item: Item, created_at_ns: int, trace_id: bytes, command: Raw) -> None:
+        """Take how the next order came: the fields of the item that deciding and applying need."""
+        self.taken = item
+        self._created_at_ns, self._trace_id, self._command = created_at_ns, trace_id, command
 
     def find_route(self, permit: Permit | None, order: NewOrder) -> Route | Code:
         """Return where the order goes, or why it goes nowhere.
@@ -177,18 +188,26 @@ class Orders:
         if type(route) is not Route:
             assert isinstance(route, Code)
             return self._refuse_unrouted(order, item, route)
+        self.accepted = None
+        if self.taken is not item:
+            self.take_item(item, item.created_at_ns, item.trace_id, item.command)
+        view = self.view
+        if view.taken is not order:
+            view.take(order)
         state = self._state
         dedup = state.dedup
-        low, high, id_key = state.keys.key(order.account, order.client_order_id)
-        slot = dedup.find(low, high)
+        self._digest, low, high, id_key = state.keys.parts(view.account_name, view.client_order_id)
+        slot = dedup.find_parts(self._digest, low, high)
         if slot >= 0:
             return self._decide_known(slot, item)
-        view = self._view
-        view.look(state.book, order, item.created_at_ns, route, now_ns, reference)
-        is_plain = type(order) is NewOrder
+        view.look(state.book, order, self._created_at_ns, route, now_ns, reference)
+        is_plain = type(order) is _new_order
         if not is_plain:
             _look_terms(view, order)
-        venue = state.venues[route.instrument.venue]
+        instrument = route.instrument
+        venue = self._venue
+        if venue is None or venue.name != instrument.venue:
+            venue = self._venue = state.venues[instrument.venue]
         if defer is not None or dedup.keys >= dedup.keys_max or not venue.ready:
             deferred = self._defer(view, venue, defer)
             if deferred is not None:
@@ -199,73 +218,79 @@ class Orders:
             code = first_termed_refusal(view)
         if code is not OK:
             return Breach(code, view, id_key) if code in state.risk.forwards else refused_new(code, view, order)
-        self._prepared = order
-        self._low, self._high, self._slot, self._venue = low, high, slot, venue
-        after = view.reach * route.instrument.quantity_step_e9
-        limit = route.limits.position_e9
-        return NewDecision(
-            ACCEPTED,
-            OK,
-            self.order_id(id_key, state.trading_date),
-            venue.last_seq + 1,
-            COMPLETE_CHECKS_ALL if route.is_complete else CHECKS_ALL,
-            after if view.side is BUY else -after,
-            limit if limit != INT64_MAX else -1,
-            EXIT if view.is_exit else INC,
+        self._slot = slot
+        order_id = self.new_id = self.order_id(id_key, state.trading_date)
+        after_e9 = view.reach * instrument.quantity_step_e9
+        limit_e9 = route.limits.position_e9
+        self.after_e9 = after_e9 = after_e9 if view.side is BUY else -after_e9
+        self.limit_e9 = limit_e9 = limit_e9 if limit_e9 != INT64_MAX else -1
+        self.checks_passed = checks = COMPLETE_CHECKS_ALL if route.is_complete else CHECKS_ALL
+        self._venue_seq = venue_seq = venue.last_seq + 1
+        decided = self.accepted = _decided(
+            ACCEPTED, OK, order_id, venue_seq, checks, after_e9, limit_e9, EXIT if view.is_exit else INC
         )
+        return decided
 
     def apply_ordered(self, record: Ordered, order: NewOrder, position: int, now_ns: int) -> None:
         """Write what ``decide_new`` decided."""
         decision = record.decision
+        view = self.view
+        if decision is self.accepted:  # what it says and where it goes was left here
+            self.accepted = None
+            self._open(record.source, order, self._trace_id, view.is_exit, position, now_ns)
+            return
         if not decision.takes_key:
             return
         item = record.item
         state = self._state
-        dedup = state.dedup
-        accepted = decision.kind is ACCEPTED
-        view = self._view
-        is_prepared = accepted and self._prepared is order
-        self._prepared = None
-        if is_prepared:
-            low, high, slot, venue = self._low, self._high, self._slot, self._venue
-        else:
-            low, high, _ = state.keys.key(order.account, order.client_order_id)
-            slot = dedup.find(low, high)
-            venue = None
-            if accepted:
-                route = state.route(order.account, order.strategy, order.instrument)
-                venue = state.venues[route.instrument.venue]
-                view.look(state.book, order, item.created_at_ns, route, now_ns, record.reference)
-                if type(order) is not NewOrder:
-                    _look_terms(view, order)
-        payload = payload_hash(item.command)
+        self.take_item(item, item.created_at_ns, item.trace_id, item.command)
+        self._digest, low, high, _ = state.keys.parts(order.account, order.client_order_id)
+        self._slot = state.dedup.find_parts(self._digest, low, high)
+        if decision.kind is not ACCEPTED:
+            self._take_key(position | REJECTED_BITS)
+            if decision.code is Code.LOOP_INTENT:
+                self._halt_loop(order, decision)
+            return
+        route = state.route(order.account, order.strategy, order.instrument)
+        self._venue = state.venues[route.instrument.venue]
+        view.look(state.book, order, item.created_at_ns, route, now_ns, record.reference)
+        if type(order) is not _new_order:
+            _look_terms(view, order)
+        self.new_id, self._venue_seq = decision.order_id, decision.venue_seq
+        self._open(record.source, order, item.trace_id, decision.order_class is EXIT, position, now_ns)
+
+    def _take_key(self, value: int) -> int:
+        """Give the key in hand its command's hash and a value; return its slot."""
+        slot = self._slot
         if slot < 0:
             slot = -1 - slot
-            dedup.insert(slot, low, high, payload, position | (PENDING_NEW_BITS if accepted else REJECTED_BITS))
+            self._state.dedup.take(slot, self._digest, self._command, value)
         else:  # the tombstone of a cancel that came first; or, in a table of another size, a key that had left already
-            dedup.replace(slot, payload, position | (PENDING_NEW_BITS if accepted else REJECTED_BITS))
-        if accepted:
-            assert venue is not None
-            route, price = view.route, view.price
-            order_id, venue_seq = decision.order_id, decision.venue_seq
-            opened = Order(
-                route, view.side, price, view.quantity, view.value_e9, route.account.name, order.client_order_id,
-                order_id, view.order_type, view.time_in_force, PENDING_NEW, view.quantity,
-                price if view.order_type is not MARKET else 0, view.reduce_only, venue_seq, now_ns,
-                view.created_at_ns, item.trace_id, slot,
-            )  # fmt: skip
-            opened.source = record.source
-            if decision.order_class is EXIT:
-                opened.is_exit = True
-            if type(order) is not NewOrder:
-                _take_terms(opened, view)
-            state.orders[order_id] = opened
-            state.book.open(opened, now_ns)
-            venue.add(venue_seq, NEW, opened, now_ns)
-            if route.is_complete:
-                route.more.take(view.side, signature_of(view), now_ns)
-        elif decision.code is Code.LOOP_INTENT:
-            self._halt_loop(order, decision)
+            self._state.dedup.replace(slot, payload_hash(self._command), value)
+        return slot
+
+    def _open(self, source: str, order: NewOrder, trace_id: bytes, is_exit: bool, position: int, now_ns: int) -> None:
+        """Open the order in hand: in the view, in the dedup table, at its venue."""
+        view, venue, state, venue_seq = self.view, self._venue, self._state, self._venue_seq
+        assert venue is not None
+        slot = self._take_key(position | PENDING_NEW_BITS)
+        route, price, order_id = view.route, view.price, self.new_id
+        opened = Order(
+            route, view.side, price, view.quantity, view.value_e9, route.account.name, view.client_order_id,
+            order_id, view.order_type, view.time_in_force, PENDING_NEW, view.quantity,
+            price if view.order_type is not MARKET else 0, view.reduce_only, venue_seq, now_ns,
+            view.created_at_ns, trace_id, slot,
+        )  # fmt: skip
+        opened.source = source
+        if is_exit:
+            opened.is_exit = True
+        if type(order) is not _new_order:
+            _take_terms(opened, view)
+        state.orders[order_id] = opened
+        state.book.open(opened, now_ns)
+        venue.add(venue_seq, NEW, opened, now_ns)
+        if route.is_complete:
+            route.more.take(view.side, signature_of(view), now_ns)
 
     def _halt_loop(self, order: NewOrder, decision: NewDecision) -> None:
         """Stop a strategy that means the same again and again (RISK.md A2, LOOP_INTENT)."""
@@ -423,23 +448,3 @@ def _take_terms(opened: Order, view: View) -> None:
     opened.terms = Terms(view.stop_price, expire_at_ns, view.post_only)
     if view.order_type is STOP:
         opened.limit_price = 0
-
-
-def refused_new(code: Code, view: View, order: NewOrder) -> NewDecision:
-    """Return the refusal of a new order, with its evidence."""
-    facts = facts_of(code, view)
-    checks = checks_of(view)
-    if isinstance(order, TermedOrder):
-        checks = termed_checks_of(view)
-        if code is Code.TYPE_UNSUPPORTED:
-            packed = pack_kind(view.order_type, view.time_in_force, post_only=view.post_only)
-            facts = Facts(0, packed, Scope.INSTRUMENT, view.route.instrument.name)
-    return NewDecision(REJECTED, code, checks_passed=passed(code, view, checks), facts=facts)
-
-
-def passed(code: Code, view: View, checks: tuple[Callable[[View], Code], ...]) -> int:
-    """Return how many checks passed before the one that refused."""
-    for index, check in enumerate(checks):
-        if check(view) is code:
-            return ENVELOPE_CHECKS + index
-    return CHECKS_ALL

@@ -58,15 +58,19 @@ def exit_outcome(item: Item, record_seq: int, decided: ExitDecision) -> Outcome:
     )  # fmt: skip
 
 
+def new_outcome(item_seq: int, record_seq: int, decided: NewDecision) -> Outcome:
+    """Return the outcome of a new order."""
+    status = STATUSES.get(decided.kind, OrderStatus.REJECTED)
+    return Outcome(
+        item_seq, decided.kind, decided.code, decided.order_id, record_seq, status, decided.checks_passed,
+        decided.position_after_e9, decided.position_limit_e9, decided.facts,
+    )  # fmt: skip
+
+
 def first_outcome(item: Item, position: int, record: Record) -> Outcome:
     """Return the outcome that the record's own delivery got."""
     if isinstance(record, Ordered | OrderHeld):
-        decided = record.decision
-        status = STATUSES.get(decided.kind, OrderStatus.REJECTED)
-        return Outcome(
-            item.seq, decided.kind, decided.code, decided.order_id, record.seq, status, decided.checks_passed,
-            decided.position_after_e9, decided.position_limit_e9, decided.facts,
-        )  # fmt: skip
+        return new_outcome(item.seq, record.seq, record.decision)
     if isinstance(record, BasketOrdered | OcoOrdered):
         return basket_outcome(item, record.seq, record.decision)
     if isinstance(record, ExitRequested):

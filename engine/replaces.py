@@ -12,8 +12,9 @@ from typing import Final
 
 from engine.dedup import payload_hash, value_of
 from engine.order import Order, OutgoingKind, Replacement, Terms
-from engine.orders import ENVELOPE_CHECKS, Defer, Orders, Replay
+from engine.orders import Defer, Orders, Replay
 from engine.permit import Permit
+from engine.refusals import ENVELOPE_CHECKS
 from engine.state import State
 from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side, TimeInForce
 from protocol.decisions import Reference

@@ -10,19 +10,22 @@ What can go wrong on the other side and what happens here:
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, cast
 
 import msgspec
+from msgspec import Raw
+from msgspec.structs import astuple
 
 from engine.answers import Answers
 from engine.changes import Change, Changes
-from engine.orders import CHECKS_ALL, Breach, Defer, Replay
-from engine.outcomes import pending
+from engine.orders import Breach, Defer, Replay
+from engine.outcomes import new_outcome, pending
 from engine.parts import Parts
 from engine.permit import Permit
-from engine.session import Session
-from market.table import reference
-from protocol.channels import IDENTITY_BYTES_MIN, Router
+from engine.refusals import CHECKS_ALL
+from engine.session import Session, hello_fault
+from protocol.channels import Router
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
 from protocol.decisions import NewDecision, Reference
 from protocol.errors import NOT_DECODED
@@ -75,6 +78,16 @@ ITEMS_BETWEEN_ROOM: Final = 1024
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = sidecar_decoder.decode
 _decode_command: Final = command_decoder.decode
+# Names of their own: compiled, what another module holds is looked up at each use.
+ItemFields = tuple[int, str, int, int, str, str, bytes, int, Raw]
+_fields_of: Final = cast("Callable[[Item], ItemFields]", astuple)
+_submitted: Final[type[Submit]] = Submit
+_new_order: Final[type[NewOrder]] = NewOrder
+_termed_order: Final[type[TermedOrder]] = TermedOrder
+_trimmable_order: Final[type[TrimmableOrder]] = TrimmableOrder
+_ordered: Final[type[Ordered]] = Ordered
+_outcome: Final[type[Outcome]] = Outcome
+OK: Final = Code.OK
 
 
 class Sidecars:
@@ -123,7 +136,7 @@ class Sidecars:
 
     def reference_of(self, instrument: InstrumentState, now_ns: int) -> Reference | None:
         """Return the price that an order in the instrument is checked against now."""
-        return reference(self._table.read(instrument.index), now_ns, instrument.tick_age_max_ns)
+        return self._table.reference(instrument.index, now_ns, instrument.tick_age_max_ns)
 
     def receive(self, frames: list[tuple[bytes, bytes]], now_ns: int, defer: RetryReason | None) -> None:
         """Decide everything that came in this turn.
@@ -137,7 +150,7 @@ class Sidecars:
         sessions = self._sessions
         for n, message in enumerate(messages):  # a zip would make a tuple for each
             identity = frames[n][0]
-            if type(message) is Submit:
+            if type(message) is _submitted:
                 session = sessions.get(identity)
                 if session is None:
                     self._refuse(identity, ByeReason.UNIT_NOT_CLAIMED, "no session; say Hello")
@@ -170,41 +183,51 @@ class Sidecars:
             )
             return
         self.items += count
-        units = session.units
+        orders = self._core.orders
         for item in items:
-            if units.get(item.unit) != item.unit_epoch:
-                self._end(session, ByeReason.UNIT_NOT_CLAIMED, f"unit {item.unit} epoch {item.unit_epoch}")
-                return
-            if item.lease_left_ms < 0:
-                session.outcomes.append(Outcome(item.seq, OutcomeKind.NOT_TAKEN, Code.OK, "", 0, OrderStatus.NONE))
+            seq, unit, unit_epoch, lease_left_ms, _, principal, trace_id, created_at_ns, raw = _fields_of(item)
+            if unit_epoch != session.unit_epoch or unit != session.unit:
+                if session.units.get(unit) != unit_epoch:
+                    self._end(session, ByeReason.UNIT_NOT_CLAIMED, f"unit {unit} epoch {unit_epoch}")
+                    return
+                session.unit, session.unit_epoch = unit, unit_epoch
+            if lease_left_ms < 0:
+                session.outcomes.append(Outcome(seq, OutcomeKind.NOT_TAKEN, Code.OK, "", 0, OrderStatus.NONE))
                 continue
             try:
-                if len(item.command) > FLAT_BYTES:
-                    require_flat(item.command)
-                command = _decode_command(item.command)
+                if len(raw) > FLAT_BYTES:
+                    require_flat(raw)
+                command = _decode_command(raw)
             except NOT_DECODED as e:
                 self._meters.malformed_sidecars += 1
                 self._end(session, ByeReason.MALFORMED, str(e))
                 return
-            if type(command) is NewOrder or type(command) is TermedOrder or type(command) is TrimmableOrder:
-                self._new(session, item, command, now_ns, defer)
+            kind = type(command)
+            if kind is _new_order or kind is _termed_order or kind is _trimmable_order:
+                orders.take_item(item, created_at_ns, trace_id, raw)
+                self._new(session, item, seq, principal, cast("NewOrder", command), now_ns, defer)
             elif type(command) is CancelOrder:
                 self._cancel(session, item, command, now_ns)
             elif isinstance(command, ReplaceOrder | NewBasket | ExitReplace | NewOco):
                 self._change(session, item, command, now_ns, defer)
 
-    def _new(self, session: Session, item: Item, order: NewOrder, now_ns: int, defer: RetryReason | None) -> None:
+    def _new(
+        self, session: Session, item: Item, item_seq: int, principal: str, order: NewOrder, now_ns: int,
+        defer: RetryReason | None,
+    ) -> None:  # fmt: skip
         orders = self._core.orders
-        permit = session.permits.get(item.principal)
-        routes = permit.routes.get((order.account, order.strategy)) if permit is not None else None
-        route: Route | Code | None = routes.get(order.instrument) if routes is not None else None
+        view = orders.view
+        view.take(order)
+        permit = session.permit if principal == session.principal else session.permits.get(principal)
+        routes = permit.routes.get((view.account_name, view.strategy_name)) if permit is not None else None
+        route: Route | Code | None = routes.get(view.instrument_name) if routes is not None else None
         try:
             if route is None:
-                route = orders.find_route(self._permit(session, item.principal), order)
+                route = orders.find_route(self._permit(session, principal), order)
             ref = None
             if type(route) is Route:
                 instrument = route.instrument
-                ref = reference(self._table.read(instrument.index), now_ns, instrument.tick_age_max_ns)
+                ref = self._table.reference(instrument.index, now_ns, instrument.tick_age_max_ns)
             decided = orders.decide_new(
                 order, item, route, now_ns, ref, session.retry_reason if session.in_retry else defer
             )
@@ -214,22 +237,20 @@ class Sidecars:
         if type(decided) is NewDecision:
             writer = self._writer
             seq = writer.next_seq
-            record = Ordered(session.source, item, ref, decided, seq)
+            is_accepted = decided is orders.accepted
+            record = _ordered(session.source, item, ref, decided, seq)
             position = writer.append(record)
             orders.apply_ordered(record, order, position, now_ns)
-            kind = decided.kind
-            if kind is ACCEPTED:
+            if is_accepted:  # what the decision says is at hand
                 self._accepted += 1
-                status = PENDING_NEW
+                outcome = _outcome(
+                    item_seq, ACCEPTED, OK, orders.new_id, seq, PENDING_NEW, orders.checks_passed, orders.after_e9,
+                    orders.limit_e9,
+                )  # fmt: skip
             else:
                 self._meters.refuse(decided.code)
-                status = OrderStatus.REJECTED
-            session.outcomes.append(
-                Outcome(
-                    item.seq, kind, decided.code, decided.order_id, seq, status, decided.checks_passed,
-                    decided.position_after_e9, decided.position_limit_e9, decided.facts,
-                )
-            )  # fmt: skip
+                outcome = new_outcome(item_seq, seq, decided)
+            session.outcomes.append(outcome)
         elif type(decided) is Replay:
             self._meters.duplicates += 1
             session.replays.append((len(session.outcomes), item, decided))
@@ -256,6 +277,7 @@ class Sidecars:
         permit = self._state.permit(session.source, principal)
         if permit is not None:
             session.permits[principal] = permit
+            session.principal, session.permit = principal, permit
         return permit
 
     def _cancel(self, session: Session, item: Item, command: CancelOrder, now_ns: int) -> None:
@@ -284,14 +306,7 @@ class Sidecars:
             )
         )  # fmt: skip
 
-    def _change(
-        self,
-        session: Session,
-        item: Item,
-        command: Change,
-        now_ns: int,
-        defer: RetryReason | None,
-    ) -> None:
+    def _change(self, session: Session, item: Item, command: Change, now_ns: int, defer: RetryReason | None) -> None:
         try:
             permit = session.permits.get(item.principal) or self._permit(session, item.principal)
             why = session.retry_reason if session.in_retry else defer
@@ -338,17 +353,9 @@ class Sidecars:
                 self._end(session, ByeReason.MALFORMED, f"unexpected {type(message).__name__}")
 
     def _hello(self, identity: bytes, hello: Hello) -> None:
-        if hello.protocol_version != PROTOCOL_VERSION:
-            text = f"protocol version expected {PROTOCOL_VERSION}, was {hello.protocol_version}"
-            self._refuse(identity, ByeReason.VERSION, text)
-            return
-        if hello.source not in self._state.channels:
-            text = f"source {hello.source} is not configured; add it to [[sources]]"
-            self._refuse(identity, ByeReason.SOURCE_UNKNOWN, text)
-            return
-        if len(identity) < IDENTITY_BYTES_MIN:
-            text = f"identity expected at least {IDENTITY_BYTES_MIN} random bytes, was {len(identity)}"
-            self._refuse(identity, ByeReason.MALFORMED, text)
+        fault = hello_fault(hello, identity, self._state.channels)
+        if fault is not None:
+            self._refuse(identity, *fault)
             return
         known = self._sessions.get(identity)
         if known is not None:
@@ -374,6 +381,7 @@ class Sidecars:
         unit_epoch = self._state.epoch << UNIT_EPOCH_SHIFT | self._unit_epochs
         self._unit_owners[session.source, unit] = session
         session.units[unit] = unit_epoch
+        session.unit = ""
         self._send(session, Claimed(unit, unit_epoch))
 
     # After the sync

@@ -33,9 +33,9 @@ from protocol.records import RECORD_BYTES_MAX, Record, record_encoder
 _LENGTH_BYTES: Final = LENGTH.size
 _CRC_AT: Final = 4
 _CRC_FROM: Final = 8
-_encode_into = record_encoder.encode_into
-_pack_length_into = LENGTH.pack_into
-_pack_header_into = FRAME.pack_into
+_encode_into: Final = record_encoder.encode_into
+_pack_length_into: Final = LENGTH.pack_into
+_pack_header_into: Final = FRAME.pack_into
 
 
 class JournalWriter:

@@ -50,6 +50,8 @@ NAMES_AT: Final = 64
 _ABSENT: Final = bytes(SUPERSEDED_AT) + b"\x01"  # reads as an empty table that something will replace
 _NO_WORDS: Final = memoryview(bytes(8)).cast("Q")
 NOT_WATCHED: Final = -1  # no word is that
+_reference: Final[type[Reference]] = Reference
+_LAST_TRADE: Final = ReferenceSource.LAST_TRADE
 _sequences = struct.Struct(f"<Q{SIDE_BYTES - 8}xQ").unpack_from
 
 
@@ -167,6 +169,16 @@ class TableReader:
             raw = self._data[self._ranges[slot]]
         return self._verify(slot, raw)
 
+    def reference(self, slot: int, now_ns: int, tick_age_max_ns: int) -> Reference | None:
+        """Return what ``reference`` makes of the newest verified value; a fresh trade without reading it again."""
+        watched = self._watched[slot]
+        if self._words[watched.word] == watched.sequence and not self._data[SUPERSEDED_AT]:
+            age_ns = now_ns - watched.traded_ns
+            if age_ns <= tick_age_max_ns:
+                self.verified += 1
+                return _reference(watched.last_price_e9, max(0, age_ns), _LAST_TRADE)
+        return reference(self.read(slot), now_ns, tick_age_max_ns)
+
     def reopen(self) -> bool:
         """Map the file now at the path, if it is another one than the one mapped; whether it was.
 
@@ -235,14 +247,19 @@ class TableReader:
                 start = self._ranges[slot].start
                 watched.word = (start + (SIDE_BYTES if first > second else 0)) >> 3
                 watched.sequence = min(first, second)
+                watched.last_price_e9, watched.traded_ns = value.last_price_e9, value.last_trade_written_at_ns
 
 
 class _Watched:
-    """A word of the mapped file, and what it was: the sequence of the side that the next write takes."""
+    """A word of the mapped file, and what it was: the sequence of the side that the next write takes.
 
-    __slots__ = ("sequence", "word")
+    While it is that, the last trade is the one here.
+    """
+
+    __slots__ = ("last_price_e9", "sequence", "traded_ns", "word")
 
     def __init__(self) -> None:
+        self.last_price_e9 = self.traded_ns = 0
         self.word = 0
         self.sequence = NOT_WATCHED
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, cast
+
+from msgspec.structs import astuple
 
 from protocol.codes import OrderType, Side, TimeInForce, TradingState
 from protocol.decisions import Reference
@@ -13,6 +16,12 @@ BUY: Final = Side.BUY
 MARKET: Final = OrderType.MARKET
 STOP: Final = OrderType.STOP
 STOP_LIMIT: Final = OrderType.STOP_LIMIT
+Fields = tuple[str, str, str, str, Side, OrderType, TimeInForce, int, int, bool]
+# A NewOrder's fields at once, where each by itself would be a generic look-up.
+_new_order: Final[type[NewOrder]] = NewOrder
+_fields_of: Final = cast("Callable[[NewOrder], Fields]", astuple)
+_more_fields_of: Final = cast("Callable[[NewOrder], tuple[object, ...]]", astuple)
+FIELDS: Final = 10
 
 
 class View:
@@ -21,12 +30,16 @@ class View:
     ``quantity`` counts quantity steps and ``price`` price steps; ``off_quantity`` and ``off_price`` say that the
     amount was no whole number of them. ``worst`` is the collar bound; a MARKET order has it as effective ``price``.
     ``reach`` is the worst-case position on the order's side with the order, as a positive number. What stands in
-    ``look_terms`` is set for termed orders only, and read by their checks only.
+    ``look_terms`` is set for termed orders only, and read by their checks only. ``taken``: the order whose own fields
+    are here already, for the next ``look`` at it.
     """
 
     __slots__ = (
+        "account_name",
+        "client_order_id",
         "created_at_ns",
         "expire_at_ns",
+        "instrument_name",
         "is_exit",
         "now_ns",
         "off_price",
@@ -48,11 +61,17 @@ class View:
         "state",
         "stop_price",
         "stop_price_e9",
+        "strategy_name",
+        "taken",
         "time_in_force",
         "value_e9",
         "worst",
     )  # fmt: skip
 
+    account_name: str
+    client_order_id: str
+    strategy_name: str
+    instrument_name: str
     route: Route
     reference: Reference | None
     side: Side
@@ -80,6 +99,18 @@ class View:
     expire_at_ns: int
     post_only: bool
 
+    def __init__(self) -> None:
+        self.taken: NewOrder | None = None
+
+    def take(self, order: NewOrder) -> None:
+        """Take the order's own fields."""
+        fields = _fields_of(order) if type(order) is _new_order else cast("Fields", _more_fields_of(order)[:FIELDS])
+        (
+            self.account_name, self.client_order_id, self.strategy_name, self.instrument_name, self.side,
+            self.order_type, self.time_in_force, self.quantity_e9, self.price_e9, self.reduce_only,
+        ) = fields  # fmt: skip
+        self.taken = order
+
     def look(
         self,
         book: ExposureBook,
@@ -90,16 +121,14 @@ class View:
         reference: Reference | None,
     ) -> None:
         """Take one order and derive steps, class, value and state; O(1)."""
+        if self.taken is not order:
+            self.take(order)
+        self.taken = None  # whoever changes this view changes it for once
         instrument = route.instrument
         ledger = route.ledger
         self.route = route
         self.reference = reference
-        self.side = side = order.side
-        self.order_type = order_type = order.order_type
-        self.time_in_force = order.time_in_force
-        self.quantity_e9 = quantity_e9 = order.quantity_e9
-        self.price_e9 = price_e9 = order.price_e9
-        self.reduce_only = order.reduce_only
+        side, order_type, quantity_e9, price_e9 = self.side, self.order_type, self.quantity_e9, self.price_e9
         self.now_ns = now_ns
         self.created_at_ns = created_at_ns
         step_e9 = instrument.quantity_step_e9

@@ -154,9 +154,8 @@ MUTATIONS = (
     _one(
         "venue id from the sequence", r"got id P-\w+, its key gives",
         "engine/orders.py",
-        "            self.order_id(id_key, state.trading_date),\n            venue.last_seq + 1,\n",
-        '            self.order_id(venue.last_seq.to_bytes(12, "big"), state.trading_date),\n'
-        "            venue.last_seq + 1,\n",
+        "self.new_id = self.order_id(id_key, state.trading_date)\n",
+        'self.new_id = self.order_id(venue.last_seq.to_bytes(12, "big"), state.trading_date)\n',
     ),
     _one(
         "early key eviction", r"was decided by record \d+ and by record \d+",

@@ -32,10 +32,13 @@ from protocol.session import (
     PROTOCOL_VERSION,
     Bye,
     Claim,
+    Claimed,
     Drained,
+    EngineMessage,
     Hello,
     Item,
     Leave,
+    Outcomes,
     Ping,
     Resume,
     SidecarMessage,
@@ -142,6 +145,25 @@ def test_a_sidecars_bytes_never_stop_the_engine(bodies: list[bytes]) -> None:
             dealer.send(body)
             turn(stage)
         serves(stage)
+
+
+def test_a_unit_that_was_claimed_again_is_taken_under_its_new_epoch_only() -> None:
+    """What a session submits under the epoch it had before gets BYE, however often that one was taken."""
+    with at_rest() as stage:
+        dealer, first = guest(stage)
+        assert [type(m) for m in ask(stage, dealer, sidecar_frames(first)[3])] == [Outcomes]
+        assert [type(m) for m in ask(stage, dealer, _encode(Claim("u")))] == [Claimed]
+        (bye,) = ask(stage, dealer, sidecar_frames(first)[3])
+        assert isinstance(bye, Bye)
+        assert bye.reason is ByeReason.UNIT_NOT_CLAIMED
+        serves(stage)
+
+
+def ask(stage: Stage, dealer: MemoryDealer, body: bytes) -> list[EngineMessage]:
+    """Send, and return what one turn answers."""
+    dealer.send(body)
+    turn(stage)
+    return [engine_decoder.decode(b) for b in dealer.receive(9)]
 
 
 def test_a_malformed_frame_of_a_sidecar_is_counted_and_gets_bye() -> None:

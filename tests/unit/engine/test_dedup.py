@@ -153,6 +153,51 @@ def test_other_names_have_other_keys(one: tuple[str, str], two: tuple[str, str])
         assert (hashes.key(*one) == hashes.key(*two)) == (one == two)
 
 
+@given(
+    names=st.lists(st.tuples(st.text(min_size=1, max_size=9), st.text(min_size=1, max_size=9)), max_size=40),
+    keys_max=st.integers(1, 5),
+)
+def test_a_new_key_lands_where_its_words_say(names: list[tuple[str, str]], keys_max: int) -> None:
+    """Found and taken by its digest, a key stands in the table as it does by its two words, however full that is."""
+    hashes = KeyHash(b"k" * 32)
+    by_words, by_digest = DedupTable(keys_max, 20), DedupTable(keys_max, 20)
+    for n, (account, name) in enumerate(names):
+        low, high, order_id = hashes.key(account, name)
+        digest, *halves, same_id = hashes.parts(account, name)
+        assert same_id == order_id
+        slot = by_words.find(low, high)
+        assert by_digest.find_parts(digest, *halves) == slot
+        if slot < 0 and not by_words.is_exhausted:
+            command, value = name.encode(), value_of(n << 33, OrderStatus.EXPIRED)
+            by_words.insert(-1 - slot, low, high, payload_hash(command), value)
+            by_digest.take(-1 - slot, digest, command, value)
+    assert list(by_words.used()) == list(by_digest.used())
+
+
+class ZeroHash:
+    """A hash whose digests begin with a free slot's mark."""
+
+    def copy(self) -> ZeroHash:
+        return self
+
+    def update(self, data: bytes) -> None:
+        pass
+
+    def digest(self) -> bytes:
+        return bytes(8) + b"rest" * 6
+
+
+def test_a_key_that_looks_like_a_free_slot_is_given_another_first_word() -> None:
+    """By its words and by its digest alike, so it is found again."""
+    hashes, table = KeyHash(b"k" * 32), DedupTable(9)
+    hashes._begun["a"] = ZeroHash()  # type: ignore[assignment]
+    low, high, _ = hashes.key("a", "1")
+    digest, *halves, _ = hashes.parts("a", "1")
+    table.take(-1 - table.find_parts(digest, *halves), digest, b"", 0)
+    assert low == 1
+    assert table.find(low, high) == table.find_parts(digest, *halves) >= 0
+
+
 def test_the_secret_changes_every_key() -> None:
     """Nobody outside can choose two ids that meet."""
     assert KeyHash(b"k" * 32).key("a", "1") != KeyHash(b"l" * 32).key("a", "1")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from market.errors import TableError
 from market.table import (
@@ -382,3 +384,40 @@ def test_the_reference_is_the_last_trade_else_the_mid(
 ) -> None:
     """Last trade while its age is at most the limit, else a fresh two-sided mid rounded down, else STALE."""
     assert reference(value, now_ns, AGE_MAX_NS) == expected
+
+
+writes = st.lists(
+    st.tuples(st.sampled_from(("trade", "quote", "clear", "replace")), st.integers(1, 9), st.integers(0, 9)),
+    max_size=12,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(writes=writes, ages=st.lists(st.integers(-2, 9), min_size=1, max_size=3))
+def test_the_readers_reference_is_that_of_the_newest_value(
+    tmp_path: Path, writes: list[tuple[str, int, int]], ages: list[int]
+) -> None:
+    """Whatever was written between two looks, a reader that remembers the last trade says what one that reads says."""
+    path = tmp_path / "t"
+    path.unlink(missing_ok=True)
+    table = TableWriter.create(path, ["X"])
+    reader = TableReader.open(path)
+    slot, now_ns = reader.slot("X"), 0
+    for kind, price, after in writes:
+        now_ns += after
+        if kind == "trade":
+            table.write_trade(0, price, 1, 0, now_ns)
+        elif kind == "quote":
+            table.write_quote(0, price, price + 2, 1, 1, 0, now_ns)
+        elif kind == "clear":
+            table.write_quote(0, 0, 0, 0, 0, 0, now_ns)
+        else:
+            table.close()
+            TableWriter.create(path, ["Y", "X"]).close()
+            table = TableWriter.create(path, ["X"])
+        for age in ages:
+            plain = TableReader.open(path)
+            value = plain.read(plain.slot("X"))
+            for most in (0, 4):
+                assert reader.reference(slot, now_ns + age, most) == reference(value, now_ns + age, most)
+    table.close()
