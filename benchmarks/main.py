@@ -69,6 +69,7 @@ def benchmarks() -> dict[str, Benchmark]:
     from benchmarks.bench_http import http_end_to_end
     from benchmarks.bench_idle import idle
     from benchmarks.bench_kill import kill
+    from benchmarks.bench_risk import risk
     from benchmarks.bench_source import source
     from benchmarks.bench_ticks import ticks
 
@@ -89,6 +90,7 @@ def benchmarks() -> dict[str, Benchmark]:
         "source": Benchmark(
             source, "sidecar of a broker beside the plain client of its library (needs the broker)", is_in_all=False
         ),
+        "risk": Benchmark(risk, "portfolio risk: a book of 5,000 option positions, and one order more on it"),
         "idle": Benchmark(idle, "memory of an engine that does nothing"),
     }
 

@@ -48,9 +48,15 @@ def price(
 ) -> Floats:
     """Return what one unit is worth; all arguments broadcast. Forward and strike > 0, vol >= 0."""
     sign, f, k, t, v, r = _arrays(is_call, forward, strike, years, vol, rate)
-    width = v * np.sqrt(t)
-    d1 = np.log(f / k) / width + 0.5 * width
-    return np.asarray(np.exp(-r * t) * sign * (f * ndtr(sign * d1) - k * ndtr(sign * (d1 - width))))
+    width = np.asarray(v * np.sqrt(t))
+    d1 = np.asarray(np.log(f / k) / width + 0.5 * width)
+    # In place from here: with many scenarios the arrays are large, and fresh memory costs more than the arithmetic.
+    d2 = np.asarray((d1 - width) * sign)
+    d1 = np.asarray(d1 * sign)
+    worth = np.asarray(ndtr(d1) * f)
+    worth -= ndtr(d2) * k
+    worth *= np.exp(-r * t) * sign
+    return worth
 
 
 def greeks(

@@ -95,16 +95,18 @@ class _Asked:
         others = [n for n in standing.underlyings if n != self.number]
         self.elsewhere = sum(float(need(standing, n, None, WHOLE).now[0]) for n in others)
         self.before = need(standing, self.number, None, WHOLE, self.bucket)
-        self.need = self.before
+        self.whole = need(standing, self.number, order, WHOLE, self.bucket)
 
     def figures(self, shares: Floats) -> list[Figure]:
         """Return every bound that applies, margin first, at these shares of the quantity."""
-        self.need = need(self.standing, self.number, self.order, shares, self.bucket)
-        book, now = self.standing.book, [up_e9(self.elsewhere + x) for x in self.need.now]
+        needed = self.whole
+        if shares is not WHOLE:
+            needed = need(self.standing, self.number, self.order, shares, self.bucket)
+        book, now = self.standing.book, [up_e9(self.elsewhere + x) for x in needed.now]
         before = self.money(self.before.now[0])
         found = [Figure("margin", book.funds_e9, before, now)]
         if self.bucket >= 0:
-            later = [max(a, up_e9(self.elsewhere + x)) for a, x in zip(now, self.need.at_expiry, strict=True)]
+            later = [max(a, up_e9(self.elsewhere + x)) for a, x in zip(now, needed.at_expiry, strict=True)]
             first = max(before, self.money(self.before.at_expiry[0]))
             found.append(Figure("margin_at_expiry", book.funds_e9, first, later))
         for limit in self.params.limits:
@@ -174,8 +176,10 @@ class _Asked:
     ) -> Decision:
         """Return the decision with the figures of what is approved; of a reject, of the whole order."""
         request = self.request
-        share = np.array([(quantity_e9 or request.quantity_e9) / request.quantity_e9])
-        after = need(self.standing, self.number, self.order, share, self.bucket)
+        after = self.whole
+        if quantity_e9 not in {0, request.quantity_e9}:
+            share = np.array([quantity_e9 / request.quantity_e9])
+            after = need(self.standing, self.number, self.order, share, self.bucket)
         before_e9, after_e9 = self.money(self.before.now[0]), self.money(after.now[0])
         expiry_e9 = max(after_e9, self.money(after.at_expiry[0])) if self.bucket >= 0 else 0
         return Decision(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +21,19 @@ from risk.portfolio.stress import stress_losses
 from risk.portfolio.units import Units, expires_today
 from risk.portfolio.valuation import Valued
 from risk.portfolio.vols import BP
+
+
+class Need(NamedTuple):
+    """What an account needs for one underlying, money, one value a candidate quantity.
+
+    Attributes:
+        now: Margin and premiums of the worst case; ``worst`` is the scenario of the worst book.
+        at_expiry: The same on the expiry day of the order's contract, its share of the settlement included.
+    """
+
+    now: Floats
+    at_expiry: Floats
+    worst: int
 
 
 class Desk:
@@ -60,21 +74,24 @@ class Standing:
     Attributes:
         quantity: float64[contracts], signed.
         unpriced: Instruments held, or in open orders, that are unknown or that nothing prices.
+        kept: What each underlying needs without an order more, by number and expiry looked at: worked out once.
     """
 
     def __init__(self, book: Book, desk: Desk) -> None:
         self.book = book
         self.desk = desk
-        index, priced = desk.catalogue.index, desk.valued.is_priced
-        self.quantity: Floats = np.zeros(len(index))
-        named = [p.instrument for p in book.positions if p.quantity_e9] + [o.instrument for o in book.orders]
-        rows = [index.get(name, -1) for name in named]
-        self.unpriced = sorted({n for n, row in zip(named, rows, strict=True) if row < 0 or not priced[row]})
-        for p in book.positions:
-            row = index.get(p.instrument, -1)
-            if row >= 0 and priced[row]:
-                self.quantity[row] += p.quantity_e9 / E9
+        find = desk.catalogue.index.get
+        priced = np.append(desk.valued.is_priced, [False])  # the last row stands for what is unknown
+        held = np.array([p.quantity_e9 for p in book.positions], np.float64) / E9
+        rows = np.array([find(p.instrument, -1) for p in book.positions], np.int64)
+        ordered = np.array([find(o.instrument, -1) for o in book.orders], np.int64)
+        counts = priced[rows]
+        self.quantity: Floats = np.zeros(len(priced) - 1)
+        np.add.at(self.quantity, rows[counts], held[counts])
+        missing = {book.positions[n].instrument for n in np.flatnonzero(~counts & (held != 0))}
+        self.unpriced = sorted(missing | {book.orders[n].instrument for n in np.flatnonzero(~priced[ordered])})
         self._totals: dict[int, Floats] = {}
+        self.kept: dict[tuple[int, int], Need] = {}
 
     def totals(self, number: int) -> Floats:
         """Return the totals of one underlying, float64[expiries, columns]."""

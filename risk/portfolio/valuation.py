@@ -19,7 +19,7 @@ from protocol.units import E9
 from risk.portfolio.catalogue import Bools, Catalogue, Ints
 from risk.portfolio.params import DAY_NS
 from risk.portfolio.snapshot import MarketSnapshot
-from risk.portfolio.vols import BP, forwards, vols, years_to
+from risk.portfolio.vols import BP, Quoted, forwards, vols, years_to
 
 SCENARIOS: Final = 16
 EXTREMES: Final = 2
@@ -27,6 +27,7 @@ PRICE_MIN_SHARE: Final = 1e-4  # a scenario leaves at least this share of a pric
 # Thirds of the scan range, and sign of the volatility's move (RISK.md B2); 15 and 16 are the extremes.
 MOVES: Final[Floats] = np.array([0, 0, 1, 1, -1, -1, 2, 2, -2, -2, 3, 3, -3, -3, 3, -3], np.float64) / 3
 VOL_MOVES: Final[Floats] = np.array([1, -1] * 7 + [0, 0], np.float64)
+POINT_DELTA: Final = (E9, 0, 0, 0)
 DELTA_MOVES: Final[Floats] = np.array([0, 1, -1, 2, -2, 3, -3], np.float64) / 3
 
 
@@ -43,20 +44,15 @@ class Valued:
     def __init__(self, snapshot: MarketSnapshot, catalogue: Catalogue) -> None:
         self.snapshot = snapshot
         self.catalogue = catalogue
-        quoted = np.zeros(len(catalogue.index))
-        for quote in snapshot.quotes:
-            row = catalogue.index.get(quote.instrument)
-            if row is not None:
-                quoted[row] = quote.price_e9
-        quoted /= E9
+        quoted = Quoted(catalogue, snapshot)
         self.rate: Floats = catalogue.of_product("rate_bp", BP)
         self.years: Floats = years_to(catalogue, snapshot.at_ns, TIME_MIN_YEARS)
-        self.forward, self.spot = forwards(catalogue, snapshot, quoted, self.years)
-        self.vol: Floats = vols(catalogue, snapshot, quoted, self.forward, self.years, self.rate)
+        self.forward, self.spot = forwards(catalogue, snapshot, quoted.price, self.years)
+        self.vol: Floats = vols(catalogue, quoted, self.forward, self.years, self.rate)
         option = catalogue.is_option
         model = price(catalogue.is_call, self.forward, self._strike, self.years, self._vol, self.rate)
         self.model: Floats = np.where(option, model, self.forward)
-        self.price: Floats = np.where(quoted > 0, quoted, self.model) * catalogue.multiplier
+        self.price: Floats = np.where(quoted.price > 0, quoted.price, self.model) * catalogue.multiplier
         self.losses: Floats = self._losses()
         self.delta: Floats = self._composite_delta()
         for array in snapshot.arrays:
@@ -99,19 +95,23 @@ class Valued:
 
     def _losses(self) -> Floats:
         c = self.catalogue
-        moves = np.tile(MOVES, (len(c.index), 1))
-        moves[:, -EXTREMES:] *= c.of_product("extreme_multiple")[:, None]
-        cover = np.ones_like(moves)
-        cover[:, -EXTREMES:] = c.of_product("extreme_cover_bp", BP)[:, None]
-        forward = self.forward[:, None]
-        moved = np.maximum(forward + moves * self.scan_range()[:, None], PRICE_MIN_SHARE * forward)
-        vol = self._vol[:, None] + VOL_MOVES * c.of_product("vol_scan_e9", 1 / E9)[:, None]
+        moved = MOVES * self.scan_range()[:, None]
+        moved[:, -EXTREMES:] *= c.of_product("extreme_multiple")[:, None]
+        moved += self.forward[:, None]
+        np.maximum(moved, PRICE_MIN_SHARE * self.forward[:, None], out=moved)
+        vol = VOL_MOVES * c.of_product("vol_scan_e9", 1 / E9)[:, None]
+        vol += self._vol[:, None]
         left = np.maximum(self.years - c.of_product("look_ahead_ns", 1 / (YEAR_S * E9)), TIME_MIN_YEARS)
-        after = self.reprice(moved, vol, left[:, None])
-        return np.asarray((self.model[:, None] - after) * cover * c.multiplier[:, None])
+        losses = self.reprice(moved, vol, left[:, None])
+        np.subtract(self.model[:, None], losses, out=losses)
+        losses *= c.multiplier[:, None]
+        losses[:, -EXTREMES:] *= c.of_product("extreme_cover_bp", BP)[:, None]
+        return losses
 
     def _composite_delta(self) -> Floats:
         c = self.catalogue
+        if all(p.delta_weights_e9 == POINT_DELTA for p in c.products):
+            return self.greeks.delta.copy()
         weights = np.array([p.delta_weights_e9 for p in c.products], np.float64).reshape(-1, 4)[c.underlying] / E9
         found = np.where(c.is_option, 0.0, 1.0)
         o = np.flatnonzero(c.is_option)

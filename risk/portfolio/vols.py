@@ -22,6 +22,22 @@ PARITY_STRIKES: Final = 3
 BP: Final = 1e-4
 
 
+class Quoted:
+    """The snapshot's quotes as columns, one row a contract; 0 where nothing is quoted."""
+
+    def __init__(self, catalogue: Catalogue, snapshot: MarketSnapshot) -> None:
+        find, quotes = catalogue.index.get, snapshot.quotes
+        rows = np.array([find(q.instrument, -1) for q in quotes], np.int64)
+        known = rows >= 0
+        at = rows[known]
+        self.price, self.vol, self.vol_before = (np.zeros(len(catalogue.index)) for _ in range(3))
+        self.price[at] = np.array([q.price_e9 for q in quotes], np.float64)[known] / E9
+        self.vol[at] = np.array([q.iv_e9 for q in quotes], np.float64)[known] / E9
+        oldest_ns = snapshot.at_ns - catalogue.params.iv_age_max_ns
+        before = [q.iv_before_e9 if q.iv_before_ns >= oldest_ns else 0 for q in quotes]
+        self.vol_before[at] = np.array(before, np.float64)[known] / E9
+
+
 def forwards(catalogue: Catalogue, snapshot: MarketSnapshot, prices: Floats, years: Floats) -> tuple[Floats, Floats]:
     """Return the forward of every contract's expiry, and its underlying's spot; nan where nothing tells it."""
     spots = {s.underlying: s.price_e9 / E9 for s in snapshot.spots}
@@ -47,20 +63,11 @@ def forwards(catalogue: Catalogue, snapshot: MarketSnapshot, prices: Floats, yea
     return forward, spot
 
 
-def vols(
-    catalogue: Catalogue, snapshot: MarketSnapshot, prices: Floats, forward: Floats, years: Floats, rate: Floats
-) -> Floats:
+def vols(catalogue: Catalogue, quoted: Quoted, forward: Floats, years: Floats, rate: Floats) -> Floats:
     """Return the volatility of every option, nan where nothing tells it and for futures."""
-    found = np.full(prices.shape, np.nan)
-    before = np.full(prices.shape, np.nan)
-    for quote in snapshot.quotes:
-        row = catalogue.index.get(quote.instrument)
-        if row is None or not catalogue.is_option[row]:
-            continue
-        if quote.iv_e9 > 0:
-            found[row] = quote.iv_e9 / E9
-        if quote.iv_before_e9 > 0 and snapshot.at_ns - quote.iv_before_ns <= catalogue.params.iv_age_max_ns:
-            before[row] = quote.iv_before_e9 / E9
+    prices = quoted.price
+    found = np.where(catalogue.is_option & (quoted.vol > 0), quoted.vol, np.nan)
+    before = np.where(catalogue.is_option & (quoted.vol_before > 0), quoted.vol_before, np.nan)
     wanted = np.flatnonzero(catalogue.is_option & np.isnan(found) & (prices > 0) & (forward > 0))
     if wanted.size:
         found[wanted] = implied_vol(

@@ -18,7 +18,7 @@ from protocol.codes import Side
 from protocol.units import E9
 from risk.portfolio.book import OpenOrder
 from risk.portfolio.margin import calendar_rate, margin, margin_at_expiry, settlement
-from risk.portfolio.standing import Desk, Standing
+from risk.portfolio.standing import Desk, Need, Standing
 from risk.portfolio.vols import BP
 
 SUBSET_ORDERS_MAX: Final = 6
@@ -30,20 +30,7 @@ class Leg(NamedTuple):
     row: int
     quantity: float
     premium: float
-    reserved: float
-
-
-class Need(NamedTuple):
-    """What the account needs for one underlying, money, one value a candidate quantity.
-
-    Attributes:
-        now: Margin and premiums of the worst case; ``worst`` is the scenario of the worst book.
-        at_expiry: The same on the expiry day of the order's contract, its share of the settlement included.
-    """
-
-    now: Floats
-    at_expiry: Floats
-    worst: int
+    reserved: float  # 0 = nothing was: ``bound_of`` says what it can need
 
 
 def legs(standing: Standing, number: int) -> list[Leg]:
@@ -62,8 +49,12 @@ def leg_of(desk: Desk, row: int, order: OpenOrder) -> Leg:
     signed = order.leaves_e9 / E9 if order.side is Side.BUY else -order.leaves_e9 / E9
     each = order.price_e9 / E9 * float(desk.catalogue.multiplier[row]) or float(desk.valued.price[row])
     premium = signed * each if signed > 0 and desk.catalogue.is_option[row] else 0.0
-    reserved = order.reserved_e9 / E9 or alone(desk, row, signed) + premium
-    return Leg(row, signed, premium, reserved)
+    return Leg(row, signed, premium, order.reserved_e9 / E9)
+
+
+def bound_of(desk: Desk, leg: Leg) -> float:
+    """Return what is reserved for an order, or what it can need at most where nothing is."""
+    return leg.reserved or alone(desk, leg.row, leg.quantity) + leg.premium
 
 
 def alone(desk: Desk, row: int, signed: float) -> float:
@@ -82,12 +73,16 @@ def need(standing: Standing, number: int, order: Leg | None, shares: Floats, buc
     ``order`` is the one that is asked for; None = none, and one share is enough. ``bucket`` is the expiry whose day is
     looked at too; -1 = none.
     """
+    if order is None and (kept := standing.kept.get((number, bucket))) is not None:
+        return kept
+    asked = order
     others = legs(standing, number)
     spreads = standing.desk.spreads[number]
     fills = _subsets(len(others))
     extra = np.zeros(len(shares))
     if fills is None:
-        extra += sum(leg.reserved for leg in others) + (shares * order.reserved if order else 0.0)
+        desk = standing.desk
+        extra += sum(bound_of(desk, leg) for leg in others) + (shares * bound_of(desk, order) if order else 0.0)
         others, fills, order = [], np.zeros((1, 0)), None
     rows = sorted({leg.row for leg in chain(others, [order] if order else [])})
     held = np.tile(standing.quantity[rows], (len(fills), 1))
@@ -111,7 +106,10 @@ def need(standing: Standing, number: int, order: Leg | None, shares: Floats, buc
         buffer = standing.desk.catalogue.params.stress_buffer_bp * BP * settlement(totals, bucket)
         later = margin_at_expiry(totals, spreads, bucket) + buffer + paid
         at_expiry, _ = _worst(later.reshape(len(books), -1), len(shares), found.worst)
-    return Need(now + extra, at_expiry + extra, worst)
+    needed = Need(now + extra, at_expiry + extra, worst)
+    if asked is None:
+        standing.kept[number, bucket] = needed
+    return needed
 
 
 def reach(standing: Standing, number: int, column: int | slice, order: Leg | None, shares: Floats) -> Floats:
