@@ -52,8 +52,10 @@ def decide_on(request: Request, standing: Standing) -> Decision:
     """Return the answer where book, snapshot and parameters have been prepared: the same as ``decide`` gives."""
     desk = standing.desk
     row = desk.catalogue.index.get(request.instrument, -1)
-    if row < 0 or standing.unpriced or not desk.valued.is_priced[row]:
-        return _without_price(request, standing, is_known=row >= 0)
+    expiry_ns = int(desk.catalogue.expiry_ns[row]) if row >= 0 else 0
+    is_known = row >= 0 and (not expiry_ns or desk.valued.snapshot.at_ns < expiry_ns)
+    if not is_known or standing.unpriced or not desk.valued.is_priced[row]:
+        return _without_price(request, standing, is_known=is_known)
     order = leg_of(
         desk,
         row,
@@ -226,8 +228,10 @@ def _without_price(request: Request, standing: Standing, *, is_known: bool) -> D
     """Return the answer where a figure is missing: an exit goes, everything else does not."""
     params, snapshot = standing.desk.catalogue.params, standing.desk.valued.snapshot
     is_exit = request.order_class is OrderClass.EXIT
-    named = standing.unpriced or [request.instrument]
-    text = f"expected a contract, scan ranges and a price for each instrument, had none for {', '.join(named[:5])}"
+    named = standing.unpriced if is_known and standing.unpriced else [request.instrument]
+    text = (
+        f"expected a running contract, scan ranges and a price of each instrument, had none of {', '.join(named[:5])}"
+    )
     return Decision(
         req_id=request.req_id,
         verdict=Verdict.APPROVE if is_exit else Verdict.REJECT,

@@ -25,12 +25,12 @@ class Spreads(NamedTuple):
 
     Attributes:
         forwards: Of each expiry.
-        near_excluded: Whether the nearest expiry is in no spread today.
+        alone: Expiries that are in no spread today: those that expire today, where the product says so.
     """
 
     product: Product
     forwards: Floats
-    near_excluded: bool = False
+    alone: tuple[int, ...] = ()
 
 
 class Margin(NamedTuple):
@@ -118,9 +118,7 @@ def calendar_rate(spreads: Spreads, far: int) -> float:
 def _pairs(units: Floats, spreads: Spreads) -> list[tuple[int, int, Floats]]:
     """Return (near, far, units matched of each book) in order of priority."""
     left = units.copy()
-    used = np.flatnonzero(np.any(left != 0, axis=0))
-    if spreads.near_excluded:
-        used = used[used != 0]
+    used = [n for n in np.flatnonzero(np.any(left != 0, axis=0)) if n not in spreads.alone]
     found: list[tuple[int, int, Floats]] = []
     for place, near in enumerate(used):
         for far in used[place + 1 :]:

@@ -65,7 +65,7 @@ class Product(Struct, frozen=True, forbid_unknown_fields=True):
         rate_bp: Of interest, continuously compounded.
         delta_weights_e9: Of a composite delta: the price as it is, and moved by 1/3, 2/3 and 3/3 either way.
         calendar_charge_e9: Money per delta unit spread over two expiries; 0 = ``calendar_bp`` of the far forward.
-        calendar_near_excluded: On its expiry day the nearest leg is no part of a spread.
+        calendar_near_excluded: On its expiry day a leg is no part of a spread.
         short_option_minimum_e9: Money per unit of a short option.
         exposure_bp: Of futures' price and of short options' underlying. Of a pair of futures only a share of the far
             leg counts, ``calendar_exposure_bp``; 10,000 = no such relief, both legs count whole.

@@ -49,8 +49,8 @@ class Desk:
             of = self.catalogue.underlying == number
             forwards = np.full(len(self.catalogue.expiries[number]), np.nan)
             forwards[self.catalogue.bucket[of]] = valued.forward[of]
-            excluded = product.calendar_near_excluded and bool(np.any(today & of & (self.catalogue.bucket == 0)))
-            self.spreads.append(Spreads(product, forwards, excluded))
+            leaving = np.unique(self.catalogue.bucket[today & of & bool(product.calendar_near_excluded)])
+            self.spreads.append(Spreads(product, forwards, tuple(leaving.tolist())))
 
     @cached_property
     def stress(self) -> Floats:

@@ -60,7 +60,8 @@ class Valued:
             if row is not None:
                 self.losses[row] = np.array(array.losses_e9, np.float64) / E9
                 self.delta[row] = array.delta_e9 / E9
-        self.is_priced: Bools = ~np.isnan(self.losses).any(axis=1) & ~np.isnan(self.price) & ~np.isnan(self.delta)
+        told = (self.price, self.delta, self.forward, self.spot, self.greeks.vega)
+        self.is_priced: Bools = np.isfinite(self.losses).all(axis=1) & np.all([np.isfinite(of) for of in told], axis=0)
 
     @property
     def _strike(self) -> Floats:

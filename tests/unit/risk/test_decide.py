@@ -15,7 +15,7 @@ from risk.portfolio.book import Book, OrderClass, Request
 from risk.portfolio.decide import decide, decide_on
 from risk.portfolio.margin import up_e9
 from risk.portfolio.params import Limit, LimitKind, Params
-from risk.portfolio.snapshot import MarketSnapshot
+from risk.portfolio.snapshot import MarketSnapshot, Quote, RiskArray
 from risk.portfolio.standing import Standing
 from tests.unit.risk.margined import (
     LOT,
@@ -170,6 +170,22 @@ def test_what_nothing_prices_is_never_approved_but_for_an_exit(name: str, limit:
     assert name in found.text
     assert answered(request(name, LOT, order_class=OrderClass.EXIT), book(0), market=market).quantity_e9 == LOT * E9
     assert answered(request("FUT", LOT), book(1e9, **{f"_{name}": LOT}), market=market).verdict is Verdict.REJECT
+
+
+def test_what_has_expired_is_not_approved() -> None:
+    """At the instant of its expiry a contract is no longer one; a nanosecond before it is."""
+    expiry_ns = S1.contracts[1].expiry_ns
+    for at_ns, verdict in ((expiry_ns - 1, Verdict.APPROVE), (expiry_ns, Verdict.REJECT)):
+        market = msgspec.structs.replace(S1_MARKET, at_ns=at_ns)
+        found = answered(request("24000CE", -LOT), book(1e9), market=market)
+        assert (found.verdict, found.limit) == (verdict, "" if verdict is Verdict.APPROVE else "contract")
+
+
+def test_a_clearing_houses_array_alone_is_no_price() -> None:
+    """With losses from a file and nothing that tells forward or spot: rejected, and never a figure that is none."""
+    array = RiskArray("24000CE", (0,) * 16, e9("0.5"))
+    market = MarketSnapshot("a", NOW_NS, (Quote("24000CE", e9(400)),), arrays=(array,))
+    assert answered(request("24000CE", -LOT), book(1e9), market=market).limit == "price"
 
 
 def test_a_decision_repeats_from_its_written_inputs() -> None:

@@ -55,7 +55,8 @@ def test_futures_equivalent_is_the_net_delta() -> None:
         contract("PUT", PUT, 24_000, lot=1),
     )
     arrays = tuple(RiskArray(n, (0,) * 16, e9(d)) for n, d in (("FUT", 1), ("CALL", "0.35"), ("PUT", "-0.5")))
-    market = MarketSnapshot("m", NOW_NS, tuple(Quote(c.instrument, e9(100)) for c in contracts), arrays=arrays)
+    quotes = (Quote("FUT", e9(24_000)), *(Quote(n, 0, iv_e9=e9("0.15")) for n in ("CALL", "PUT")))
+    market = MarketSnapshot("m", NOW_NS, quotes, arrays=arrays)
     on = desk(Params("p", contracts, (S1_PRODUCT,)), market)
     for held, expected in (({"CALL": 1_000}, 350), ({"FUT": 100, "PUT": -200}, 200), ({"FUT": 100, "PUT": 200}, 0)):
         assert standing(on, **held).totals(0)[:, u.DELTA].sum() == pytest.approx(expected)
@@ -146,6 +147,19 @@ def test_a_pair_of_futures_keeps_a_third_of_the_far_leg() -> None:
         on = desk(Params("pair", contracts, (product,)), market)
         found = standing(on, NEAR=LOT, FAR=-LOT).margin_of(0)
         assert float(found.exposure[0]) == pytest.approx(0.02 * LOT * expected)
+
+
+def test_a_leg_that_expires_today_is_in_no_spread() -> None:
+    """On its last day the near leg offsets nothing where a row says so, also behind an expiry that is over."""
+    contracts = (
+        contract("OLD", FUTURE, days=-28), Contract("NEAR", "NIFTY", FUTURE, LOT * E9, NOW_NS + 3_600 * E9),
+        contract("FAR", FUTURE, days=28),
+    )  # fmt: skip
+    market = MarketSnapshot("m", NOW_NS, tuple(Quote(n, e9(24_000)) for n in ("OLD", "NEAR", "FAR")))
+    for excluded, charge in ((False, 420 * LOT), (True, 0)):
+        product = msgspec.structs.replace(S1_PRODUCT, calendar_charge_e9=e9(420), calendar_near_excluded=excluded)
+        on = desk(Params("last day", contracts, (product,)), market)
+        assert float(standing(on, NEAR=LOT, FAR=-LOT).margin_of(0).calendar[0]) == pytest.approx(charge)
 
 
 def test_two_underlyings_against_each_other_earn_a_credit_only_by_a_row() -> None:
