@@ -12,6 +12,7 @@ from typing import get_args
 
 from protocol.codes import Code, ExecType, OrderStatus, OrderType, OutcomeKind, TimeInForce
 from protocol.decisions import OrderClass, ReportEffect
+from protocol.held_records import HoldEffect, HoldTimed, OrderHeld, RiskDecided
 from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
 from protocol.orders import Command, NewBasket, NewOrder, TermedOrder, command_decoder
 from protocol.records import (
@@ -53,6 +54,8 @@ def _required() -> Iterator[str]:
     yield from ("group triggered", "group sent", "group filled", "group of exits")
     yield from (f"venue {what.name}" for what in ENDS)
     yield "sum differs"
+    yield from (f"hold {effect.name}" for effect in HoldEffect)
+    yield from ("held", "hold trimmed")
 
 
 REQUIRED = tuple(what for what in _required() if what not in NOT_DRAWN)
@@ -92,6 +95,11 @@ def _of_record(record: Record, watch: Watch) -> Iterator[str]:
             order = watch.accepted.get(report.order_id)
             if order is not None and order.order_type in {OrderType.STOP, OrderType.STOP_LIMIT}:
                 yield "stop order ended" if record.decision.status is OrderStatus.FILLED else ""
+        case OrderHeld():
+            yield "held"
+        case RiskDecided() | HoldTimed():
+            yield f"hold {record.decision.effect.name}"
+            yield "hold trimmed" if record.decision.code is Code.RISK_TRIMMED else ""
 
 
 def _of_command(record: Decided) -> Iterator[str]:

@@ -14,6 +14,7 @@ from protocol.codes import TERMINAL, ExecType, OrderStatus, OutcomeKind, Scope, 
 from protocol.control import reply_decoder
 from protocol.decisions import EngineCancel
 from protocol.frames import read_header
+from protocol.held_records import HoldTimed, OrderHeld, RiskDecided
 from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
 from protocol.orders import (
     CancelOrder,
@@ -50,7 +51,7 @@ from protocol.records import (
 )
 from protocol.replaces import ReplaceUnsent
 from protocol.rolls import KeysRetired, SessionRolled
-from protocol.session import Outcomes, engine_decoder
+from protocol.session import Finals, Outcomes, engine_decoder
 from protocol.statement import Reconciled
 from protocol.venue import (
     Commands,
@@ -63,6 +64,7 @@ from protocol.venue import (
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.durable import Durable, Medium
 from tests.simulation.group_checks import take_group, take_group_cancel
+from tests.simulation.hold_checks import drop_held, require_final, require_held, take_hold
 from tests.simulation.ledgers import Ledgers
 
 ENGINE_SOURCE = "engine"
@@ -85,6 +87,8 @@ class Watch:
         self.medium = Medium(self._disk, self._folder)
         self.records: list[tuple[int, int, int, Record]] = []
         self.accepted: dict[str, NewOrder] = {}
+        self.held: dict[str, NewOrder] = {}
+        self.hold_ends: dict[str, bool] = {}  # whether it was sent
         self.keys: dict[tuple[str, str], tuple[int, int]] = {}
         self.numbered: dict[int, str] = {}
         self.unsent: set[str] = set()
@@ -142,6 +146,7 @@ class Watch:
             case CancelRequested() if record.decision.status is OrderStatus.CANCELED:
                 if record.decision.kind is OutcomeKind.ACCEPTED:  # it was at no venue
                     self.unsent.add(record.decision.order_id)
+                    drop_held(self, record.decision.order_id)
                     self.ledgers.set_status(record.decision.order_id, OrderStatus.CANCELED, seq)
             case CancelRequested() if record.decision.venue_seq:
                 self._number(record.decision.venue_seq, record.decision.order_id)
@@ -184,7 +189,11 @@ class Watch:
             case OcoOrdered() | OcoTriggered() | OcoReleased():
                 take_group(self, seq, position, record)
             case _:
-                pass
+                self._take_rarest(seq, position, record)
+
+    def _take_rarest(self, seq: int, position: int, record: Record) -> None:
+        if isinstance(record, OrderHeld | RiskDecided | HoldTimed):
+            take_hold(self, seq, position, record)
 
     def _take_day(self, seq: int, record: SessionRolled | DayOrdersExpired | KeysRetired) -> None:
         match record:
@@ -360,6 +369,7 @@ class Watch:
         status = self.ledgers.orders[cancel.order_id].status
         assert status is not OrderStatus.UNKNOWN, f"{cancel.order_id} is UNKNOWN and was released"
         self.unsent.add(cancel.order_id)
+        drop_held(self, cancel.order_id)
         self.ledgers.cancel_unsent(cancel, seq)
 
     # Outputs
@@ -378,6 +388,11 @@ class Watch:
                         assert 0 < seq <= durable or outcome.kind is OutcomeKind.NOT_TAKEN, (
                             f"outcome of record {seq}, durable {durable}"
                         )
+                elif isinstance(message, Finals):
+                    for final in message.items:
+                        require_final(self, final)
+            case "risk":
+                require_held(self, body, durable)
             case "venues":
                 self._on_venue(body)
             case "events":

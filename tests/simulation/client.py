@@ -20,6 +20,7 @@ from protocol.session import (
     Claim,
     Claimed,
     Drain,
+    Finals,
     Hello,
     Item,
     Outcome,
@@ -69,6 +70,8 @@ class Client:
         self._heard_ns = 0
         self.waiting: list[Delivery] = []
         self.in_flight: dict[int, Delivery] = {}
+        self.held: set[int] = set()  # answered HELD in this session, and no FINAL yet
+        self.finals = 0
 
     def produce(self, command: Command | None = None) -> None:
         """Let the producer publish one command; the broker has it from here on."""
@@ -113,6 +116,7 @@ class Client:
 
     def _lose(self) -> None:
         self._phase = "away"
+        self.held.clear()
         self.waiting = sorted([*self.in_flight.values(), *self.waiting], key=lambda d: d.seq)
         self.in_flight = {}
 
@@ -136,6 +140,9 @@ class Client:
             case Outcomes() if message.epoch == self.epoch:
                 for outcome in message.items:
                     self._settle(outcome)
+            case Finals() if message.epoch == self.epoch:
+                for final in message.items:
+                    self._end_hold(final)
             case Retry():
                 back = [self.in_flight.pop(s) for s in message.item_seqs if s in self.in_flight]
                 self.waiting = sorted([*back, *self.waiting], key=lambda d: d.seq)
@@ -152,7 +159,14 @@ class Client:
         if outcome.kind is OutcomeKind.NOT_TAKEN:
             self.waiting.insert(0, delivery)
             return
+        if (outcome.first or outcome).kind is OutcomeKind.HELD:
+            self.held.add(outcome.item_seq)
         self._answered(delivery, outcome)
+
+    def _end_hold(self, final: Outcome) -> None:
+        """Behind each HELD comes one FINAL; a lossy network may lose the HELD before it, or bring one twice."""
+        self.finals += final.item_seq in self.held
+        self.held.discard(final.item_seq)
 
     def _submit(self) -> None:
         items = []

@@ -13,12 +13,22 @@ from random import Random
 import msgspec
 
 from protocol.codes import OrderType, Side, TimeInForce
-from protocol.orders import CancelOrder, Command, ExitReplace, NewBasket, NewOco, NewOrder, ReplaceOrder, TermedOrder
+from protocol.orders import (
+    CancelOrder,
+    Command,
+    ExitReplace,
+    NewBasket,
+    NewOco,
+    NewOrder,
+    ReplaceOrder,
+    TermedOrder,
+    TrimmableOrder,
+)
 
 E9 = 10**9
 RECENT = 30
 ACCOUNT, STRATEGY, INSTRUMENT = "a1", "s1", "XY"
-PLAIN = ("rest", "rest", "take", "ioc", "market", "wild")
+PLAIN = ("rest", "rest", "take", "ioc", "market", "wild", "wild")
 TERMED = ("stop", "stop", "stop_limit", "stop_limit", "gtd", "fok", "post_only", "odd")
 PRICES = (98, 99, 101, 102)
 
@@ -129,7 +139,7 @@ class Generator:
         draw = self._random
         self._baskets += 1
         name = f"{self.name}-b{self._baskets}"
-        legs = [self._plain(f"{name}/{n}", draw.choice(PLAIN[:-1])) for n in range(1, draw.randint(3, 5))]
+        legs = [self._plain(f"{name}/{n}", draw.choice(PLAIN[:-2])) for n in range(1, draw.randint(3, 5))]
         if draw.random() < 0.05:
             legs[-1] = self._plain(f"{name}/{len(legs)}", "wild")
         return NewBasket(ACCOUNT, name, legs)
@@ -170,12 +180,17 @@ class Generator:
         client_order_id = f"{self.name}-{self._orders}"
         if draw.random() < 0.25:
             return self._termed(client_order_id, draw.choice(TERMED))
-        return self._plain(client_order_id, draw.choice(PLAIN))
+        kind = draw.choice(PLAIN)
+        order = self._plain(client_order_id, kind)
+        may_trim = draw.random() < (0.5 if kind == "wild" else 0.1)
+        return TrimmableOrder(*msgspec.structs.astuple(order)) if may_trim else order
 
     def _plain(self, client_order_id: str, kind: str) -> NewOrder:
         draw = self._random
         side = self._side()
-        price = {"rest": 99 if side is Side.BUY else 102, "wild": 500}.get(kind, 101 if side is Side.BUY else 100)
+        price = {"rest": 99 if side is Side.BUY else 102, "wild": 500 if side is Side.BUY else 50}.get(
+            kind, 101 if side is Side.BUY else 100
+        )
         at_once = kind in {"ioc", "market"}
         return NewOrder(
             ACCOUNT, client_order_id, STRATEGY, INSTRUMENT, side,

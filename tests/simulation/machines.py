@@ -44,6 +44,7 @@ from tests.simulation.memory import (
     VirtualClock,
 )
 from tests.simulation.patches import patched
+from tests.simulation.risk_side import RiskSide
 from tests.simulation.sidecar_host import SidecarHost
 from tests.simulation.stand_ins import E9, KEYS_MAX, POSITION_MAX, Log, MoodyVenue, params
 from tests.unit.venues.stage import XY
@@ -54,7 +55,7 @@ TOKEN = "t" * 40
 SETTLE_ROUNDS = 600
 LIFT_ROUND = 20
 ENGINE_LOSS_MS = 1_500
-ROUTERS = ("_control_router", "_venue_router", "_sidecar_router")
+ROUTERS = ("_control_router", "_venue_router", "_sidecar_router", "_risk_router")
 SCOPES = ((Scope.GLOBAL, ""), (Scope.ACCOUNT, "a1"), (Scope.STRATEGY, "s1"))
 
 
@@ -97,7 +98,7 @@ class Machines:
         reserve_bytes = 1 << 20 if faults else 0
         self.settings = EngineSettings(
             mode=Mode.PAPER, shard=0, journal_dir=str(self.journal), sidecars_endpoint="sidecars",
-            venues_endpoint="venues", events_endpoint="events", control_endpoint="control",
+            venues_endpoint="venues", events_endpoint="events", control_endpoint="control", risk_endpoint="risk",
             token_file=str(folder / "token"), table_path=str(folder / "table"), params=params(), credits=64,
             opening=Opening((OpeningPosition("a1", "XY", opening * E9, 100 * E9),) if opening else ()),
             segment_bytes=1 << 16, dedup_keys_max=KEYS_MAX, disk_reserve_bytes=reserve_bytes, lease_ms=1000,
@@ -128,6 +129,7 @@ class Machines:
         ]
         self.books = BooksSide(folder / "books.sqlite", self.watch)
         self.operator = MemoryDealer(self.net, "control", 0)
+        self.risk = RiskSide(self.net, self.clock, Random(~seed << 1 & 0xFFFF), faults=faults)
         self.replies: list[ControlReply] = []
         self.net.struck = self.broker.struck = self.disk.struck = self.gateway_disk.struck = self.struck
         self.disk.before_sync = self._peek
@@ -188,6 +190,7 @@ class Machines:
     def dealers(self) -> list[MemoryDealer]:
         """Return every connection that can fail."""
         found: list[MemoryDealer | None] = [*(c.dealer for c in self.clients), *(h.dealer for h in self.hosts)]
+        found.append(self.risk.dealer)
         if self.gateway is not None:
             found += [self.gateway._engine] * 2  # type: ignore[list-item]
         return [dealer for dealer in found if dealer is not None]

@@ -8,7 +8,17 @@ from random import Random
 import msgspec
 
 from protocol.codes import Code, ExecType, OrderStatus, Scope
-from protocol.params import AccountParams, ChannelParams, LimitName, LimitRow, Params, PrincipalParams, StrategyParams
+from protocol.params import (
+    AccountParams,
+    ChannelParams,
+    LimitName,
+    LimitRow,
+    OnDeadline,
+    Params,
+    PrincipalParams,
+    RiskParams,
+    StrategyParams,
+)
 from protocol.venue import Report, SendCancel, SendNew, VenueCommand
 from sandbox.exchange import Closed
 from tests.unit.venues.stage import XY
@@ -36,6 +46,10 @@ def params() -> Params:
     return Params(
         (XY,), (AccountParams("a1", "USDT"),), (StrategyParams("s1"),), (PrincipalParams("all", ("*",), ("*",)),),
         (ChannelParams("src", ("*",)),), tuple(rows), 60 * E9, E9, 500 * MS, venue_wait_ns=4 * E9,
+        risk=RiskParams(
+            (Code.PRICE_COLLAR,), 400 * MS, hold_max_ns=2 * E9, held_max=4,
+            on_deadline=((Code.PRICE_COLLAR, OnDeadline.HOLD),),
+        ),
     )  # fmt: skip
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from protocol.codes import OutcomeKind
-from tests.simulation.mutations import MUTATIONS, NOT_APPLICABLE, ROOT, Edit, Mutation, Run, apply, run
+from tests.simulation.mutations import MUTATIONS, NOT_APPLICABLE, Edit, Mutation, Run, apply, run
 
 # Issue 4, point 12.
 NAMED = (
@@ -48,13 +47,6 @@ def test_every_named_defect_is_planted_or_said_to_be_impossible() -> None:
     """Nothing of issue 4's list is left out in silence."""
     assert {m.name for m in MUTATIONS} | set(NOT_APPLICABLE) >= set(NAMED)
     assert not {m.name for m in MUTATIONS} & set(NOT_APPLICABLE)
-
-
-def test_a_held_order_does_not_exist_yet() -> None:
-    """As long as nothing answers HELD, there is no reservation of a held order to lose."""
-    engine = "".join(path.read_text("utf-8") for path in (ROOT / "engine").glob("*.py"))
-    assert OutcomeKind.HELD.name == "HELD"
-    assert "OutcomeKind.HELD" not in engine
 
 
 def test_a_mutation_whose_code_is_gone_says_so(tmp_path: Path) -> None:

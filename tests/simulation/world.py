@@ -109,12 +109,12 @@ class World(Haunted):
     def _deeds(self) -> list[Callable[[], None]]:
         return [
             self.publish, self._turn_some_client, self._turn_some_host, self.turn_engine, self.turn_gateway,
-            self._move_market, self.control, self.turn_books,
+            self._move_market, self.control, self.turn_books, self.risk.turn,
         ]  # fmt: skip
 
     @property
     def _deed_weights(self) -> tuple[int, ...]:
-        return 22, 8, 12, 20, 18, 14, 2, 3
+        return 22, 8, 12, 20, 18, 14, 2, 3, 8
 
     def _turn_some_client(self) -> None:
         self.random.choice(self.clients).turn()
@@ -155,6 +155,7 @@ class World(Haunted):
             self.turn_host(host)
         self.turn_engine()
         self.turn_gateway()
+        self.risk.turn()
         self.turn_engine()
         self._read_replies()
 
@@ -167,7 +168,7 @@ class World(Haunted):
 
     def stop_faults(self) -> None:
         """From here on nothing fails any more, and the operators lift what is halted."""
-        self.faults = False
+        self.faults = self.risk.faults = False
         self.armed = ""
         self.clock_step = None
         self.hung_until_ns = min(self.hung_until_ns, self.clock.monotonic)
@@ -194,7 +195,7 @@ class World(Haunted):
         if self.engine is None or self.gateway is None or not all(c.is_settled for c in everybody) or self.broker.kept:
             return False
         state = self.engine._core.state
-        doubtful = {OrderStatus.UNKNOWN, OrderStatus.SUSPENDED}
+        doubtful = {OrderStatus.UNKNOWN, OrderStatus.SUSPENDED, OrderStatus.HELD}
         waiting = {s for s in OrderStatus if s.name.startswith("PENDING") or s in doubtful}
         for_a_price = {g.second for g in state.groups.values() if not g.triggered}  # and that may never come
         return (
