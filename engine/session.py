@@ -15,8 +15,9 @@ class Session:
     """One open session."""
 
     __slots__ = (
-        "drained", "finals", "heard", "heard_ns", "identity", "in_retry", "items", "outcomes", "permit", "permits",
-        "principal", "replays", "retries", "retry_reason", "sidecar", "source", "unit", "unit_epoch", "units",
+        "drained", "finals", "heard", "heard_ns", "identity", "in_retry", "items", "moved", "outcomes", "permit",
+        "permits", "principal", "replays", "retries", "retry_reason", "sidecar", "source", "unit",
+        "unit_epoch", "units",
     )  # fmt: skip
 
     def __init__(self, identity: bytes, source: str, sidecar: str) -> None:
@@ -29,6 +30,7 @@ class Session:
         self.heard_ns = 0
         self.units: dict[str, int] = {}
         self.unit, self.unit_epoch = "", 0  # of the item before, if it was claimed: mostly the next one's too
+        self.moved: set[str] = set()  # units that another session has claimed since
         self.permits: dict[str, Permit] = {}  # principals are fixed while a process runs
         self.principal = ""  # the last one that was looked up
         self.permit: Permit | None = None

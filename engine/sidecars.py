@@ -4,6 +4,7 @@ What can go wrong on the other side and what happens here:
 - slow: sends never block; a session whose queue is full is ended, its sidecar comes back and resubmits;
 - gone: the next answer finds no route, the session is ended, the broker keeps the message;
 - repeated: the dedup map answers with the first outcome;
+- late: of a unit that another session has claimed since nothing is taken;
 - lying: a message that breaks the protocol or nests too deep for readers of the journal, a unit that was not claimed,
   more than its credits: BYE, no outcome.
 """
@@ -25,6 +26,7 @@ from engine.parts import Parts
 from engine.permit import Permit
 from engine.refusals import CHECKS_ALL
 from engine.session import Session, hello_fault
+from engine.units import UNCLAIMED, UNITS_MAX, Units, lease_of
 from protocol.channels import Router
 from protocol.codes import ByeReason, Code, Mode, OrderStatus, OutcomeKind, RetryReason
 from protocol.decisions import NewDecision, Reference
@@ -71,7 +73,6 @@ REJECTED: Final = OutcomeKind.REJECTED
 PENDING_NEW: Final = OrderStatus.PENDING_NEW
 RETRY_AFTER_MS: Final = 50
 SESSIONS_MAX: Final = 256
-UNIT_EPOCH_SHIFT: Final = 32
 # With a Submit of 1,024 more, at most 2,048 records of some 1.2 KiB: they fit into half a batch of 8 MiB.
 ITEMS_BETWEEN_ROOM: Final = 1024
 
@@ -105,8 +106,7 @@ class Sidecars:
         self._changes = Changes(parts, self.reference_of)
         self._answers = Answers(parts)
         self._sessions: dict[bytes, Session] = {}
-        self._unit_owners: dict[tuple[str, str], Session] = {}
-        self._unit_epochs = 0
+        self._units = Units()
         self._touched: list[Session] = []
         self.items = 0  # decided in this turn
         self._accepted = 0
@@ -187,11 +187,11 @@ class Sidecars:
         for item in items:
             seq, unit, unit_epoch, lease_left_ms, _, principal, trace_id, created_at_ns, raw = _fields_of(item)
             if unit_epoch != session.unit_epoch or unit != session.unit:
-                if session.units.get(unit) != unit_epoch:
+                lease_left_ms = lease_of(session, unit, unit_epoch, lease_left_ms)
+            if lease_left_ms < 0:
+                if lease_left_ms == UNCLAIMED:
                     self._end(session, ByeReason.UNIT_NOT_CLAIMED, f"unit {unit} epoch {unit_epoch}")
                     return
-                session.unit, session.unit_epoch = unit, unit_epoch
-            if lease_left_ms < 0:
                 session.outcomes.append(Outcome(seq, OutcomeKind.NOT_TAKEN, Code.OK, "", 0, OrderStatus.NONE))
                 continue
             try:
@@ -374,15 +374,13 @@ class Sidecars:
         )  # fmt: skip
 
     def _claim(self, session: Session, unit: str) -> None:
-        owner = self._unit_owners.get((session.source, unit))
-        if owner is not None and owner is not session:
-            self._end(owner, ByeReason.FENCED, f"unit {unit} was claimed by {session.sidecar}")
-        self._unit_epochs += 1
-        unit_epoch = self._state.epoch << UNIT_EPOCH_SHIFT | self._unit_epochs
-        self._unit_owners[session.source, unit] = session
-        session.units[unit] = unit_epoch
-        session.unit = ""
-        self._send(session, Claimed(unit, unit_epoch))
+        if not self._units.may_claim(session, unit):
+            self._end(session, ByeReason.CREDITS, f"at most {UNITS_MAX} units")
+            return
+        fenced = self._units.claim(session, unit, self._state.epoch)
+        if fenced is not None:
+            self._end(fenced, ByeReason.FENCED, f"unit {unit} was claimed by {session.sidecar}")
+        self._send(session, Claimed(unit, session.units[unit]))
 
     # After the sync
 
@@ -433,8 +431,7 @@ class Sidecars:
 
     def _forget(self, session: Session) -> None:
         self._sessions.pop(session.identity, None)
-        for key in [k for k, owner in self._unit_owners.items() if owner is session]:
-            del self._unit_owners[key]
+        self._units.forget(session)
         session.outcomes = []
         session.replays = []
         session.retries = []

@@ -55,6 +55,7 @@ class SidecarLoop:
         self._log = structlog.get_logger().bind(source=source.name)
         self._lines = self._make_lines()
         self.engines = EngineSessions([line.session for line in self._lines], settings.shard_map())
+        self.engines.on_claimed = self._pump
         self._batches = Batches()
         self._intake = Intake(self._batches, settings.body_bytes_max)
         self._context: Context | None = None

@@ -8,9 +8,8 @@ older than one seen before gets nothing (DESIGN 6.10).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from enum import IntEnum
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import msgspec
 from msgspec import Raw
@@ -22,7 +21,6 @@ from protocol.session import (
     ITEMS_MAX,
     PROTOCOL_VERSION,
     Bye,
-    Claim,
     Claimed,
     Credit,
     Drain,
@@ -40,33 +38,13 @@ from protocol.session import (
     Submit,
     Welcome,
 )
+from sidecars.core.claims import Claims
 from sidecars.core.decode import is_for_people, may_use_reserve
 from sidecars.core.lease import NS_PER_MS, is_over, left_ms
 from sidecars.core.pending import Entry, Pending
+from sidecars.core.session_life import BACKOFF_DOUBLINGS_MAX, GREET_AGAIN, Fence, State, backoff_ns
 from sidecars.core.settings import SessionSettings
 from sidecars.core.source import Delivery, Settlement, Verb, Why
-
-# After these the engine does not know the session (any more): greet again, submit again. FENCED is among them because
-# the unit is this instance's own id, which nobody else can own; it comes back under a new one.
-GREET_AGAIN: Final = frozenset({ByeReason.SLOW, ByeReason.UNIT_NOT_CLAIMED, ByeReason.FENCED})
-BACKOFF_MAX_DOUBLINGS: Final = 5
-
-
-class State(IntEnum):
-    """Where the session is."""
-
-    AWAY = 0  # no session; a Hello is due at ``_hello_due_ns``
-    GREETED = 1  # Hello sent
-    CLAIMING = 2  # welcomed, the unit asked for
-    OPEN = 3
-    REFUSED = 4  # a zombie engine answered: nothing goes to it and nothing of it counts
-
-
-class Fence(Protocol):
-    """Remembers the newest engine (``epochs.EpochFile``)."""
-
-    def require_newest(self, shard: int, epoch: int, instance: bytes) -> None:
-        """Raise FencedError for an older one."""
 
 
 class EngineSession:
@@ -94,6 +72,7 @@ class EngineSession:
         self._sidecar = sidecar
         self._new_instance = new_instance
         self._jitter = jitter
+        self._claims = Claims()
         self._take_instance()
         self.state = State.AWAY
         self.epoch = 0
@@ -110,7 +89,6 @@ class EngineSession:
         self.ended: list[Settlement] = []
         self._pending = Pending()
         self._control: list[SidecarMessage] = []
-        self._unit_epoch = 0
         self._resume_due_ns = 0
         self._hello_due_ns = 0
         self._drain_due_ns = 0
@@ -186,7 +164,20 @@ class EngineSession:
         """Return the deliveries neither settled nor given up, oldest first."""
         return [entry.delivery for entry in self._pending.live()]
 
+    @property
+    def unit(self) -> str:
+        """This instance's own unit: where consumers compete nobody else can own it."""
+        return self._claims.own
+
     # In
+
+    def claim(self, units: Iterable[str], now_ns: int) -> None:
+        """Claim what the broker has assigned, all of it anew; until the engine has said so nothing is sent."""
+        wanted = self._claims.assign(units)
+        if self.state in {State.CLAIMING, State.OPEN} and wanted:
+            self._control += wanted
+            self.state = State.CLAIMING
+            self._hello_due_ns = now_ns + self._settings.answer_ms * NS_PER_MS
 
     def take(self, delivery: Delivery, command: Command, now_ns: int) -> None:
         """Take a delivery; it ends in ``ended``, later or at once."""
@@ -295,7 +286,7 @@ class EngineSession:
         self.state = State.CLAIMING
         self._hello_due_ns = now_ns + self._settings.answer_ms * NS_PER_MS  # a lost claim is silence that answers pings
         self.is_draining = self.is_stopping
-        self._control = [Claim(self.unit)]
+        self._control = [*self._claims.again()]
 
     def _refuse(self, fault: str, now_ns: int) -> None:
         self.fault = fault
@@ -305,8 +296,8 @@ class EngineSession:
         self._hello_due_ns = now_ns + self._backoff_ns()
 
     def _on_claimed(self, message: Claimed, _now_ns: int) -> None:
-        if self.state is State.CLAIMING and message.unit == self.unit:
-            self._unit_epoch = message.unit_epoch
+        self._claims.confirm(message)
+        if self.state is State.CLAIMING and self._claims.are_confirmed:
             self.state = State.OPEN
 
     def _on_outcomes(self, message: Outcomes, now_ns: int) -> None:
@@ -370,7 +361,9 @@ class EngineSession:
         items: list[Item] = []
         take_next = self._pending.take_next
         while entry := take_next(self.credits, self.reserved_credits, risk_waits=self.in_retry or self._waits_out):
-            if is_over(entry.delivery, now_ns):  # a stalled loop looks again before it forwards (R7)
+            if is_over(entry.delivery, now_ns) or not self._claims.has(
+                entry.delivery
+            ):  # a stalled loop looks again (R7)
                 self._pending.answer(entry.seq)
                 self._lose_lease(entry)
             else:
@@ -380,8 +373,9 @@ class EngineSession:
     def _item(self, entry: Entry, now_ns: int) -> Item:
         entry.submitted_ns = now_ns
         delivery = entry.delivery
+        unit, unit_epoch = self._claims.of(delivery)
         return Item(
-            entry.seq, self.unit, self._unit_epoch, left_ms(delivery, now_ns), delivery.lane,
+            entry.seq, unit, unit_epoch, left_ms(delivery, now_ns), delivery.lane,
             delivery.principal, delivery.trace_id, delivery.created_at_ns, entry.command,
         )  # fmt: skip
 
@@ -431,7 +425,7 @@ class EngineSession:
     def _is_answer_late(self, now_ns: int) -> bool:
         if self.is_draining or self.state is State.CLAIMING:  # a drain has its own deadline; a Hello would only undo it
             return not self.is_draining and now_ns >= self._hello_due_ns
-        late_ns = (self._settings.answer_ms * NS_PER_MS) << min(self._faults, BACKOFF_MAX_DOUBLINGS)
+        late_ns = (self._settings.answer_ms * NS_PER_MS) << min(self._faults, BACKOFF_DOUBLINGS_MAX)
         oldest = self._pending.oldest_in_flight()
         return oldest is not None and now_ns - oldest.submitted_ns >= late_ns
 
@@ -444,12 +438,11 @@ class EngineSession:
         self.is_draining = self.is_stopping
 
     def _backoff_ns(self) -> int:
-        wait_ns = (self._settings.hello_ms * NS_PER_MS) << min(max(0, self._faults - 1), BACKOFF_MAX_DOUBLINGS)
-        return wait_ns + int(wait_ns * self._jitter() / 2)
+        return backoff_ns(self._settings.hello_ms, self._faults, self._jitter())
 
     def _take_instance(self) -> None:
         self.instance = self._new_instance()
-        self.unit = f"{self._sidecar[:40]}.{self.instance.hex()[:16]}"
+        self._claims.own = f"{self._sidecar[:40]}.{self.instance.hex()[:16]}"
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

@@ -7,7 +7,7 @@ the bound holds whatever comes. No I/O here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from protocol.codes import Mode
@@ -29,6 +29,7 @@ class EngineSessions:
         self._first = sessions[0]
         self._is_one = len(sessions) == 1
         self._shard_of = shards.shard_of
+        self.on_claimed: Callable[[], None] = _nothing  # told when there is something to say to the engines
 
     def of(self, account: str) -> EngineSession:
         """Return the session that orders of the account go to."""
@@ -79,6 +80,13 @@ class EngineSessions:
         """Whether the source is to pause: this process leaves, or the only engine does."""
         return self.is_stopping or (self._is_one and self._first.is_draining)
 
+    def claim(self, units: Iterable[str], now_ns: int) -> None:
+        """Claim what the broker has assigned, of every engine."""
+        claimed = tuple(units)
+        for session in self.shards:
+            session.claim(claimed, now_ns)
+        self.on_claimed()
+
     # How much
 
     def room(self, *, reserved: bool) -> int:
@@ -102,6 +110,10 @@ class EngineSessions:
         if self._is_one:
             return NONE
         return frozenset(d.unit for s in self.shards if _is_full(s) for d in s.live())
+
+
+def _nothing() -> None:
+    """Tell nobody."""
 
 
 def _is_full(session: EngineSession) -> bool:

@@ -10,7 +10,7 @@ error (R2); credits bound what is received (R6); a refused payload is parked, th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -166,6 +166,13 @@ class Engines(Flow, Protocol):
 
     def shard_of(self, account: str) -> int | None:
         """Return the number of that shard; None where there is one engine only."""
+
+    def claim(self, units: Iterable[str], now_ns: int) -> None:
+        """Say what the broker has assigned to us now (``Delivery.unit``), each time anew (DECISIONS 38).
+
+        For brokers where a unit has one owner at a time: whoever claims it last has it, and what an earlier owner
+        still sends of it is not taken: such a delivery ends as one whose lease is over.
+        """
 
 
 class Source(Protocol):

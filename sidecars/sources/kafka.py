@@ -26,7 +26,7 @@ from aiokafka.errors import (
 
 from protocol.errors import ConfigError
 from runtime.clock import wall_ns
-from sidecars.core.source import Delivery, Engines, Lag, Settlement, Verb
+from sidecars.core.source import Delivery, Engines, Lag, Settlement, Verb, Why
 from sidecars.core.window import Receipt, Window
 from sidecars.sources.kafka_dead import parked
 from sidecars.sources.kafka_link import BROKEN, Grouping, Link, Records, client_options, look
@@ -180,6 +180,7 @@ class KafkaSource:
             return
         self._rebalancing_since_ns = 0
         self._windows = {n: Window(n) for n in partitions}
+        self._flow.claim(map(str, self._windows), time.monotonic_ns())
         self._log.info("partitions", assigned=list(self._windows))
         self._apply_stops()
 
@@ -265,6 +266,7 @@ class KafkaSource:
         done: list[Settlement] = []
         parks: list[Settlement] = []
         again: dict[int, Window] = {}
+        lost_unit = ""  # the engine says so before the group does: join it anew (DECISIONS 38)
         for settlement in settlements:
             receipt: Receipt = settlement.delivery.receipt
             settlement.is_lost = link is None or receipt.window.is_fenced
@@ -274,9 +276,16 @@ class KafkaSource:
                 done.append(settlement)
             elif settlement.verb is Verb.DEAD_LETTER:
                 parks.append(settlement)
+            elif settlement.why is Why.LEASE_OVER:
+                lost_unit = settlement.delivery.unit
             else:
                 again[receipt.window.partition] = receipt.window
         if link is None:
+            return ()
+        if lost_unit:
+            link.end(f"another sidecar has claimed partition {lost_unit}")
+            for settlement in settlements:
+                settlement.is_lost = True
             return ()
         failed = await self._park(link, parks, done) if parks else []
         for settlement in done:

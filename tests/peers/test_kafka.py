@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import msgspec
@@ -328,3 +328,6 @@ class Open:
     """Engines that take everything."""
 
     is_open = True
+
+    def claim(self, units: Iterable[str], now_ns: int) -> None:
+        """Let them have what they are assigned."""

@@ -26,7 +26,7 @@ from protocol.session import (
     Submit,
 )
 from sidecars.core.epochs import EpochFile
-from sidecars.core.session import State
+from sidecars.core.session_life import State
 from sidecars.core.source import Verb, Why
 from tests.unit.sidecars.session_bench import MS, Bench, accepted, order
 

@@ -14,7 +14,7 @@ from protocol.orders import command_decoder
 from protocol.session import Drain, Item
 from sidecars.core.loop import SidecarLoop
 from sidecars.core.metrics import Metrics
-from sidecars.core.session import State
+from sidecars.core.session_life import State
 from sidecars.core.settings import LoopSettings, SessionSettings
 from sidecars.core.source import Verb, Why
 from tests.unit.sidecars.conftest import Stage, until

@@ -1,0 +1,37 @@
+"""Where the session with an engine is, after which good-bye it begins anew, and how long it waits before it greets."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final, Protocol
+
+from protocol.codes import ByeReason
+from sidecars.core.lease import NS_PER_MS
+
+# After these the engine does not know the session (any more): greet again, submit again. FENCED is among them because
+# the unit is this instance's own id, which nobody else can own; it comes back under a new one.
+GREET_AGAIN: Final = frozenset({ByeReason.SLOW, ByeReason.UNIT_NOT_CLAIMED, ByeReason.FENCED})
+BACKOFF_DOUBLINGS_MAX: Final = 5
+
+
+class State(IntEnum):
+    """Where the session is."""
+
+    AWAY = 0  # no session; a Hello is due at ``_hello_due_ns``
+    GREETED = 1  # Hello sent
+    CLAIMING = 2  # welcomed, what it owns asked for
+    OPEN = 3
+    REFUSED = 4  # a zombie engine answered: nothing goes to it and nothing of it counts
+
+
+class Fence(Protocol):
+    """Remembers the newest engine (``epochs.EpochFile``)."""
+
+    def require_newest(self, shard: int, epoch: int, instance: bytes) -> None:
+        """Raise FencedError for an older one."""
+
+
+def backoff_ns(hello_ms: int, faults: int, jitter: float) -> int:
+    """Return how long to wait after so many faults in a row; ``jitter`` 0 to 1 adds up to a half."""
+    wait_ns = (hello_ms * NS_PER_MS) << min(max(0, faults - 1), BACKOFF_DOUBLINGS_MAX)
+    return wait_ns + int(wait_ns * jitter / 2)
