@@ -24,7 +24,8 @@ from sidecars.core.awake import BEAT_S, Awake
 from sidecars.core.crew import Crew
 from sidecars.core.lease import NS_PER_MS, is_over
 from sidecars.core.source import Delivery, Engines, Lag, Settlement, Verb, Why
-from sidecars.sources.aws_client import ANSWER_S, BROKEN, CALL_S, code_of, text_of
+from sidecars.sources.aws_client import ANSWER_S, BROKEN, code_of, text_of
+from sidecars.sources.aws_standing import Standing
 from sidecars.sources.sqs_dead import in_calls, parked, reply
 from sidecars.sources.sqs_delays import delays_s
 from sidecars.sources.sqs_link import (
@@ -45,9 +46,6 @@ NS_PER_S: Final = 1_000_000_000
 MARGIN_NS_MAX: Final = 2 * NS_PER_S  # R7: held lost so long before SQS takes it back, in a short lease a fifth of it
 MARGIN_PART: Final = 5
 SETTLES_AT_ONCE: Final = 4
-BACKOFF_MS: Final = 100
-BACKOFF_MS_MAX: Final = 20_000
-BACKOFF_DOUBLINGS_MAX: Final = 8
 
 
 class SqsSource:
@@ -73,17 +71,16 @@ class SqsSource:
         self._settlers = settings.pollers + 2
         self._link = Link(settings.wait_s, settings.visibility_s, settings.pollers, self._settlers)
         self._log = structlog.get_logger().bind(source=name)
+        self._aws = Standing("SQS", self._log)
         self._jitter = random.SystemRandom()
         self._queue: Queue | None = None
         self._dead_url = ""
-        self._fault = "not connected yet"
         self._arrived = asyncio.Event()
         self._buffer: deque[tuple[int, int, dict[str, Any]]] = deque()  # received, leased from, message
         self._unsettled: dict[str, Delivery] = {}  # by MessageId, the newest receive of each
         self._polls: set[asyncio.Future[Polled]] = set()
         self._asked = 0  # by the polls under way
         self._width = 1
-        self._failures = 0
         self._poll_after_ns = 0
         self._attempts: list[str] = []  # of polls whose answers were lost: made again they bring the same messages
         self._number = 0
@@ -110,8 +107,9 @@ class SqsSource:
         except BROKEN as e:
             if is_misconfigured(e):
                 raise ConfigError([f"{self.name}: SQS refused ({e}); see: wojak sidecar check {self.name}"]) from e
-            self._bad(e)
-        for work in (self._stay(), self._look(), self._beat()):
+            self._aws.bad(e)
+            self._spawn(self._aws.find(self._connect))
+        for work in (self._look(), self._beat()):
             self._spawn(work)
 
     async def close(self) -> None:
@@ -132,45 +130,18 @@ class SqsSource:
         task.add_done_callback(self._tasks.discard)
 
     async def _connect(self) -> None:
-        queue = await self._call(self._settling, partial(self._link.resolve, self._settings.queue))
-        self._dead_url = await self._call(self._settling, partial(self._link.url_of, self._settings.dead_letter_queue))
+        call, settings = self._aws.call, self._settings
+        queue = await call(self._settling, partial(self._link.resolve, settings.queue))
+        self._dead_url = await call(self._settling, partial(self._link.url_of, settings.dead_letter_queue))
         self._queue = queue
-        self._good()
+        self._aws.good()
         self._arrived.set()
         self._log.info("connected", queue=queue.arn)
-
-    async def _stay(self) -> None:
-        """Try to find the queues, more and more slowly, until they are found."""
-        while self._queue is None:
-            await asyncio.sleep(self._wait_ms() / 1000)
-            try:
-                await self._connect()
-            except BROKEN as e:
-                self._bad(e)
 
     async def _beat(self) -> None:
         while True:
             self._awake.beat(time.monotonic_ns())
             await asyncio.sleep(BEAT_S)
-
-    @staticmethod
-    async def _call(crew: Crew, call: Callable[[], Any]) -> Any:
-        """Make a call in a thread; the client's own deadlines are shorter than ours."""
-        async with asyncio.timeout(CALL_S):
-            return await crew.run(call)
-
-    def _good(self) -> None:
-        self._fault, self._failures = "", 0
-
-    def _bad(self, error: BaseException) -> None:
-        if not self._fault:
-            self._log.warning("SQS fails", why=text_of(error))
-        self._fault = text_of(error)
-        self._failures += 1
-
-    def _wait_ms(self) -> int:
-        wait_ms = min(BACKOFF_MS << min(max(0, self._failures - 1), BACKOFF_DOUBLINGS_MAX), BACKOFF_MS_MAX)
-        return self._jitter.randint(wait_ms // 2, wait_ms)
 
     # Receive
 
@@ -213,7 +184,7 @@ class SqsSource:
             self._on_poll_failed(error, attempt)
             return
         arrived_ns, messages = poll.result()
-        self._good()
+        self._aws.good()
         if len(messages) == asked:
             self._width = min(self._settings.pollers, self._width + 1)
         elif not messages:
@@ -224,11 +195,11 @@ class SqsSource:
     def _on_poll_failed(self, error: BaseException, attempt: str) -> None:
         if not isinstance(error, BROKEN):
             self._log.error("a poll failed in an unknown way", why=repr(error))
-        self._bad(error)
+        self._aws.bad(error)
         self._width = 1
         if attempt and len(self._attempts) < self._settings.pollers:
             self._attempts.append(attempt)
-        wait_ms = self._wait_ms()
+        wait_ms = self._aws.wait_ms()
         self._poll_after_ns = time.monotonic_ns() + wait_ms * NS_PER_MS
         asyncio.get_running_loop().call_later(wait_ms / 1000 + 0.001, self._arrived.set)
 
@@ -350,9 +321,9 @@ class SqsSource:
     async def _batch(self, crew: Crew, call: Callable[[], list[str]], items: Sequence[Any]) -> list[str]:
         """Make a call for up to ten; one that failed as a whole failed for each."""
         try:
-            words: list[str] = await self._call(crew, call)
+            words: list[str] = await self._aws.call(crew, call)
         except BROKEN as e:
-            self._bad(e)
+            self._aws.bad(e)
             return [text_of(e)] * len(items)
         return words
 
@@ -396,12 +367,12 @@ class SqsSource:
                 failed += await self._tokens.answer(some)
                 continue
             try:
-                url = await self._call(self._settling, partial(self._link.url_of, target))
+                url = await self._aws.call(self._settling, partial(self._link.url_of, target))
             except BROKEN as e:
                 if code_of(e) in NO_QUEUE:
                     self._log.warning("reply queue is gone", reply_to=target)
                     continue
-                self._bad(e)
+                self._aws.bad(e)
                 failed += some
                 continue
             sent = await self._send(url, some, [reply(s, target) for s in some])
@@ -416,7 +387,7 @@ class SqsSource:
 
     def fault(self) -> str:
         """Return why SQS does not serve us, or Step Functions our answers."""
-        return self._fault or (self._tokens.fault if self._tokens is not None else "")
+        return self._aws.fault or (self._tokens.fault if self._tokens is not None else "")
 
     async def _look(self) -> None:
         """Ask how much waits; give back what nobody took; forget what SQS has long taken back."""
@@ -431,13 +402,13 @@ class SqsSource:
             for delivery in [d for d in self._unsettled.values() if is_over(d, long_ago_ns)]:
                 self._forget(delivery)
             try:
-                waiting = await self._call(self._settling, partial(self._link.waiting, self._queue.url))
+                waiting = await self._aws.call(self._settling, partial(self._link.waiting, self._queue.url))
             except BROKEN as e:
-                self._bad(e)
+                self._aws.bad(e)
                 continue
             self._lag = Lag(waiting, -1)
             if not self._polls:
-                self._good()
+                self._aws.good()
 
 
 def _handles(settlements: Sequence[Settlement]) -> list[str]:

@@ -9,7 +9,6 @@ between executions, no batch, and a poll brings one task within 60 s. The dead l
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -23,7 +22,8 @@ from sidecars.core.awake import BEAT_S, Awake
 from sidecars.core.crew import Crew
 from sidecars.core.lease import NS_PER_MS, is_over
 from sidecars.core.source import Delivery, Engines, Lag, Settlement, Verb, Why
-from sidecars.sources.aws_client import BROKEN, CALL_S, text_of
+from sidecars.sources.aws_client import BROKEN, text_of
+from sidecars.sources.aws_standing import Standing
 from sidecars.sources.stepfunctions_answers import RETRYABLE, Ending, ending_of
 from sidecars.sources.stepfunctions_link import DONE, LOST, Link, Polled, Tokens, is_misconfigured
 from sidecars.sources.stepfunctions_settings import StepFunctionsSettings
@@ -34,9 +34,6 @@ MARGIN_NS_MAX: Final = 2 * NS_PER_S  # R7: held lost so long before Step Functio
 MARGIN_PART: Final = 5
 SETTLERS: Final = 8  # each answers one task: an outcome need not wait for the answers to others
 HEARTBEATERS: Final = 4
-BACKOFF_MS: Final = 100
-BACKOFF_MS_MAX: Final = 20_000
-BACKOFF_DOUBLINGS_MAX: Final = 8
 
 
 class StepFunctionsSource:
@@ -60,15 +57,13 @@ class StepFunctionsSource:
         self._link = Link(settings.activity, settings.worker or name, settings.pollers)
         self._settle_tokens, self._extend_tokens = Tokens(SETTLERS), Tokens(HEARTBEATERS)
         self._log = structlog.get_logger().bind(source=name)
-        self._jitter = random.SystemRandom()
-        self._fault = "not connected yet"
+        self._aws = Standing("Step Functions", self._log)
         self._is_connected = False
         self._is_paused = False
         self._arrived = asyncio.Event()
         self._buffer: deque[tuple[int, int, dict[str, Any]]] = deque()  # received, leased from, task
         self._unsettled: dict[str, Delivery] = {}  # by token
         self._polls: set[asyncio.Future[Polled]] = set()
-        self._failures = 0
         self._poll_after_ns = 0
         self._number = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,8 +88,9 @@ class StepFunctionsSource:
                 raise ConfigError(
                     [f"{self.name}: Step Functions refused ({e}); see: wojak sidecar check {self.name}"]
                 ) from e
-            self._bad(e)
-        for work in (self._stay(), self._look(), self._beat()):
+            self._aws.bad(e)
+            self._spawn(self._aws.find(self._connect))
+        for work in (self._look(), self._beat()):
             self._spawn(work)
 
     async def close(self) -> None:
@@ -114,44 +110,16 @@ class StepFunctionsSource:
         task.add_done_callback(self._tasks.discard)
 
     async def _connect(self) -> None:
-        await self._call(self._looking, self._link.look)
+        await self._aws.call(self._looking, self._link.look)
         self._is_connected = True
-        self._good()
+        self._aws.good()
         self._arrived.set()
         self._log.info("connected", activity=self._settings.activity)
-
-    async def _stay(self) -> None:
-        """Try to find the activity, more and more slowly, until it is found."""
-        while not self._is_connected:
-            await asyncio.sleep(self._wait_ms() / 1000)
-            try:
-                await self._connect()
-            except BROKEN as e:
-                self._bad(e)
 
     async def _beat(self) -> None:
         while True:
             self._awake.beat(time.monotonic_ns())
             await asyncio.sleep(BEAT_S)
-
-    @staticmethod
-    async def _call(crew: Crew, call: Callable[[], Any]) -> Any:
-        """Make a call in a thread; the client's own deadlines are shorter than ours."""
-        async with asyncio.timeout(CALL_S):
-            return await crew.run(call)
-
-    def _good(self) -> None:
-        self._fault, self._failures = "", 0
-
-    def _bad(self, error: BaseException) -> None:
-        if not self._fault:
-            self._log.warning("Step Functions fails", why=text_of(error))
-        self._fault = text_of(error)
-        self._failures += 1
-
-    def _wait_ms(self) -> int:
-        wait_ms = min(BACKOFF_MS << min(max(0, self._failures - 1), BACKOFF_DOUBLINGS_MAX), BACKOFF_MS_MAX)
-        return self._jitter.randint(wait_ms // 2, wait_ms)
 
     # Receive
 
@@ -185,15 +153,15 @@ class StepFunctionsSource:
             self._on_poll_failed(error)
             return
         arrived_ns, task = poll.result()
-        self._good()
+        self._aws.good()
         if task is not None:
             self._buffer.append((arrived_ns, self._awake.counted_from(arrived_ns), task))
 
     def _on_poll_failed(self, error: BaseException) -> None:
         if not isinstance(error, BROKEN):
             self._log.error("a poll failed in an unknown way", why=repr(error))
-        self._bad(error)
-        wait_ms = self._wait_ms()
+        self._aws.bad(error)
+        wait_ms = self._aws.wait_ms()
         self._poll_after_ns = time.monotonic_ns() + wait_ms * NS_PER_MS
         asyncio.get_running_loop().call_later(wait_ms / 1000 + 0.001, self._arrived.set)
 
@@ -270,9 +238,9 @@ class StepFunctionsSource:
     async def _word(self, crew: Crew, call: Callable[[], str]) -> str:
         """Make a call; return its word, or why it failed."""
         try:
-            word: str = await self._call(crew, call)
+            word: str = await self._aws.call(crew, call)
         except BROKEN as e:
-            self._bad(e)
+            self._aws.bad(e)
             return text_of(e)
         return word
 
@@ -299,7 +267,7 @@ class StepFunctionsSource:
 
     def fault(self) -> str:
         """Return why Step Functions does not serve us."""
-        return self._fault
+        return self._aws.fault
 
     async def _look(self) -> None:
         """Ask whether it is there; give back what nobody took; forget what Step Functions has long taken back."""
@@ -314,8 +282,8 @@ class StepFunctionsSource:
             if not self._is_connected:
                 continue
             try:
-                await self._call(self._looking, self._link.look)
+                await self._aws.call(self._looking, self._link.look)
             except BROKEN as e:
-                self._bad(e)
+                self._aws.bad(e)
             else:
-                self._good()
+                self._aws.good()
