@@ -82,7 +82,7 @@ class ElasticMq(Broker):
              f"-Dconfig.file={self.folder}/server.conf", "-cp", f"{jars}/*", "org.elasticmq.server.Main"],
             self.folder / "server",
         )  # fmt: skip
-        self._peers = 0
+        self._peers = self._queues = 0
         self.client: Any = None
 
     @property
@@ -91,14 +91,19 @@ class ElasticMq(Broker):
         return self._port
 
     def start(self) -> None:
-        """Start, or start again with the same data."""
+        """Start, or start again with the same data; it says so before it has found all its queues."""
         self._server.start()
         self._server.wait_said("started in", START_S)
         self.client = client_of(self._port)
+        wait_until(lambda: self._count_queues() >= self._queues, START_S, f"the {self._queues} queues of before")
 
     def stop(self) -> None:
         """Stop it as SIGTERM does."""
+        self._queues = self._count_queues()
         self._server.kill(signal.SIGTERM, START_S)
+
+    def _count_queues(self) -> int:
+        return len(self.client.list_queues().get("QueueUrls", ()))
 
     def end(self) -> None:
         """Leave nothing running and nothing on the disk."""
