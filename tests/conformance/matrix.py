@@ -54,6 +54,31 @@ class Shown(Struct, frozen=True):
     why: str = ""
 
 
+class Sent(Struct, frozen=True):
+    """How many messages the test of many sends, of how many that DECISIONS 41 wants, and why not all."""
+
+    many: int
+    wanted: int
+    why: str = ""
+
+
+MANY: Final = {
+    "rabbitmq": Sent(100_000, 100_000),
+    "kafka": Sent(100_000, 100_000),
+    "kinesis": Sent(
+        10_000, 100_000,
+        "a put of kinesis-local becomes slower with the records of its shard: 100,000 were not done after 580 s on two "
+        "busy cores",
+    ),
+    "pubsub": Sent(100_000, 100_000),
+    "pubsub_push": Sent(2_000, 2_000),
+    "sqs": Sent(10_000, 10_000),
+    "sqs_fifo": Sent(10_000, 10_000),
+    "stepfunctions": Sent(2_000, 2_000),
+    "sns": Sent(2_000, 2_000),
+    "sqs_sns": Sent(2_000, 2_000),
+}  # fmt: skip
+
 _ELSEWHERE: Final = Shown(NONE, "another source's case")
 _COMMON: Final = {case: Shown(PEER) for case in ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C12", "C13", "C14")}
 

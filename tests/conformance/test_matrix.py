@@ -7,7 +7,8 @@ import importlib
 import pytest
 
 from sidecars.core.kinds import OURS
-from tests.conformance.matrix import CASES, HOWS, MATRIX, NONE, NOT_SHOWN, PEER
+from tests.conformance.matrix import CASES, HOWS, MANY, MATRIX, NONE, NOT_SHOWN, PEER
+from tests.conformance.peer import Peer
 
 
 def covered(source: str) -> set[str]:
@@ -38,3 +39,21 @@ def test_what_is_said_to_be_shown_has_a_test(source: str) -> None:
     """A case shown against the peer is named by a test of that source."""
     claimed = {case for case, shown in MATRIX[source].items() if shown.how == PEER}
     assert claimed - covered(source) == set()
+
+
+def sent_by(source: str) -> set[int]:
+    """Return how many messages the test of many sends."""
+    module = importlib.import_module(f"tests.peers.test_{source}")
+    if hasattr(module, "MANY"):
+        return {module.MANY}
+    peers = importlib.import_module(f"tests.peers.{source.removesuffix('_fifo')}")
+    own = [thing for thing in vars(peers).values() if isinstance(thing, type) and thing.__module__ == peers.__name__]
+    return {thing.many for thing in own if issubclass(thing, Peer)}
+
+
+@pytest.mark.parametrize("source", sorted(MATRIX))
+def test_the_matrix_says_how_many_messages_are_sent(source: str) -> None:
+    """As many as the test sends; a source that gets fewer than was decided says why."""
+    sent = MANY[source]
+    assert sent_by(source) == {sent.many}
+    assert (sent.many >= sent.wanted) or sent.why
