@@ -29,11 +29,15 @@ MS_NS: Final = 1_000_000
 
 
 class Loaded(NamedTuple):
-    """A configuration that was checked, where it came from, and where its deployment keeps things."""
+    """A configuration that was checked, where it came from, and where its deployment keeps things.
+
+    ``incomplete``: what its presets have no row for.
+    """
 
     config: WojakConfig
     path: Path
     paths: Paths
+    incomplete: tuple[str, ...] = ()
 
     @property
     def shards(self) -> range:
@@ -67,11 +71,12 @@ def load(path: Path, ticks: Path | None = None) -> Loaded:
         config = structs.replace(config, feed=feed)
     if faults := problems(config, path.parent):
         raise ConfigError(faults, str(path), TomlLines(read_text(path)).of_faults(faults))
-    file = configured_rows(config, path, known_to(config, VENUES)).file
+    rows = configured_rows(config, path, known_to(config, VENUES))
+    file = rows.file
     config = structs.replace(
         config, limits=file.limits, contracts=file.contracts, hours=file.hours, restrictions=file.restrictions
     )
-    return Loaded(config, path, paths_of(path.parent / config.wojak.state_dir))
+    return Loaded(config, path, paths_of(path.parent / config.wojak.state_dir), rows.incomplete)
 
 
 def account_shards(config: WojakConfig) -> dict[str, int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from cli.limit_files import PRESETS, Preset, preset
-from cli.limit_rules import ANYWHERE, CONTRACT_UNITS, MONEY, SCOPES, limit_unit
+from cli.limit_rules import CONTRACT_UNITS, MONEY, limit_unit, scopes_of
 from cli.limit_text import Row, dates_of, name_of, value_of
 from cli.limit_wire import to_contract_row, to_limit_row
 from engine.explaining import ENVELOPE
@@ -84,7 +84,7 @@ def _checks() -> Iterator[str]:
 def _limits() -> Iterator[str]:
     yield "| limit | counts | scopes | soft value | read by |\n|---|---|---|---|---|"
     for name in sorted(CHECKED_LIMITS):
-        scopes = ", ".join(SCOPES.get(name, ANYWHERE))
+        scopes = ", ".join(scopes_of(name))
         yield (
             f"| `{name.name}` | {_unit(limit_unit(name))} | {scopes} | {'yes' if name in SOFT else '–'} "
             f"| {_readers(name)} |"

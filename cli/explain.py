@@ -73,8 +73,13 @@ def explain(  # noqa: PLR0913 - one option a thing that may be said
         found = _made(loaded, request, order, sent_by, reference, date)
     for line in lines_of(found, order):
         say(line)
-    refused = [c.code.name for c in found.checks if not c.passes]
-    say(f"REJECTED: {refused[0]}" if refused else f"ACCEPTED: {len(found.checks)} checks pass")
+    refused = [c.code for c in found.checks if not c.passes]
+    routed = {row.check for row in loaded.config.routes if row.route == "forward"}
+    hard = [code.name for code in refused if code.name not in routed]
+    if refused and not hard:
+        say(f"HELD for the risk service: {', '.join(dict.fromkeys(code.name for code in refused))}")
+    else:
+        say(f"REJECTED: {hard[0]}" if hard else f"ACCEPTED: {len(found.checks)} checks pass")
     return 1 if refused else 0
 
 

@@ -156,17 +156,22 @@ def rows_faults(file: LimitsFile, known: Known) -> list[str]:
 
 
 def _beside_presets(file: LimitsFile) -> list[str]:
+    """Return a fault for each limit that a preset has too: of two rows of one scope only one would ever bind."""
     faults: list[str] = []
-    for name in file.presets:
-        rows = preset(name).limits
-        both = [*rows, *file.limits]
+    names = [f"limits[{n}]" for n in range(len(file.limits))]
+    rows = list(file.limits)
+    for place, name in enumerate(file.presets):
+        given = preset(name).limits
+        both = [*given, *rows]
         found = overlaps(both, [(r.limit, r.scope, r.key) for r in both])
         faults += [
-            f"limits[{n - len(rows)}]: expected no row for {said} on trading dates for which preset {name} has one, "
+            f"{names[n - len(given)]}: expected no row for {said} on trading dates for which preset {name} has one, "
             f"was one {period}; put it at an account or a strategy, where the tighter of both binds"
             for n, other, said, period in found
-            if n >= len(rows) > other
+            if n >= len(given) > other
         ]
+        rows += given
+        names += [f"presets[{place}]"] * len(given)
     return faults
 
 

@@ -17,7 +17,7 @@ from protocol.errors import ConfigError, FieldError
 from protocol.params import COUNTED, WINDOWED, LimitName
 from protocol.units import parse_e9
 from risk.gate.catalogue import CHECKED_CONTRACTS, CHECKED_LIMITS
-from risk.gate.row_rules import BINDS_EXITS, NOBODY_OUT, RESERVED, SOFT
+from risk.gate.row_rules import ANYWHERE, BINDS_EXITS, NOBODY_OUT, RESERVED, SCOPES, SOFT
 
 MONEY: Final = "money"
 UNITS: Final = "units"
@@ -39,26 +39,6 @@ CONTRACT_UNITS: Final = {
 }  # fmt: skip
 """Units of contract parameters; the others are money: prices and amounts in the instrument's currency."""
 
-ANYWHERE: Final = ("global", "account", "strategy", "instrument")
-OF_WHO: Final = ("global", "account", "strategy")
-SCOPES: Final[dict[LimitName, tuple[str, ...]]] = {
-    LimitName.RATE_COUNT: OF_WHO,
-    LimitName.DAILY_COUNT_MAX: OF_WHO,
-    LimitName.GROSS_MAX: ("global", "account"),
-    LimitName.NET_MAX: ("global", "account", "underlying"),
-    LimitName.UNDERLYING_MAX: ("global", "account", "underlying"),
-    LimitName.CONCENTRATION_MAX_BP: ("global", "account", "underlying"),
-    LimitName.DAILY_LOSS_MAX: OF_WHO,
-    LimitName.DRAWDOWN_MAX: OF_WHO,
-    LimitName.DUPLICATE_COUNT: OF_WHO,
-    LimitName.INTENT_COUNT: ("global", "strategy"),
-    LimitName.REJECT_COUNT: ("global", "strategy", "venue"),
-    LimitName.GLOBAL_RATE_COUNT: ("global",),
-    LimitName.VENUE_RATE_COUNT: ("global", "venue"),
-    LimitName.MESSAGE_RATIO_MAX: OF_WHO,
-    LimitName.EXECUTION_COUNT: ("global", "strategy"),
-    LimitName.MARGIN_USED_MAX_BP: ("global", "account"),
-}
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 FIRST, LAST = dt.date.min, dt.date.max
 
@@ -112,6 +92,11 @@ def of_known(what: str, name: str, known: Iterable[str]) -> Iterator[str]:
         yield f"{what}: expected one of {', '.join(names) or 'none configured'}, was {name!r}"
 
 
+def scopes_of(name: LimitName) -> tuple[str, ...]:
+    """Return the scopes at which a limit is read, as files name them."""
+    return tuple(scope.name.lower() for scope in SCOPES.get(name, ANYWHERE))
+
+
 def limit_unit(name: LimitName) -> str:
     """Return what the values of a limit count; ``money`` stands for a currency."""
     if name in QUANTITIES:
@@ -123,7 +108,7 @@ def limit_unit(name: LimitName) -> str:
 
 def _limit(at: str, row: LimitRow, known: Known) -> Iterator[str]:
     name = LimitName[row.limit]
-    scopes = SCOPES.get(name, ANYWHERE)
+    scopes = scopes_of(name)
     if row.scope not in scopes:
         yield f"{at}.scope: expected {_listed(scopes)} for {row.limit}, was {row.scope!r}"
     yield from _key(at, row.scope, row.key, known)

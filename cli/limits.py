@@ -13,15 +13,16 @@ from cli.control import Account, Everything, Instrument, Strategy, scope_of
 from cli.engine_client import EngineClient, client_of
 from cli.limit_files import Rows, configured_rows, known_to, over_on, read_limits
 from cli.limit_rows import LimitKind
-from cli.limit_text import differences, limit_value
+from cli.limit_text import Row, all_rows, differences, limit_value, line_of_row
 from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
 from cli.problems import VENUES
 from cli.shards import Shard, ask, ask_one, chosen, each
 from cli.view import grouped
 from protocol.codes import Scope
+from protocol.contract_rows import counts_on
 from protocol.control import ApplyRows, SetLimit, ShowLimits, ShownLimit, ShowRows
 from protocol.errors import ConfigError, FieldError
-from protocol.params import COUNTED, LimitName
+from protocol.params import COUNTED, WINDOWED, LimitName, LimitRow
 from protocol.units import parse_e9
 from runtime.clock import wall_ns
 
@@ -151,8 +152,8 @@ def set_limit(  # noqa: PLR0913 - one option a field of a row
     strategy: Strategy = "",
     instrument: Instrument = "",
     everything: Everything = False,
-    window_ms: Annotated[int, Parameter(help="RATE_COUNT only; 0 = as the row in force says.")] = 0,
-    reserve_exit: Annotated[int, Parameter(help="RATE_COUNT only; -1 = as the row in force says.")] = -1,
+    window_ms: Annotated[int, Parameter(help="Of limits within a time; 0 = as the row in force says.")] = 0,
+    reserve_exit: Annotated[int, Parameter(help="Of rates; -1 = as the row in force says.")] = -1,
     shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
@@ -171,7 +172,7 @@ def set_limit(  # noqa: PLR0913 - one option a field of a row
         client = client_of(of)
         try:
             window_ns, reserve = window_ms * MS_NS, max(0, reserve_exit)
-            if name is LimitName.RATE_COUNT:
+            if name in WINDOWED:
                 shown = next((s for s in _ask(client) if (s.name, s.scope, s.key) == (name, scope, key)), None)
                 now = (shown.change or shown.row) if shown is not None else None
                 if now is not None:
@@ -219,7 +220,7 @@ def lift(
 
 @app.command
 def show(*, shard: Shard = None, config: ConfigPath = DEFAULT_CONFIG) -> int:
-    """Show every limit row: what is in force, and what the file says where an operator said otherwise.
+    """Show every limit in force, and what the file says where an operator said otherwise; then all other rows.
 
     Example: `wojak limits show`
     """
@@ -229,11 +230,22 @@ def show(*, shard: Shard = None, config: ConfigPath = DEFAULT_CONFIG) -> int:
         client = client_of(of)
         try:
             shown = _ask(client)
+            rows = client.ask(ShowRows())
         finally:
             client.close()
-        return "\n".join(map(line_of, shown)) or NO_LIMITS
+        assert rows.rows is not None
+        lines = [line_of(s) for s in shown]
+        lines += [line for row in all_rows(rows.rows) if (line := other_line(row, rows.trading_date))]
+        return "\n".join(lines) or NO_LIMITS
 
     return each(loaded, chosen(loaded, shard), show_one)
+
+
+def other_line(row: Row, trading_date: int) -> str:
+    """Return the line of a row that is no limit in force: contract parameters, hours, and limits of other dates."""
+    if counts_on(row.effective_from, row.effective_to, trading_date):
+        return "" if isinstance(row, LimitRow) else line_of_row(row)
+    return f"{line_of_row(row)}   not on {trading_date}"
 
 
 def line_of(shown: ShownLimit) -> str:
@@ -242,6 +254,8 @@ def line_of(shown: ShownLimit) -> str:
     text = f"{shown.name.name:<16} {where:<24}"
     row, change = shown.row, shown.change
     in_file = "no row" if row is None else limit_value(shown.name, row.value, row.window_ns, row.reserve_exit)
+    if row is not None and row.soft is not None:
+        in_file += f", soft {limit_value(shown.name, row.soft)}"
     most = "" if row is None or row.value_max is None else f" (at most {limit_value(shown.name, row.value_max)})"
     if change is None:
         return f"{text} {in_file}{most}   as the file says"

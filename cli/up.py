@@ -74,6 +74,8 @@ def up(
     loaded = load(config, ticks)
     paper = "mode PAPER (nothing here can reach a real venue)"
     say(f"✔ {config.name} {'written' if written else 'checked'}   {paper}")
+    for line in loaded.incomplete:
+        say(line)
     prepare(loaded.paths)
     if faults := [*left_behind(loaded), *unusable(loaded), *require_secrets(loaded)]:
         raise ConfigError(faults, str(loaded.path))

@@ -353,7 +353,9 @@ class Control:
 
     def _limits(self) -> list[ShownLimit]:
         assert self._state.params is not None
-        return [ShownLimit(*key, *view) for key, view in limit_views(self._state.params).items()]
+        return [
+            ShownLimit(*key, *view) for key, view in limit_views(self._state.params, self._state.trading_date).items()
+        ]
 
     def _append(self, records: Sequence[Controlled | ParamsSet | StateChecked], now_ns: int, text: str) -> ControlReply:
         seq = 0

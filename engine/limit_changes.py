@@ -7,17 +7,18 @@ never loosen one that was tightened.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from msgspec import structs
 
 from engine.state import State
 from protocol.codes import Code, Scope
+from protocol.contract_rows import counts_on
 from protocol.params import LimitChange, LimitName, LimitRow, Params, encode_params, params_hash
 from protocol.records import ParamsSet
 from protocol.texts import refusal_text
-from protocol.units import INT64_MAX
-from risk.gate.row_rules import NOBODY_OUT
+from risk.gate.row_rules import limit_fault
 
 CHANGES_MAX: Final = 4_096
 Key = tuple[LimitName, Scope, str]
@@ -57,17 +58,12 @@ def _refusal(state: State, params: Params, change: LimitChange) -> str:
     value = change.value
     if value is None:
         return ""
-    if not 0 <= value <= INT64_MAX:
-        return f"{_name(change)}: value expected 0 to {INT64_MAX}, was {value}"
-    is_rate = change.name is LimitName.RATE_COUNT
-    if is_rate and change.scope is Scope.INSTRUMENT:
+    if change.name is LimitName.RATE_COUNT and change.scope is Scope.INSTRUMENT:
         return f"{_name(change)}: RATE_COUNT expected a global, account or strategy scope, was instrument"
-    if is_rate != (change.window_ns > 0) or (change.reserve_exit and not is_rate):
-        return f"{_name(change)}: a window belongs to RATE_COUNT, and to it alone, was {change.window_ns} ns"
-    if is_rate and not value + change.reserve_exit:
-        return f"{_name(change)}: value expected at least 1, or a reserve_exit, was 0: it binds exits too, {NOBODY_OUT}"
-    row = _rows(params.limits).get(key_of(change))
-    return _too_loose(change, row) if row is not None else ""
+    row = LimitRow(change.name, change.scope, change.key, value, change.window_ns, change.reserve_exit)
+    if why := limit_fault(row):
+        return f"{_name(change)}: {why}"
+    return next((why for row in _rows(params.limits).get(key_of(change), ()) if (why := _too_loose(change, row))), "")
 
 
 def _too_loose(change: LimitChange, row: LimitRow) -> str:
@@ -100,9 +96,9 @@ def carry_over(file: Params, journaled: Params | None) -> tuple[Params, list[str
     kept: list[LimitChange] = []
     lines: list[str] = []
     for change in journaled.changes:
-        row = now.get(key_of(change))
-        why = _why_dropped(change, row, before.get(key_of(change))) if row is not None else ""
-        said = "no row" if row is None else str(row.value)
+        rows, old = now.get(key_of(change), ()), before.get(key_of(change), ())
+        why = next((why for row in rows if (why := _why_dropped(change, row, old))), "")
+        said = str(rows[0].value) if rows else "no row"
         if why:
             lines.append(f"{_name(change)}: {change.operator}'s {change.value} is dropped: {why}")
         else:
@@ -111,20 +107,22 @@ def carry_over(file: Params, journaled: Params | None) -> tuple[Params, list[str
     return structs.replace(file, changes=tuple(kept)), lines
 
 
-def _why_dropped(change: LimitChange, row: LimitRow, before: LimitRow | None) -> str:
+def _why_dropped(change: LimitChange, row: LimitRow, before: Sequence[LimitRow]) -> str:
     assert change.value is not None
     if why := _too_loose(change, row):
         return why
-    if row != before and change.value > int(row.value):
+    if row not in before and change.value > int(row.value):
         return f"the file was edited since, and its {row.value} is tighter"
     return ""
 
 
-def limit_views(params: Params) -> dict[Key, LimitView]:
-    """Return every limit with a row: what the file says and what an operator said since."""
-    rows = _rows(params.limits)
+def limit_views(params: Params, trading_date: int = 0) -> dict[Key, LimitView]:
+    """Return every limit with a row on a trading date, 0 = on any: what the file says and an operator said since."""
+    rows = _rows(
+        r for r in params.limits if not trading_date or counts_on(r.effective_from, r.effective_to, trading_date)
+    )
     changes = {key_of(c): c for c in params.changes}
-    return {key: LimitView(rows.get(key), changes.get(key)) for key in sorted({*rows, *changes})}
+    return {key: LimitView(next(iter(rows.get(key, ())), None), changes.get(key)) for key in sorted({*rows, *changes})}
 
 
 def key_of(row: LimitRow | LimitChange) -> Key:
@@ -132,14 +130,18 @@ def key_of(row: LimitRow | LimitChange) -> Key:
     return row.name, row.scope, row.key
 
 
-def _rows(limits: tuple[LimitRow, ...]) -> dict[Key, LimitRow]:
-    """Return the row of each limit; of two rows of one limit the tighter (``LimitTable``)."""
-    rows: dict[Key, LimitRow] = {}
+def _rows(limits: Iterable[LimitRow]) -> dict[Key, list[LimitRow]]:
+    """Return the rows of each limit, the tightest first: of two that count on one date it binds (``LimitTable``)."""
+    rows: dict[Key, list[LimitRow]] = {}
     for row in limits:
-        known = rows.get(key_of(row))
-        if known is None or int(row.value) < int(known.value):
-            rows[key_of(row)] = row
+        rows.setdefault(key_of(row), []).append(row)
+    for same in rows.values():
+        same.sort(key=_value)
     return rows
+
+
+def _value(row: LimitRow) -> int:
+    return int(row.value)
 
 
 def _name(change: LimitChange) -> str:

@@ -23,6 +23,28 @@ SOFT: Final = frozenset(
     {LimitName.POSITION_MAX, LimitName.ORDER_VALUE_MAX, LimitName.OPEN_VALUE_MAX, LimitName.GROSS_MAX}
 )
 """Limits with a soft value that a check reads."""
+ANYWHERE: Final = (Scope.GLOBAL, Scope.ACCOUNT, Scope.STRATEGY, Scope.INSTRUMENT)
+OF_WHO: Final = (Scope.GLOBAL, Scope.ACCOUNT, Scope.STRATEGY)
+OF_ACCOUNT: Final = (Scope.GLOBAL, Scope.ACCOUNT)
+SCOPES: Final[dict[LimitName, tuple[Scope, ...]]] = {
+    LimitName.RATE_COUNT: OF_WHO,
+    LimitName.DAILY_COUNT_MAX: OF_WHO,
+    LimitName.GROSS_MAX: OF_ACCOUNT,
+    LimitName.NET_MAX: (*OF_ACCOUNT, Scope.UNDERLYING),
+    LimitName.UNDERLYING_MAX: (*OF_ACCOUNT, Scope.UNDERLYING),
+    LimitName.CONCENTRATION_MAX_BP: (*OF_ACCOUNT, Scope.UNDERLYING),
+    LimitName.DAILY_LOSS_MAX: OF_WHO,
+    LimitName.DRAWDOWN_MAX: OF_WHO,
+    LimitName.DUPLICATE_COUNT: OF_WHO,
+    LimitName.INTENT_COUNT: (Scope.GLOBAL, Scope.STRATEGY),
+    LimitName.REJECT_COUNT: (Scope.GLOBAL, Scope.STRATEGY, Scope.VENUE),
+    LimitName.GLOBAL_RATE_COUNT: (Scope.GLOBAL,),
+    LimitName.VENUE_RATE_COUNT: (Scope.GLOBAL, Scope.VENUE),
+    LimitName.MESSAGE_RATIO_MAX: OF_WHO,
+    LimitName.EXECUTION_COUNT: (Scope.GLOBAL, Scope.STRATEGY),
+    LimitName.MARGIN_USED_MAX_BP: OF_ACCOUNT,
+}
+"""Scopes at which a limit is read; of the others ``ANYWHERE``."""
 NOBODY_OUT: Final = "nobody could leave a position"
 DATE_MAX: Final = 99_991_231
 COLLAR_BP_MAX: Final = 9_999  # below 100 %: a bound of 0 would let a MARKET order count for nothing
@@ -30,6 +52,9 @@ COLLAR_BP_MAX: Final = 9_999  # below 100 %: a bound of 0 would let a MARKET ord
 
 def limit_fault(row: LimitRow) -> str:
     """Return what is wrong with a limit by itself; empty if nothing is."""
+    scopes = SCOPES.get(row.name, ANYWHERE)
+    if row.scope not in scopes:
+        return f"scope expected {', '.join(s.name.lower() for s in scopes)}, was {row.scope.name.lower()}"
     value = int(row.value)
     most = value if row.value_max is None else int(row.value_max)
     if not 0 <= value <= INT64_MAX or most > INT64_MAX:
@@ -43,7 +68,7 @@ def limit_fault(row: LimitRow) -> str:
     if (row.name in WINDOWED) != (row.window_ns > 0):
         return f"window expected with limits that count within a time, and with them alone, was {row.window_ns} ns"
     if row.reserve_exit < 0 or (row.reserve_exit and row.name not in RESERVED):
-        return f"reserve_exit expected with rates only, was {row.reserve_exit}"
+        return f"reserve_exit expected with the window of a rate only, was {row.reserve_exit}"
     if row.name in BINDS_EXITS and not value + row.reserve_exit:
         return f"value expected at least 1, or a reserve_exit, was 0: {row.name.name} binds exits too, {NOBODY_OUT}"
     return date_fault(row.effective_from, row.effective_to)

@@ -179,6 +179,8 @@ def test_a_presets_rows_stand_beside_the_files(tmp_path: Path) -> None:
     assert fault.startswith(
         "line 21: limits[2]: expected no row for RATE_COUNT global on trading dates for which preset"
     )
+    (both,) = refused(tmp_path, 'presets = ["nse-fo", "crypto-perp"]\n' + GOOD)
+    assert "presets[0]: expected no row for RATE_COUNT global" in both
     assert "presets[0]: expected one of crypto-perp, nse-fo" in refused(tmp_path, 'presets = ["nse"]\n' + GOOD)[0]
 
 

@@ -192,3 +192,24 @@ def test_positions_orders_and_rates_stay_through_a_change() -> None:
     decided = desk.submit(desk.order("2", Side.BUY, 3))
     assert isinstance(decided, NewDecision)
     assert decided.kind is OutcomeKind.REJECTED
+
+
+def test_a_dated_limit_is_guarded_and_shown_by_its_dates() -> None:
+    """The value_max of a row of any date holds; what is shown is the row of the trading date."""
+    now = structs.replace(limit(POSITION, 5, *A1), effective_to=20260630)
+    later = structs.replace(limit(POSITION, 4, *A1), effective_from=20260701, value_max=6 * E9)
+    desk = Desk(now, later)
+    assert isinstance(decide_limit(desk.state, change(6)), ParamsSet)
+    assert "at most 6000000000" in str(decide_limit(desk.state, change(7)))
+    views = limit_views(params_now(desk.state), desk.state.trading_date)
+    assert views[POSITION, Scope.ACCOUNT, "a1"].row == now
+    assert limit_views(params_now(desk.state), 20260701)[POSITION, Scope.ACCOUNT, "a1"].row == later
+
+
+def test_a_limit_is_set_only_where_it_is_read_and_never_shuts_the_way_out() -> None:
+    """A scope that no check reads is refused, and a rate of nothing, which binds exits too."""
+    desk = Desk()
+    assert "scope expected" in str(decide_limit(desk.state, change(1, LimitName.GROSS_MAX, (Scope.INSTRUMENT, "XY"))))
+    none = change(0, RATE, window_ns=E9)
+    assert "nobody could leave a position" in str(decide_limit(desk.state, none))
+    assert isinstance(decide_limit(desk.state, structs.replace(none, reserve_exit=1)), ParamsSet)
