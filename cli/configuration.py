@@ -12,14 +12,16 @@ from msgspec import structs
 
 from cli.limit_files import configured_rows, known_to, own_rows
 from cli.limit_wire import to_risk_rows
+from cli.opening_rows import OpeningFile
 from cli.paths import Paths, paths_of
 from cli.problems import VENUES, problems
 from cli.risk_rows import to_risk_params
-from cli.settings import AccountRow, OpeningFile, SourceRow, StrategyRow, WojakConfig
+from cli.settings import AccountRow, SourceRow, StrategyRow, WojakConfig
 from engine.settings import Opening, OpeningCash, OpeningPosition
 from market.instruments import to_params
 from protocol import params as wire
 from protocol.errors import ConfigError, FieldError
+from protocol.money import CollateralRow, FxRow, parse_money_e9
 from protocol.shards import ShardMap
 from protocol.units import parse_e9
 from runtime.config import load_toml, read_text
@@ -125,7 +127,7 @@ def _channel(row: SourceRow) -> wire.ChannelParams:
 
 
 def to_opening(loaded: Loaded) -> Opening:
-    """Return positions and cash of this shard's accounts, held before its journal began.
+    """Return what this shard's accounts had before its journal began, and the exchange rates.
 
     Raises:
         ConfigError: If the file can't be used; every row's fault is named.
@@ -137,11 +139,9 @@ def to_opening(loaded: Loaded) -> Opening:
     rows = load_toml(path, OpeningFile)
     accounts = {r.account for r in loaded.config.accounts}
     instruments = {r.instrument for r in loaded.config.instruments}
-    named = [(f"positions[{n}]", p.account) for n, p in enumerate(rows.positions)]
-    named += [(f"cash[{n}]", c.account) for n, c in enumerate(rows.cash)]
     faults = [
         f"{at}.account: expected one of {', '.join(sorted(accounts))}, was {account!r}"
-        for at, account in named
+        for at, account in rows.named()
         if account not in accounts
     ]
     faults += [
@@ -160,10 +160,16 @@ def to_opening(loaded: Loaded) -> Opening:
                 if shard_of(p.account) == shard
             ),
             cash=tuple(
-                OpeningCash(c.account, c.currency, parse_e9(c.cash, "cash"))
+                OpeningCash(c.account, c.currency, parse_money_e9(c.cash, "cash"))
                 for c in rows.cash
                 if shard_of(c.account) == shard
             ),
+            collateral=tuple(
+                CollateralRow(c.account, c.asset, str(parse_money_e9(c.value, "value")), c.currency, c.haircut_bp)
+                for c in rows.collateral
+                if shard_of(c.account) == shard
+            ),
+            fx=tuple(FxRow(f.of, f.to, parse_e9(f.rate, "rate")) for f in rows.fx),
         )
     except FieldError as e:
         raise ConfigError([f"{e.field}: expected {e.expected}, was {e.value!r}"], str(path)) from e

@@ -8,7 +8,9 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from cli.money_file import is_money
 from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
+from cli.reconcile_money import compare_money
 from cli.shards import Answer, Shard, ask, chosen
 from cli.statement_file import Position, read_statement
 from cli.view import grouped
@@ -71,15 +73,18 @@ def statement(
     shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> int:
-    """Compare positions with a broker's statement, a CSV file with the columns account,instrument,quantity[,price].
+    """Compare with a broker's statement, a CSV file: account,instrument,quantity[,price] for positions.
 
-    A row an instrument, signed decimal quantities. Of each account that the file names all positions are compared: one
-    that it lacks is 0. --adopt needs a price where the quantity is not 0, and takes positions as the file says them.
+    For cash the columns are account,currency,cash, for collateral account,asset,value,currency[,haircut_bp]. Of each
+    account that the file names all positions (currencies, assets) are compared: one that it lacks is 0. --adopt takes
+    them as the file says them; positions then need a price where the quantity is not 0.
 
     Example: `wojak reconcile statement broker.csv --adopt --reason "start of day"`
     """
     loaded = deployment(config)
     accounts = {r.account for r in loaded.config.accounts}
+    if is_money(file):
+        return compare_money(loaded, file, shard, reason, adopt=adopt)
     instruments = {r.instrument: r.quantity_step for r in loaded.config.instruments}
     rows = read_statement(file, accounts, instruments, needs_price=adopt)
     by_shard: dict[int, list[Position]] = {}

@@ -35,7 +35,8 @@ class WojakSection(Struct, frozen=True, forbid_unknown_fields=True):
         shard: Number of this engine where it is the only one here; 0 with several ``shards``.
         shards: Engines among which the accounts are divided, each with its own journal, gateway and books.
         state_dir: Folder of everything that is kept; relative to this file.
-        opening_file: Positions and cash held before the journal began, read at its first start; empty = none.
+        opening_file: Positions, cash, collateral and exchange rates of before the journal began, read at its first
+            start; empty = none.
     """
 
     mode: Literal["paper", "live"] = "paper"
@@ -409,27 +410,3 @@ class WojakConfig(Struct, frozen=True, forbid_unknown_fields=True):
     alerts: AlertsSection = AlertsSection()
     flow: FlowSection = FlowSection()
     sidecars: tuple[SidecarRow, ...] = ()
-
-
-class OpeningPositionRow(Struct, frozen=True, forbid_unknown_fields=True):
-    """A position held before the journal began: signed quantity and the price it is valued at, decimal strings."""
-
-    account: Identifier
-    instrument: Identifier
-    quantity: str
-    price: str
-
-
-class OpeningCashRow(Struct, frozen=True, forbid_unknown_fields=True):
-    """Cash held before the journal began: a decimal string in the currency."""
-
-    account: Identifier
-    currency: Annotated[str, Meta(min_length=1, max_length=16)]
-    cash: str
-
-
-class OpeningFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """The file named by ``wojak.opening_file``."""
-
-    positions: tuple[OpeningPositionRow, ...] = ()
-    cash: tuple[OpeningCashRow, ...] = ()

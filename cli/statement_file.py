@@ -43,16 +43,7 @@ def read_statement(
     Raises:
         ConfigError: Naming every fault with its line, up to a bound.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(BYTES_MAX + 1)
-        text = data.decode("utf-8-sig")
-    except OSError as e:
-        raise ConfigError([f"expected a file that can be read: {e.strerror}"], str(path)) from e
-    except UnicodeDecodeError as e:
-        raise ConfigError([f"expected UTF-8 text, was another at byte {e.start}"], str(path)) from e
-    if len(data) > BYTES_MAX:
-        raise ConfigError([f"expected at most {BYTES_MAX} bytes, was more"], str(path))
+    text = text_of(path)
     faults: list[str] = []
     rows: list[Position] = []
     seen: dict[tuple[str, str], int] = {}
@@ -78,28 +69,55 @@ def read_statement(
     return rows
 
 
+def text_of(path: Path) -> str:
+    """Return the text of a statement.
+
+    Raises:
+        ConfigError: If it can't be read, is no UTF-8 or too large.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(BYTES_MAX + 1)
+        text = data.decode("utf-8-sig")
+    except OSError as e:
+        raise ConfigError([f"expected a file that can be read: {e.strerror}"], str(path)) from e
+    except UnicodeDecodeError as e:
+        raise ConfigError([f"expected UTF-8 text, was another at byte {e.start}"], str(path)) from e
+    if len(data) > BYTES_MAX:
+        raise ConfigError([f"expected at most {BYTES_MAX} bytes, was more"], str(path))
+    return text
+
+
+def cells_of(text: str) -> Iterator[tuple[int, list[str]] | str]:
+    """Yield the lines of CSV text that have something in them, each with its number; at its end what is wrong."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as e:
+        yield f"line {reader.line_num}: expected CSV, was {e}"
+
+
 def _rows(
     text: str, accounts: AbstractSet[str], quantity_steps: Mapping[str, str], *, needs_price: bool
 ) -> Iterator[Position | str]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns: list[str] = []
-    try:
-        for cells in reader:
-            line = reader.line_num
-            if not columns:
-                columns = [name.strip() for name in cells]
-                if fault := _columns_fault(columns):
-                    yield f"line {line}: {fault}"
-                    return
-            elif not any(cell.strip() for cell in cells):
-                continue
-            elif len(cells) != len(columns):
-                yield f"line {line}: expected {len(columns)} cells, was {len(cells)}"
-            else:
-                row = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
-                yield _position(row, line, accounts, quantity_steps, needs_price=needs_price)
-    except csv.Error as e:
-        yield f"line {reader.line_num}: expected CSV, was {e}"
+    for found in cells_of(text):
+        if isinstance(found, str):
+            yield found
+            continue
+        line, cells = found
+        if not columns:
+            columns = cells
+            if fault := _columns_fault(columns):
+                yield f"line {line}: {fault}"
+                return
+        elif len(cells) != len(columns):
+            yield f"line {line}: expected {len(columns)} cells, was {len(cells)}"
+        else:
+            row = dict(zip(columns, cells, strict=True))
+            yield _position(row, line, accounts, quantity_steps, needs_price=needs_price)
 
 
 def _columns_fault(columns: list[str]) -> str:

@@ -9,18 +9,21 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from cli.adjust import money_line
 from cli.configuration import Loaded
 from cli.http_client import BooksClient
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.processes import ENGINE, process_name
 from cli.sampler import ask_origin, books_lag_ms, look_at_price
 from cli.scrape import Scraper
-from cli.shards import Shard, ask, chosen, together
+from cli.shards import Shard, ask, ask_one, chosen, together
 from cli.top_figures import Figures, figures
 from cli.top_view import loop, processes, stores
 from cli.view import Down, Snapshot, grouped, lines, milliseconds, wrap
 from cli.wiring import books_url
 from protocol.control import EngineStatus, Status
+from protocol.errors import WojakError
+from protocol.money import ShowMoney
 from runtime.clock import wall_ns
 
 WIDTH_PLAIN = 100
@@ -60,7 +63,21 @@ def status(
         for row in processes(taken, width):
             say(row.text)
         say(_engine(engine) if engine is not None else f"shard {answer.shard}   {answer.why_not}")
+    for line in _money(loaded, shards):
+        say(line)
     return 0 if all(engines) else 1
+
+
+def _money(loaded: Loaded, shards: list[int]) -> list[str]:
+    """Return a line for each account that has money; nothing of an engine that does not answer."""
+    lines = []
+    for shard in shards:
+        try:
+            found = ask_one(loaded.of(shard), ShowMoney()).accounts or []
+        except WojakError:
+            continue
+        lines += [f"money   {money_line(a)}" for a in found if a.money or a.collateral]
+    return lines
 
 
 def _figures(loaded: Loaded) -> Figures:

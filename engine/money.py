@@ -6,7 +6,8 @@ together is taken or refused together; ``decide_*`` reads, ``apply`` writes. Wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from engine.state import State
@@ -57,6 +58,15 @@ class Moneys:
             *(self._fx(row, why, operator) for row in body.fx),
         ]
         return records
+
+    def decide_opening(
+        self, collateral: Iterable[CollateralRow], fx: Iterable[FxRow]
+    ) -> Iterator[CollateralAdjusted | FxMarked]:
+        """Yield the records of what an opening file says. Each must be applied before the next is drawn."""
+        for row in collateral:
+            yield self._collateral(row, "opening collateral", "")
+        for mark in fx:
+            yield self._fx(mark, "opening exchange rate", "")
 
     def decide_again(self, record: MoneyRecord) -> bool | None:
         """Return whether the same is decided now; None for what was only ever set."""
@@ -264,3 +274,15 @@ class Moneys:
         """Return the exchange rates."""
         marks = self._state.book.money.marks
         return [ShownFx(of, to, mark.rate_e9, mark.at_ns) for (of, to), mark in sorted(marks.items())]
+
+
+def opening_faults(
+    collateral: Iterable[CollateralRow], fx: Iterable[FxRow], accounts: AbstractSet[str]
+) -> Iterator[str]:
+    """Yield what of an opening file can't be."""
+    for row in collateral:
+        if row.account not in accounts or int(row.value_e9) < 0:
+            yield f"opening collateral {row.asset} of {row.account} expected a known account and a value of at least 0"
+    for mark in fx:
+        if mark.of == mark.to or mark.rate_e9 <= 0:
+            yield f"opening exchange rate {mark.of} {mark.to} expected two currencies and a rate above 0"

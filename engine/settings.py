@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from protocol.codes import Mode
+from protocol.money import CollateralRow, FxRow
 from protocol.params import Params
 from runtime.health import HealthSettings
 from runtime.sessions import SessionRules
@@ -37,6 +38,8 @@ class Opening(Struct, frozen=True, forbid_unknown_fields=True):
 
     positions: tuple[OpeningPosition, ...] = ()
     cash: tuple[OpeningCash, ...] = ()
+    collateral: tuple[CollateralRow, ...] = ()
+    fx: tuple[FxRow, ...] = ()
 
 
 class RemoteControl(Struct, frozen=True, forbid_unknown_fields=True):

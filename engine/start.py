@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from engine.core import Core
 from engine.days import due_roll
 from engine.limit_changes import carry_over
+from engine.money import opening_faults
 from engine.restore import recover_core
 from engine.settings import EngineSettings
 from journal.disk import Disk
@@ -163,7 +164,7 @@ def _journal_start(
 
 
 def _journal_opening(core: Core, writer: JournalWriter, settings: EngineSettings, now_ns: int) -> None:
-    """Load opening positions and cash: at the journal's first start only (DECISIONS 35)."""
+    """Load account truth of before: at the journal's first start only (DECISIONS 35)."""
     opening = settings.opening
     for row in opening.positions:
         record = Adjusted(row.account, row.instrument, row.quantity_e9, row.price_e9, "", "", "opening position")
@@ -171,6 +172,8 @@ def _journal_opening(core: Core, writer: JournalWriter, settings: EngineSettings
     for cash in opening.cash:
         record = Adjusted(cash.account, "", 0, 0, str(cash.cash_e9), cash.currency, "opening cash")
         _append(core, writer, now_ns, record)
+    for pledged in core.moneys.decide_opening(opening.collateral, opening.fx):
+        _append(core, writer, now_ns, pledged)
 
 
 def _append(core: Core, writer: JournalWriter, now_ns: int, record: Record) -> None:
@@ -235,5 +238,6 @@ def _check_params(core: Core, settings: EngineSettings) -> None:
         f"opening cash of {cash.account} expected a known account" for cash in settings.opening.cash
         if cash.account not in accounts
     ]  # fmt: skip
+    problems += opening_faults(settings.opening.collateral, settings.opening.fx, accounts)
     if problems:
         raise ConfigError(problems)

@@ -249,6 +249,15 @@ MUTATIONS = (
         "        state.book.move(route, 2 * (to_signed - signed))\n",
     ),
     _one(
+        "the money of a trade taken back kept", r"traded for -?\d+, the records say",
+        "engine/amends.py", "        state.book.move_money(route, -paid_e9)\n", "",
+    ),
+    _one(
+        "a fee booked twice", r"paid fees|has cash",
+        "engine/fees.py", "    route.account.pay_fee(currency, fee_e9)\n    return",
+        "    route.account.pay_fee(currency, 2 * fee_e9)\n    return",
+    ),
+    _one(
         "the books keep a trade that was taken back", r"the books have other fills than the journal",
         "journal/amended.py", "    is_busted = event.last_quantity_e9 == 0\n", "    is_busted = False\n",
     ),

@@ -12,6 +12,7 @@ import pytest
 from engine.statements import ANSWER_NS, ASKS_MAX
 from protocol.codes import Code, OrderStatus, Side, TradingState
 from protocol.control import BrokerPosition, ComparePositions, EnterFill, Reconcile
+from protocol.money import Adjust, CashRow, CollateralRow, CompareMoney, FxRow, ShowMoney
 from protocol.records import Adjusted, FillEntered
 from protocol.statement import STATEMENT_ROWS_MAX, Reconciled, Statement
 from protocol.ticks import Trade
@@ -219,6 +220,31 @@ def test_a_brokers_statement_is_compared_and_adopted_by_name(stage: Compared) ->
         refused = stage.ask_and_wait(ComparePositions([*rows, bad], True, "day"))
         assert not refused.ok
         assert "expected" in refused.text
+
+
+def test_money_is_set_by_name_and_a_statement_of_it_is_compared(stage: Compared) -> None:
+    """Whole or not at all; a statement changes nothing until it is adopted; all of it survives a power cut."""
+    said = stage.ask_and_wait(Adjust("deposit", [CashRow("a1", "USDT", str(9 * E9)), CashRow("zz", "USDT", "1")]))
+    assert not said.ok
+    assert "cash zz USDT: expected an account of this engine" in said.text
+    assert stage.ask_and_wait(Adjust("deposit", [CashRow("a1", "USDT", str(9 * E9), adds=True)])).seq
+    pledge = [CollateralRow("a1", "BOND", str(4 * E9), "EUR", 500)]
+    assert stage.ask_and_wait(Adjust("pledge", collateral=pledge, fx=[FxRow("EUR", "USDT", 2 * E9)])).ok
+    cash = [CashRow("a1", "USDT", str(8 * E9))]
+    for adopt in (False, True):
+        found = stage.ask_and_wait(CompareMoney(cash, pledge, adopt, "day"))
+        assert [(d.asset, d.ours_e9, d.theirs_e9) for d in found.money] == [("", str(9 * E9), str(8 * E9))]
+    assert stage.ask_and_wait(CompareMoney(cash, pledge, False, "day")).money == []
+    stage.kill_engine("power", power=True)
+    stage.start_engine()
+    stage.settle_all()
+    shown = stage.ask_and_wait(ShowMoney())
+    account = next(a for a in shown.accounts if a.account == "a1")
+    assert account.usable_e9 == str(8 * E9 + 2 * 4 * E9 * 95 // 100)
+    assert shown.fx[0].rate_e9 == 2 * E9
+    stage.watch.read()
+    last = [r for *_, r in stage.watch.records if isinstance(r, Adjusted)][-1]
+    assert (last.cash_e9, last.was_e9, last.operator, last.reason) == (str(8 * E9), str(9 * E9), "op", "day")
 
 
 def test_a_venue_that_never_answers_alarms_and_trading_goes_on(stage: Compared) -> None:

@@ -22,6 +22,7 @@ from tests.simulation.client import Client
 from tests.simulation.disk import PowerCutError
 from tests.simulation.faults import Faults
 from tests.simulation.memory import CrashError
+from tests.simulation.money import verify_money
 from tests.simulation.sidecar_host import SidecarHost
 from tests.simulation.stand_ins import E9, MS, POSITION_MAX
 from tests.simulation.venue_side import VenueSide, verify_positions
@@ -243,6 +244,8 @@ class World(Haunted):
         if self.opening:
             ours["a1", "XY"] = ours["a1", "XY"] - self.opening * E9
         verify_positions(venue, ours)
+        if self.watch.ledgers.is_venue_honest:
+            verify_money((record for *_, record in self.watch.records), self.watch.ledgers, state)
         most = max(POSITION_MAX, abs(self.opening)) + self.watch.ledgers.drifted_e9 // E9
         assert all(abs(v.position) <= most for v in state.book.ledgers.values())
         self.compare()
