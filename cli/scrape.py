@@ -15,7 +15,18 @@ from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.configuration import Loaded
-from cli.processes import API, HTTP, PER_SHARD, WITH_HEALTH, process_name, sidecar_name, supervised
+from cli.processes import (
+    ALERTS,
+    API,
+    HTTP,
+    PER_SHARD,
+    RISK,
+    WITH_HEALTH,
+    process_name,
+    process_names,
+    sidecar_name,
+    supervised,
+)
 from cli.wiring import books_url, http_trust, http_url
 from runtime.clock import monotonic_ns
 from runtime.health import Ready
@@ -65,7 +76,7 @@ class Scraper:
                 transport=httpx.HTTPTransport(uds=str(loaded.paths.health(_process(name, loaded.paths.shard)))),
                 base_url="http://process", timeout=TIMEOUT_S,
             )
-            for name in (*WITH_HEALTH, *(sidecar_name(row.source) for row in supervised(loaded)))
+            for name in _told_by_socket(loaded)
         }  # fmt: skip
         for name, url, trust in ((HTTP, http_url(loaded), http_trust(loaded)), (API, books_url(loaded), True)):
             self._clients[name] = httpx.Client(base_url=url, verify=trust, timeout=TIMEOUT_S, trust_env=False)
@@ -97,6 +108,12 @@ class Scraper:
         samples = parse(metrics.text) if metrics.status_code == 200 else {}
         at_s = sum(samples.get(OBSERVED_AT, {}).values()) or monotonic_ns() / NS_PER_S
         return Scraped(name, True, "" if ready.status_code == 200 else _reason(ready), at_s, samples)
+
+
+def _told_by_socket(loaded: Loaded) -> list[str]:
+    """Return the processes that tell of themselves on a socket of the run folder, as far as they are run."""
+    names = [*WITH_HEALTH, *(sidecar_name(row.source) for row in supervised(loaded))]
+    return names + [kind for kind in (RISK, ALERTS) if kind in process_names(loaded, flow=False)]
 
 
 def _process(kind: str, shard: int) -> str:

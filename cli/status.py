@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -68,7 +69,7 @@ def status(
     return 0 if all(engines) else 1
 
 
-def _money(loaded: Loaded, shards: list[int]) -> list[str]:
+def _money(loaded: Loaded, shards: Sequence[int]) -> list[str]:
     """Return a line for each account that has money; nothing of an engine that does not answer."""
     lines = []
     for shard in shards:

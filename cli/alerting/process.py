@@ -173,7 +173,7 @@ class Watch:
         self._processes_at_ns = now_ns + PROCESSES_MS * NS_PER_MS
         found: dict[Key, str] = {}
         for shard, scraper in self._scrapers.items():
-            for name in scraper.names if not shard else PER_SHARD:
+            for name in [n for n in scraper.names if not shard or n in PER_SHARD]:
                 scraped = scraper.ask(name)
                 found |= held_by_process(process_name(name, shard), scraped, self._rules)
             self._board.turned_ns = monotonic_ns()
