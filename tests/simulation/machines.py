@@ -128,9 +128,8 @@ class Machines:
             for n in range(clients)
         ]
         self.books = BooksSide(folder / "books.sqlite", self.watch)
-        self.operator = MemoryDealer(self.net, "control", 0)
+        self.operator, self.replies = MemoryDealer(self.net, "control", 0), list[ControlReply]()
         self.risk = RiskSide(self.net, self.clock, Random(~seed << 1 & 0xFFFF), faults=faults)
-        self.replies: list[ControlReply] = []
         self.net.struck = self.broker.struck = self.disk.struck = self.gateway_disk.struck = self.struck
         self.disk.before_sync = self._peek
 

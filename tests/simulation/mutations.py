@@ -286,7 +286,8 @@ MUTATIONS = (
         "            self.log.append(record)\n            self._must_confirm",
     ),
     _one(
-        "held order unreserved", r"exposure is not that of the records|open, not as the records say|reserves nothing again",
+        "held order unreserved",
+        r"exposure is not that of the records|open, not as the records say|reserves nothing again",
         "engine/holds.py", "state.book.take(opened, view.quantity, view.value_e9)", "state.book.take(opened, 0, 0)",
     ),
 )  # fmt: skip
