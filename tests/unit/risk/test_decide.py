@@ -18,12 +18,14 @@ from risk.portfolio.params import Limit, LimitKind, Params
 from risk.portfolio.snapshot import MarketSnapshot, Quote, RiskArray
 from risk.portfolio.standing import Standing
 from tests.unit.risk.margined import (
+    FUTURE,
     LOT,
     NOW_NS,
     S1,
     S1_MARKET,
     S1_PRODUCT,
     book,
+    contract,
     desk,
     e9,
     open_order,
@@ -93,8 +95,9 @@ def test_a_trim_below_the_least_is_a_reject() -> None:
 
 def test_an_exit_is_approved_whatever_is_broken() -> None:
     """Without funds at all an exit goes, also one that raises margin by taking a hedge away."""
-    found = answered(request("FUT", -LOT, order_class=OrderClass.EXIT), book(0, FUT=LOT, _24000CE=-LOT))
+    found = answered(request("25000CE", -LOT, order_class=OrderClass.EXIT), book(0, _24000CE=-LOT, _25000CE=LOT))
     assert (found.verdict, found.code, found.quantity_e9) == (Verdict.APPROVE, Code.RISK_IMPROVES, LOT * E9)
+    assert [found.margin_before_e9, found.margin_after_e9] == pytest.approx([e9("63358.84"), SHORT_CALL], abs=6e6)
 
 
 def test_what_makes_nothing_worse_is_approved_over_a_broken_limit() -> None:
@@ -159,6 +162,46 @@ def test_margin_at_expiry_is_its_own_reason() -> None:
     assert (short.verdict, short.code, short.limit) == (Verdict.REJECT, Code.MARGIN_AT_EXPIRY, "margin_at_expiry")
     assert short.margin_expiry_e9 == pytest.approx(on_the_day, abs=5e6)
     assert answered(request("24000CE", -LOT), book((on_the_day + e9("0.01")) / E9), params).verdict is Verdict.APPROVE
+
+
+def test_on_its_expiry_day_a_leg_stands_alone() -> None:
+    """A near future against a far one needs a spread's margin today, and on its last day that of both legs."""
+    far = contract("FAR", FUTURE, days=58)
+    params = msgspec.structs.replace(S1, contracts=(*S1.contracts, far))
+    market = msgspec.structs.replace(S1_MARKET, quotes=(*S1_MARKET.quotes, Quote("FAR", e9(24_200))))
+    found = answered(request("FUT", LOT), book(200_000, FAR=-LOT), params, market)
+    assert (found.code, found.margin_after_e9) == (Code.MARGIN_AT_EXPIRY, found.margin_before_e9)
+    assert found.margin_expiry_e9 == e9(2 * 145_080)
+    without = msgspec.structs.replace(S1_PRODUCT, hold_to_expiry=False)
+    held = answered(
+        request("FUT", LOT), book(200_000, FAR=-LOT), msgspec.structs.replace(params, products=(without,)), market
+    )
+    assert (held.verdict, held.margin_expiry_e9) == (Verdict.APPROVE, 0)
+    closing = answered(request("FUT", LOT, order_class=OrderClass.NONINC), book(200_000, FAR=-LOT), params, market)
+    assert closing.verdict is Verdict.APPROVE, "only new risk has to be held to its expiry"
+
+
+def test_a_share_of_the_worst_settlement_is_kept() -> None:
+    """Half of what a short call pays at 15 % up is needed beyond the margin of its expiry day."""
+    plain = answered(request("24000CE", -LOT), book(1e9))
+    params = msgspec.structs.replace(S1, stress_buffer_bp=5_000)
+    found = answered(request("24000CE", -LOT), book(1e9), params)
+    assert found.margin_expiry_e9 - plain.margin_expiry_e9 == pytest.approx(e9(LOT * 3_600 / 2), abs=1e6)
+    assert found.margin_after_e9 == plain.margin_after_e9
+
+
+def test_a_limit_on_gamma_and_on_vega_counts_open_orders() -> None:
+    """Sold straddles: each order's own sign counts, whichever of them fill."""
+    vega = 2 * 65 * 27.297
+    params = msgspec.structs.replace(S1, limits=(Limit(LimitKind.VEGA, e9(vega - 1), underlying="NIFTY"),))
+    pending = book(1e9, (open_order("24000CE", -LOT), open_order("24000PE", LOT)))
+    assert answered(request("24000PE", -LOT), book(1e9), params).verdict is Verdict.APPROVE
+    found = answered(request("24000PE", -LOT), pending, params)
+    assert (found.verdict, found.limit) == (Verdict.REJECT, "VEGA(NIFTY)")
+    assert found.actual_e9 == pytest.approx(e9(vega), rel=1e-5)
+    gamma = msgspec.structs.replace(S1, limits=(Limit(LimitKind.GAMMA, e9(5), underlying="NIFTY"),))
+    found = answered(request("24000PE", -LOT), book(1e9), gamma)
+    assert found.actual_e9 == pytest.approx(e9(65 * 0.000384391 * 240), rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "limit"), [("GOLD", "contract"), ("25000CE", "price")])

@@ -162,6 +162,17 @@ def test_a_leg_that_expires_today_is_in_no_spread() -> None:
         assert float(standing(on, NEAR=LOT, FAR=-LOT).margin_of(0).calendar[0]) == pytest.approx(charge)
 
 
+def test_short_options_need_at_least_their_minimum() -> None:
+    """Where the scenarios ask for less: so much a unit sold, and what it would cost to buy them back; none for long."""
+    product = msgspec.structs.replace(S1_PRODUCT, short_option_minimum_e9=e9(3_000))
+    on = desk(msgspec.structs.replace(S1, products=(product,)), S1_MARKET)
+    covered = standing(on, FUT=2 * LOT, _24000CE=-LOT, _24000PE=LOT)
+    found = covered.margin_of(0)
+    assert float(found.scan[0]) < 3_000 * LOT == float(found.minimum[0])
+    assert float(found.span[0]) == pytest.approx(3_000 * LOT - float(found.nov[0]))
+    assert float(standing(on, _24000CE=LOT).margin_of(0).minimum[0]) == 0
+
+
 def test_two_underlyings_against_each_other_earn_a_credit_only_by_a_row() -> None:
     """Half of the price risk of the matched units on each leg where a row gives it; nothing where none does."""
     contracts = (contract("A", FUTURE), contract("B", FUTURE, underlying="BANK"))

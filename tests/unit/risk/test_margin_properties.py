@@ -7,7 +7,7 @@ from itertools import chain, combinations
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from protocol.units import E9
@@ -59,6 +59,9 @@ def plus(positions: dict[str, float], order: tuple[str, float]) -> dict[str, flo
 
 
 @settings(max_examples=150, deadline=None)
+@example(
+    positions={"24000CE9": 195.0, "22000CE9": -130.0}, order=("26000CE37", 65.0)
+)  # fails without the charge in R_o
 @given(positions=books, order=orders)
 def test_an_order_never_adds_more_than_its_own_margin_and_its_calendar_charge(
     positions: dict[str, float], order: tuple[str, float]
