@@ -47,6 +47,7 @@ HOT: Final = (
     "engine/changes.py",
     "engine/outcomes.py",
     "engine/session.py",
+    "engine/units.py",
     "engine/order_state.py",
     "engine/venue_state.py",
     "engine/suspense.py",
@@ -76,6 +77,7 @@ HOT: Final = (
 # What runs in a sidecar for every message; apart, because a sidecar loads nothing of the engine.
 CARRIED: Final = (
     "sidecars/core/batches.py",
+    "sidecars/core/claims.py",
     "sidecars/core/decode.py",
     "sidecars/core/ends.py",
     "sidecars/core/identity.py",
@@ -84,6 +86,7 @@ CARRIED: Final = (
     "sidecars/core/pending.py",
     "sidecars/core/plain.py",
     "sidecars/core/session.py",
+    "sidecars/core/session_life.py",
     "sidecars/core/shards.py",
     "sidecars/core/window.py",
     "sidecars/sources/kafka_records.py",
