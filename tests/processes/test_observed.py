@@ -10,11 +10,16 @@ import httpx
 import msgspec
 import pytest
 
+from cli.alerting.message import Message
+from cli.alerting.receivers import signature_of
 from cli.scrape import Scraped, Scraper
 from cli.top_figures import Figures
 from tests.processes.stack import START_S, Stack, free_ports, wait_until
+from tests.unit.cli.alert_peers import WebPeer, http_answer
 
 ORDERS = 100
+SECRET = "of-twenty-four-characters"
+TOLD: dict[Stack, WebPeer] = {}
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +27,20 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A deployment whose engine also serves a port, and whose loops count as hung after a second and a half."""
     (port,) = free_ports(1)
     section = f"\n[metrics]\nengine_port = {port}\nstall_ms = 1500\n"
-    with Stack(tmp_path_factory.mktemp("observed"), edit=lambda text: text + section) as stack:
-        stack.start()
-        yield stack
+    folder = tmp_path_factory.mktemp("observed")
+    (folder / "secret").write_text(SECRET, "ascii")
+    ops = WebPeer(http_answer(204))
+    section += (
+        "[alerts]\nlook_ms = 500\n"
+        f'[[alerts.webhooks]]\nname = "ops"\nurl = "{ops.url}"\nsecret_file = "secret"\nrules = ["halt", "truth"]\n'
+    )
+    try:
+        with Stack(folder, edit=lambda text: text + section) as stack:
+            stack.start()
+            TOLD[stack] = ops
+            yield stack
+    finally:
+        ops.close()
 
 
 @pytest.fixture
@@ -43,6 +59,31 @@ def send(stack: Stack, number: int) -> None:
     order = {"account": "demo", "strategy": "manual", "instrument": "BTCUSDT", "side": "BUY", "quantity": quantity,
              "price": "61000", "client_order_id": f"seen{number}"}  # fmt: skip
     assert httpx.post(f"{stack.http_url}/v1/orders", json=order, timeout=10).status_code in {201, 422}
+
+
+def test_people_are_told_of_a_halt_and_of_its_end(running: Stack) -> None:
+    """A process of its own, signed, once each; `wojak alerts test` reaches the same receiver."""
+    ops = TOLD[running]
+
+    def told(count: int) -> list[Message]:
+        def look() -> list[Message] | None:
+            found = [msgspec.json.decode(body, type=Message) for _, body in ops.requests]
+            return found if len(found) >= count else None
+
+        return wait_until(look, START_S, f"{count} alerts")
+
+    assert running.wojak("halt", "--account", "demo", "--reason", "look").returncode == 0
+    assert [(m.state, m.rule, m.scope) for m in told(1)] == [("firing", "halt", "engine account demo")]
+    assert running.wojak("resume", "--account", "demo").returncode == 0
+    assert [m.state for m in told(2)] == ["firing", "resolved"]
+    assert running.wojak("adjust", "cash", "demo", "USDT", "--by", "5", "--reason", "deposit").returncode == 0
+    assert "cash of demo set to" in told(3)[-1].text
+    assert running.wojak("alerts", "test").returncode == 0
+    assert told(4)[-1].state == "test"
+    headers, body = ops.requests[0]
+    signed = signature_of(SECRET, headers["x-wojak-timestamp"], headers["x-wojak-delivery"], body)
+    assert headers["x-wojak-signature"] == signed
+    assert "USDT: cash 5" in running.wojak("accounts", "--account", "demo").stdout
 
 
 def test_each_process_tells_what_passed_through_it(running: Stack, scraper: Scraper) -> None:
