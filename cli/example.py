@@ -67,7 +67,11 @@ strategies = ["manual", "flow"]
 source = "http"
 principals = ["local"]
 
-# Limits: every scope with a row is checked, the tightest binds.
+# Limits: every scope with a row is checked, the tightest binds. wojak limits check names faults with their line,
+# wojak limits explain says what every check makes of an order. Rows may carry dates, a soft value, unit and source.
+# [risk]
+# presets = ["nse-fo"]            # rows that come with Wojak, cited ones only: docs/risk.md
+# limits_file = "limits.toml"     # or all rows in a file of their own, which wojak limits apply takes while it runs
 [[limits]]
 limit = "QUANTITY_MAX"
 scope = "account"

@@ -65,6 +65,9 @@ def view_of(
     view = View()
     view.order_age_max_ns = params.order_age_max_ns
     view.skew_max_ns = params.skew_max_ns
+    # All checks are asked, also behind the one that a plain order of a wrong type would end at.
+    view.stop_price = view.stop_price_e9 = view.off_stop = view.expire_at_ns = 0
+    view.post_only = False
     view.look(state.book, order, created_at_ns, route, now_ns, reference)
     if isinstance(order, TermedOrder):
         view.look_terms(order.stop_price_e9, order.expire_at_ns, order.post_only)

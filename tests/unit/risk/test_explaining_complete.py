@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given as given_
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from engine.explaining import explain_order
-from protocol.codes import Code, OrderType, ReferenceSource, Scope, Side
+from protocol.codes import Code, OrderType, ReferenceSource, Scope, Side, TimeInForce
 from protocol.contract_rows import ContractName, RestrictionKind, RestrictionRow, VenueRow
 from protocol.decisions import NewDecision, Reference
-from protocol.orders import NewOrder
+from protocol.explained import Explained
+from protocol.orders import NewOrder, TermedOrder
 from protocol.params import AccountParams, LimitName, LimitRow
 from protocol.records import Adjusted
 from protocol.texts import refusal_text
@@ -104,3 +108,33 @@ def test_a_permission_and_a_repetition_are_explained() -> None:
     again = msgspec.structs.replace(desk.order("3", Side.BUY, 2), price_e9=100 * E9)
     assert explain(desk, again)[0] is Code.DUP_ECONOMIC
     assert again.order_type is OrderType.LIMIT
+
+
+PRICES = st.sampled_from([-(2**63 - 1), -1, 0, 1, 100 * E9, 2**63 - 1]) | st.integers(-(2**63 - 1), 2**63 - 1)
+ORDERS = st.builds(
+    TermedOrder,
+    st.just("a1"), st.just("x"), st.just("s1"), st.just("XY"), st.sampled_from(Side), st.sampled_from(OrderType),
+    st.sampled_from(TimeInForce), st.sampled_from([1, E9, 2**63 - 1]) | st.integers(1, 2**63 - 1), PRICES,
+    st.booleans(), PRICES, st.integers(-(2**63), 2**63 - 1), st.booleans(),
+)  # fmt: skip
+REFERENCES = st.none() | st.builds(
+    Reference, st.sampled_from([1, 100 * E9, 2**63 - 1]), st.just(0), st.sampled_from(ReferenceSource)
+)
+
+
+@given_(order=ORDERS, is_termed=st.booleans(), reference=REFERENCES, is_full=st.booleans(), position=st.integers(-5, 5))
+@settings(max_examples=300, deadline=None)
+def test_no_order_breaks_an_explanation(
+    *, order: TermedOrder, is_termed: bool, reference: Reference | None, is_full: bool, position: int
+) -> None:
+    """It runs in the engine's own loop: whatever a client sends is answered, and the state stays as it was."""
+    desk = full_desk() if is_full else Desk()
+    if position:
+        desk.apply(Adjusted("a1", "XY", position * E9, 100 * E9, "", "", "opening"))
+    plain = NewOrder(*(getattr(order, name) for name in NewOrder.__struct_fields__))
+    before = desk.hash()
+    asked = order if is_termed else plain
+    answers = explain_order(desk.core, asked, ("src", "all"), desk.now, desk.now, reference)
+    assert desk.hash() == before
+    assert all(refusal_text(a.code, a.facts) for a in answers)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(answers), type=list[Explained]) == answers
