@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from protocol.errors import ConfigError
-from protocol.units import E9, parse_e9
+from protocol.units import parse_e9
 
 if TYPE_CHECKING:
     from risk.portfolio.book import Book
@@ -54,14 +54,12 @@ def report(
         ) from e
     from cli.risk_tables import tables
     from risk.portfolio.files import parse_book, parse_market
-    from risk.portfolio.rows import parse_params, resolve
+    from risk.portfolio.rows import day_of, parse_params, resolve
 
     file = parse_params(_read(params), str(params))
     snapshot = parse_market(_read(market), str(market))
     asked = parse_book(_read(book), str(book)) if book is not None else _from_books(config, account, funds)
-    day = (
-        dt.datetime.fromtimestamp(snapshot.at_ns / E9, dt.UTC) + dt.timedelta(minutes=file.day_offset_minutes)
-    ).date()
+    day = day_of(file, snapshot.at_ns)
     figures = figures_of(Standing(asked, Desk(Valued(snapshot, Catalogue(resolve(file, day))))))
     tables(figures, file, day)
     if html is not None:

@@ -180,6 +180,11 @@ def resolve(file: ParamsFile, day: dt.date) -> Params:
     )
 
 
+def day_of(file: ParamsFile, at_ns: int) -> dt.date:
+    """Return the exchange's date of an instant."""
+    return dt.datetime.fromtimestamp((at_ns + file.day_offset_minutes * MINUTE_NS) // 1_000_000_000, dt.UTC).date()
+
+
 def sources_of(file: ParamsFile, underlying: str, day: dt.date) -> dict[str, Row]:
     """Return the row that holds for each name of an underlying on a date."""
     found: dict[str, Row] = {}

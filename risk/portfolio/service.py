@@ -26,6 +26,7 @@ from protocol.session import INSTANCE_BYTES
 from risk.portfolio.answering import Answerer, PortfolioAnswerer
 from risk.portfolio.params import Params
 from risk.portfolio.replica import Replica
+from risk.portfolio.rows import day_of, parse_params, resolve
 from risk.portfolio.session import ServiceSession
 from runtime import clock, logs
 from runtime.event_stream import EventStream
@@ -56,7 +57,7 @@ class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """What the service is told.
 
     Attributes:
-        params_file: JSON of ``risk.portfolio.params.Params``.
+        params_file: Dated rows (``risk.portfolio.rows``), resolved at the start; or JSON of ``Params`` as they are.
         epoch_file: Where it counts its starts, so that an older instance is refused.
         table_path: The feed's last-value table; ``tick_age_max_ns``: an older price is none.
     """
@@ -177,13 +178,18 @@ class TablePrices:
 
 
 def load_params(path: Path) -> Params:
-    """Return the parameters of portfolio risk.
+    """Return the parameters of portfolio risk: of TOML the dated rows that hold today, of JSON what is in it.
 
     Raises:
         ConfigError: Naming the file and the fault.
+        RiskParamsError: If an underlying has no scan ranges today.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Params)
+        content = path.read_bytes()
+        if path.suffix == ".toml":
+            file = parse_params(content, str(path))
+            return resolve(file, day_of(file, clock.wall_ns()))
+        return msgspec.json.decode(content, type=Params)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as e:
         raise ConfigError([f"risk parameters: {e}"], str(path)) from e
 

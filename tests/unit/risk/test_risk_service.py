@@ -23,6 +23,7 @@ from protocol.risk import (
 from risk.portfolio.replica import Replica
 from risk.portfolio.service import load_params, next_epoch
 from risk.portfolio.session import ACCOUNT_MAX, HELLO_AGAIN_NS, ServiceSession
+from tests.tidy_rules import ROOT
 from tests.unit.engine.desk import E9
 from tests.unit.engine.risky_desk import RiskyDesk
 
@@ -113,6 +114,13 @@ def test_parameters_that_are_none_are_named(tmp_path: Path) -> None:
     path.write_text('{"version": "1", "contracts": [], "products": [], "limit": 3}')
     with pytest.raises(ConfigError, match="limit"):
         load_params(path)
+
+
+def test_dated_rows_are_parameters_too() -> None:
+    """The example's TOML gives what its rows say of today, and its version names the day."""
+    loaded = load_params(ROOT / "examples" / "risk" / "params.toml")
+    assert loaded.products[0].price_scan_bp == 930
+    assert loaded.version.startswith("example 1@20")
 
 
 def test_the_replica_is_the_engines_book() -> None:
