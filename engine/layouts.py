@@ -282,7 +282,11 @@ INSTRUMENT: Final = Layout(
 BOUND: Final = Layout(Bound, Field("value", BIG), Field("scope", Scope), "key")
 RATE: Final = Layout(
     RateLog, "count", "window_ns", "reserve_exit", Field("wider", Kind.RATE),
-    left_out={"times": "in blocks of their own: there may be millions"},
+    left_out={
+        "times": "in blocks of their own: there may be millions",
+        "_charged": "the last time, kept to be charged again as it is",
+        "_charged_ns": "the same",
+    },
 )  # fmt: skip
 HALT: Final = Layout(Halt, Field("state", TradingState), "reason", "operator")
 FLATTEN: Final = Layout(

@@ -72,6 +72,7 @@ class EngineLoop:
         self._table = TableReader.open(Path(settings.table_path))
         self._records = RecordReader(Path(settings.journal_dir))
         self._frames: list[bytes] = []  # synced in this turn, not yet published
+        self._synced: list[tuple[int, int]] = []  # (records, ns) of each sync of this turn
         parts = Parts(
             settings, self._core, self._writer, self._records, self._table, self._meters, self._alarm, self._make_room,
             self._board,
@@ -236,12 +237,17 @@ class EngineLoop:
             failpoints.hit("engine.after_venue_send")
             sent_ns = time.monotonic_ns()
         self._risk.send(now_ns)
+        meters = self._meters
         for frame in self._frames:
             self._events.send(frame)
+            meters.journal_bytes += len(frame)
         self._frames.clear()
         self._control.answer(now_ns)
         # What was measured is kept when everybody has been answered.
-        meters = self._meters
+        for records, sync_ns in self._synced:
+            meters.sync_records.record(records)
+            meters.sync.record(sync_ns)
+        self._synced.clear()
         ended_ns = time.monotonic_ns()
         meters.turn.record(ended_ns - received_ns)
         if items:
@@ -257,15 +263,14 @@ class EngineLoop:
     def _commit(self, now_ns: int) -> int:
         """Make the batch durable; return when, monotonic ns."""
         self._core.state.last_ns = now_ns
-        meters, writer = self._meters, self._writer
-        meters.sync_records.record(writer.buffered_records)
+        writer = self._writer
+        records = writer.buffered_records
         self._decided_ns = before_ns = time.monotonic_ns()
         frame = writer.commit(now_ns)
         durable_ns = time.monotonic_ns()
         failpoints.hit("engine.after_sync")
         self._frames.append(frame)
-        meters.journal_bytes += len(frame)
-        meters.sync.record(durable_ns - before_ns)
+        self._synced.append((records, durable_ns - before_ns))
         return durable_ns
 
     def _make_room(self, now_ns: int) -> None:

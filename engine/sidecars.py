@@ -86,6 +86,7 @@ _submitted: Final[type[Submit]] = Submit
 _new_order: Final[type[NewOrder]] = NewOrder
 _termed_order: Final[type[TermedOrder]] = TermedOrder
 _trimmable_order: Final[type[TrimmableOrder]] = TrimmableOrder
+_cancel_order: Final[type[CancelOrder]] = CancelOrder
 _ordered: Final[type[Ordered]] = Ordered
 _outcome: Final[type[Outcome]] = Outcome
 OK: Final = Code.OK
@@ -206,8 +207,8 @@ class Sidecars:
             if kind is _new_order or kind is _termed_order or kind is _trimmable_order:
                 orders.take_item(item, created_at_ns, trace_id, raw)
                 self._new(session, item, seq, principal, cast("NewOrder", command), now_ns, defer)
-            elif type(command) is CancelOrder:
-                self._cancel(session, item, command, now_ns)
+            elif type(command) is _cancel_order:
+                self._cancel(session, item, seq, principal, command, now_ns)
             elif isinstance(command, ReplaceOrder | NewBasket | ExitReplace | NewOco):
                 self._change(session, item, command, now_ns, defer)
 
@@ -280,10 +281,11 @@ class Sidecars:
             session.principal, session.permit = principal, permit
         return permit
 
-    def _cancel(self, session: Session, item: Item, command: CancelOrder, now_ns: int) -> None:
-        source = session.source
+    def _cancel(
+        self, session: Session, item: Item, item_seq: int, principal: str, command: CancelOrder, now_ns: int
+    ) -> None:
         try:
-            permit = session.permits.get(item.principal) or self._permit(session, item.principal)
+            permit = session.permit if principal == session.principal else self._permit(session, principal)
             decided = self._core.orders.decide_cancel(command, permit)
         except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
             self._answers.poison(session, item, command.account, e, now_ns)
@@ -291,7 +293,7 @@ class Sidecars:
         if isinstance(decided, Defer):
             self._defer(session, item, decided)
             return
-        record = CancelRequested(source, item, decided)
+        record = CancelRequested(session.source, item, decided)
         seq = self._writer.next_seq
         position = self._writer.append(record)
         self._core.orders.apply_cancel(record, command, position, now_ns)
@@ -300,8 +302,8 @@ class Sidecars:
         else:
             self._meters.refuse(decided.code)
         session.outcomes.append(
-            Outcome(
-                item.seq, decided.kind, decided.code, decided.order_id, seq, decided.status, CHECKS_ALL,
+            _outcome(
+                item_seq, decided.kind, decided.code, decided.order_id, seq, decided.status, CHECKS_ALL,
                 facts=decided.facts,
             )
         )  # fmt: skip

@@ -176,42 +176,45 @@ class KeySums:
         return made
 
 
+FIELDS: Final = (
+    "account",
+    "account_day",
+    "banned",
+    "cash_e9",
+    "checks_cash",
+    "checks_margin",
+    "collateral",
+    "contract",
+    "currency",
+    "duplicates",
+    "global_rate",
+    "gross_max",
+    "gross_soft",
+    "intents_buy",
+    "intents_sell",
+    "key",
+    "lacks_algo_id",
+    "money",
+    "net_max",
+    "no_short",
+    "no_write",
+    "per_account",
+    "per_strategy",
+    "restricted",
+    "soft_open_value_e9",
+    "soft_order_value_e9",
+    "soft_position_e9",
+    "strategy_day",
+    "underlying",
+    "underlying_max",
+    "venue_rate",
+)
+
+
 class More:
     """Parameters, limits, counters and aggregates of one route. Bounds: their ``value`` is what a check compares."""
 
-    __slots__ = (
-        "account",
-        "account_day",
-        "banned",
-        "cash_e9",
-        "checks_cash",
-        "checks_margin",
-        "collateral",
-        "contract",
-        "currency",
-        "duplicates",
-        "global_rate",
-        "gross_max",
-        "gross_soft",
-        "intents_buy",
-        "intents_sell",
-        "key",
-        "lacks_algo_id",
-        "money",
-        "net_max",
-        "no_short",
-        "no_write",
-        "per_account",
-        "per_strategy",
-        "restricted",
-        "soft_open_value_e9",
-        "soft_order_value_e9",
-        "soft_position_e9",
-        "strategy_day",
-        "underlying",
-        "underlying_max",
-        "venue_rate",
-    )
+    __slots__ = FIELDS
 
     def __init__(self) -> None:
         self.contract = Contract()
@@ -318,7 +321,7 @@ class More:
     def alone(self) -> More:
         """Return one with the same parameters and sums of its own: for orders that are only looked at."""
         made = More()
-        for name in More.__slots__:
+        for name in FIELDS:
             setattr(made, name, getattr(self, name))
         return made
 

@@ -7,7 +7,7 @@ a calendar second 2N.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Any, Final
 
 FORGET_EVERY: Final = 256
 """Charges between two looks at what left the window; at most twice as many are let go in one."""
@@ -19,7 +19,7 @@ class RateLog:
     ``wider``: the log of another scope's row that binds too; of two windows neither need be the tighter one.
     """
 
-    __slots__ = ("count", "reserve_exit", "times", "wider", "window_ns")
+    __slots__ = ("_charged", "_charged_ns", "count", "reserve_exit", "times", "wider", "window_ns")
 
     def __init__(self, count: int, window_ns: int, reserve_exit: int, wider: RateLog | None = None) -> None:
         self.wider = wider
@@ -27,6 +27,8 @@ class RateLog:
         self.window_ns = window_ns
         self.reserve_exit = reserve_exit
         self.times: deque[int] = deque(maxlen=max(1, count + reserve_exit))
+        self._charged_ns = -1
+        self._charged: Any = -1
 
     def allows(self, now_ns: int, is_exit: bool) -> bool:
         """Whether one more at ``now_ns`` keeps the bound; the window is (now - W, now]."""
@@ -40,8 +42,12 @@ class RateLog:
 
     def charge(self, now_ns: int) -> None:
         """Count one."""
+        if now_ns != self._charged_ns:
+            # Charges of one batch share one object: compiled, each would make its own, and free it a window later.
+            self._charged_ns = now_ns
+            self._charged = now_ns
         times = self.times
-        times.append(now_ns)
+        times.append(self._charged)
         if not len(times) % FORGET_EVERY:
             self._forget(now_ns)
         if self.wider is not None:
