@@ -397,6 +397,8 @@ class Control:
             fills=meters.fills,
             failed=meters.failed,
             rejected_by_code={code.name: count for code, count in meters.rejected.items()},
+            held_orders=len(state.risk.holds),
+            risk_ready=state.risk.ready,
             open_orders=len(state.orders),
             unknown_orders=sum(o.status is OrderStatus.UNKNOWN for o in state.orders.values()),
             dedup_keys=state.dedup.keys,

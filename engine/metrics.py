@@ -48,6 +48,9 @@ FAMILIES: Final = (
     Family("wojak_engine_reports_refused", COUNTER, "Venue reports that fit no order or no state"),
     Family("wojak_engine_reports_cum_differs", COUNTER, "Venue reports that count other fills than are here"),
     Family("wojak_engine_exits_stale", COUNTER, "Exits cancelled for being of more than a position had left"),
+    Family("wojak_engine_holds", COUNTER, "Orders held for the risk service and how holds ended", ("what",)),
+    Family("wojak_engine_held_orders", GAUGE, "Orders that wait for the risk service"),
+    Family("wojak_engine_risk_ready", GAUGE, "Whether a risk service has a session"),
     Family("wojak_engine_sessions_ended", COUNTER, "Sidecar sessions ended by the engine, by reason", ("reason",)),
     Family("wojak_engine_malformed", COUNTER, "Messages that broke the protocol of a socket", ("socket",)),
     Family("wojak_engine_alarms", COUNTER, "Times the engine called for a person"),
@@ -142,10 +145,14 @@ class EngineReadings:
             "wojak_engine_reports_refused": meters.reports_refused,
             "wojak_engine_reports_cum_differs": meters.reports_differing,
             "wojak_engine_exits_stale": meters.exits_stale,
+            "wojak_engine_holds": {
+                ("held",): meters.held, ("sent",): meters.holds_sent, ("refused",): meters.holds_refused,
+                ("overdue",): meters.holds_overdue, ("late",): meters.risk_late,
+            },
             "wojak_engine_sessions_ended": {(reason.name,): count for reason, count in meters.ended.items()},
             "wojak_engine_malformed": {
                 ("sidecars",): meters.malformed_sidecars, ("venues",): meters.malformed_venues,
-                ("control",): meters.malformed_control,
+                ("control",): meters.malformed_control, ("risk",): meters.malformed_risk,
             },
             "wojak_engine_alarms": meters.alarms,
             "wojak_engine_journal_bytes": meters.journal_bytes,
@@ -169,6 +176,8 @@ class EngineReadings:
             "wojak_engine_dedup_keys_max": state.dedup.keys_max,
             "wojak_engine_suspense_fills": len(state.suspense) + state.suspense_more,
             "wojak_engine_open_orders": len(state.orders),
+            "wojak_engine_held_orders": len(state.risk.holds),
+            "wojak_engine_risk_ready": int(state.risk.ready),
             "wojak_engine_unknown_orders": self._unknown_orders(),
             "wojak_engine_halted": {
                 (scope.name.lower(), key, halt.state.name): 1 for (scope, key), halt in state.halts.items()

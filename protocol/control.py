@@ -289,6 +289,8 @@ class EngineStatus(Struct, frozen=True):
     sync_ns: dict[str, int]
     table_reads: dict[str, int]
     suspense_fills: int = 0
+    held_orders: int = 0
+    risk_ready: bool = False
 
 
 class UnknownOrder(Struct, frozen=True):

@@ -12,13 +12,25 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Raw
 
+from protocol.codes import OutcomeKind
+from protocol.session import Outcome
 from sidecars.core.source import Delivery
 
 
 class Entry:
     """One delivery under way."""
 
-    __slots__ = ("command", "delivery", "in_flight", "is_ended", "is_reserved", "is_unknown", "seq", "submitted_ns")
+    __slots__ = (
+        "command",
+        "delivery",
+        "in_flight",
+        "is_ended",
+        "is_held",
+        "is_reserved",
+        "is_unknown",
+        "seq",
+        "submitted_ns",
+    )
 
     def __init__(self, seq: int, delivery: Delivery, command: Raw, is_reserved: bool) -> None:
         self.seq = seq
@@ -28,6 +40,7 @@ class Entry:
         self.in_flight = False
         self.is_unknown = False  # was submitted to a session that ended unanswered
         self.is_ended = False  # settled or given up; kept only while the engine still counts it
+        self.is_held = False  # answered HELD: its end comes as a FINAL
         self.submitted_ns = 0
 
 
@@ -107,6 +120,23 @@ class Pending:
         if entry is not None:
             self._land(entry)
         return entry
+
+    def keep(self, entry: Entry, outcome: Outcome) -> bool:
+        """Take an answered entry back where it is HELD and has a reply address: it ends with its FINAL."""
+        if not entry.delivery.reply_to or (outcome.first or outcome).kind is not OutcomeKind.HELD:
+            return False
+        entry.is_held = entry.is_unknown = True
+        self._entries[entry.seq] = entry
+        return True
+
+    def finish(self, finals: Iterable[Outcome]) -> Iterator[tuple[Entry, Outcome]]:
+        """Remove and yield what waited for these FINALs, each with its own; of what ended before nobody waits."""
+        for final in finals:
+            entry = self._entries.get(final.item_seq)
+            if entry is not None and entry.is_held and not entry.in_flight:
+                del self._entries[entry.seq]
+                if not entry.is_ended:
+                    yield entry, final
 
     def hold(self, seq: int) -> Entry | None:
         """Make an entry in flight wait with the new risk; None if it is not in flight, or had ended."""

@@ -26,6 +26,7 @@ from protocol.session import (
     Drain,
     Drained,
     EngineMessage,
+    Finals,
     Hello,
     Item,
     Leave,
@@ -42,7 +43,7 @@ from sidecars.core.claims import Claims
 from sidecars.core.decode import is_for_people, may_use_reserve
 from sidecars.core.lease import NS_PER_MS, is_over, left_ms
 from sidecars.core.pending import Entry, Pending
-from sidecars.core.session_life import BACKOFF_DOUBLINGS_MAX, GREET_AGAIN, Fence, State, backoff_ns
+from sidecars.core.session_life import BACKOFF_DOUBLINGS_MAX, GREET_AGAIN, Fence, State, backoff_ns, settled
 from sidecars.core.settings import SessionSettings
 from sidecars.core.source import Delivery, Settlement, Verb, Why
 
@@ -99,6 +100,7 @@ class EngineSession:
             Welcome: self._on_welcome,
             Claimed: self._on_claimed,
             Outcomes: self._on_outcomes,
+            Finals: self._on_finals,
             Retry: self._on_retry,
             Credit: self._on_credit,
             Drain: self._on_drain,
@@ -307,22 +309,21 @@ class EngineSession:
         self._faults = 0
         for outcome in message.items:
             entry = self._pending.answer(outcome.item_seq)
-            if entry is None:
-                self.strays += 1
-                continue
-            if entry.is_ended:
+            self.strays += entry is None
+            if entry is None or entry.is_ended:
                 continue
             if outcome.kind is OutcomeKind.NOT_TAKEN:
                 self._lose_lease(entry)
                 continue
-            entry.is_ended = True
+            if self._pending.keep(entry, outcome):  # who asked for an answer hears the final one (DESIGN 6.13)
+                continue
             verb = Verb.DEAD_LETTER if is_for_people(outcome) else Verb.ACCEPT
-            self.ended.append(
-                Settlement(
-                    entry.delivery, verb, outcome, mode=self.mode, durable_after_ns=message.durable_after_ns,
-                    submitted_mono_ns=entry.submitted_ns, answered_mono_ns=now_ns,
-                )
-            )  # fmt: skip
+            self.ended.append(settled(entry, verb, outcome, self.mode, now_ns, message.durable_after_ns))
+
+    def _on_finals(self, message: Finals, now_ns: int) -> None:
+        if message.epoch == self.epoch:
+            for entry, final in self._pending.finish(message.items):
+                self.ended.append(settled(entry, Verb.ACCEPT, final, self.mode, now_ns))
 
     def _on_retry(self, message: Retry, now_ns: int) -> None:
         self.in_retry = True
@@ -432,8 +433,7 @@ class EngineSession:
     def _go_away(self, now_ns: int, wait_ns: int = 0) -> None:
         """Leave the session; what is unanswered stays in flight until a WELCOME or its lease ends."""
         self.state = State.AWAY
-        self._control = []
-        self._pinged = False
+        self._control, self._pinged = [], False
         self._hello_due_ns = now_ns + wait_ns
         self.is_draining = self.is_stopping
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final, Protocol
 
-from protocol.codes import ByeReason
+from protocol.codes import ByeReason, Mode
+from protocol.session import Outcome
 from sidecars.core.lease import NS_PER_MS
+from sidecars.core.pending import Entry
+from sidecars.core.source import Settlement, Verb
 
 # After these the engine does not know the session (any more): greet again, submit again. FENCED is among them because
 # the unit is this instance's own id, which nobody else can own; it comes back under a new one.
@@ -35,3 +38,14 @@ def backoff_ns(hello_ms: int, faults: int, jitter: float) -> int:
     """Return how long to wait after so many faults in a row; ``jitter`` 0 to 1 adds up to a half."""
     wait_ns = (hello_ms * NS_PER_MS) << min(max(0, faults - 1), BACKOFF_DOUBLINGS_MAX)
     return wait_ns + int(wait_ns * jitter / 2)
+
+
+def settled(
+    entry: Entry, verb: Verb, outcome: Outcome, mode: Mode, now_ns: int, durable_after_ns: int = 0
+) -> Settlement:
+    """End a delivery by the engine's outcome; return how it is settled. ``now_ns`` is monotonic."""
+    entry.is_ended = True
+    return Settlement(
+        entry.delivery, verb, outcome, mode=mode, durable_after_ns=durable_after_ns,
+        submitted_mono_ns=entry.submitted_ns, answered_mono_ns=now_ns,
+    )  # fmt: skip

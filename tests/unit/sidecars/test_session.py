@@ -15,6 +15,7 @@ from protocol.session import (
     Claimed,
     Drain,
     Drained,
+    Finals,
     Hello,
     Leave,
     Outcome,
@@ -28,7 +29,7 @@ from protocol.session import (
 from sidecars.core.epochs import EpochFile
 from sidecars.core.session_life import State
 from sidecars.core.source import Verb, Why
-from tests.unit.sidecars.session_bench import MS, Bench, accepted, order
+from tests.unit.sidecars.session_bench import MS, Bench, accepted, delivery, order
 
 
 @pytest.fixture
@@ -291,3 +292,50 @@ def test_a_drain_waits_for_answers_and_gives_the_rest_back(bench: Bench) -> None
     bench.session.stop(10, bench.now_ns)
     bench.session.drained()
     assert bench.out() == [Drained(), Leave()]
+
+
+def held(seq: int) -> Outcome:
+    """The answer of an order that waits for the risk service."""
+    return Outcome(seq, OutcomeKind.HELD, Code.POS_LIMIT, "P-1", 5, OrderStatus.HELD)
+
+
+def test_rule_13_who_replies_waits_for_the_final(bench: Bench) -> None:
+    """A delivery with a reply address keeps its lease until the FINAL, over sessions; others settle at HELD."""
+    bench.open()
+    replies, settles = delivery(1, received_ns=bench.now_ns), delivery(2, received_ns=bench.now_ns)
+    replies.reply_to = "answers"
+    bench.session.take(replies, order(1), bench.now_ns)
+    bench.session.take(settles, order(2), bench.now_ns)
+    first, second = bench.items()
+    bench.hear(Outcomes([held(first.seq), held(second.seq)]))
+    assert [s.delivery for s in bench.session.ended] == [settles]
+    assert (bench.session.live(), bench.session.is_idle) == ([replies], False)
+    bench.welcome()
+    bench.out()
+    bench.hear(Claimed(bench.session.unit, 8))
+    (again,) = bench.items()
+    repeated = Outcome(
+        again.seq, OutcomeKind.DUPLICATE, Code.POS_LIMIT, "P-1", 5, OrderStatus.HELD, first=held(again.seq)
+    )
+    bench.hear(Outcomes([repeated]))
+    final = Outcome(again.seq, OutcomeKind.ACCEPTED, Code.OK, "P-1", 5, OrderStatus.NEW)
+    bench.hear(Finals([final, final], epoch=9))  # an engine that is not this one
+    assert len(bench.session.ended) == 1
+    bench.hear(Finals([final, final], epoch=bench.epoch))
+    assert [(s.delivery, s.verb, s.outcome) for s in bench.session.ended[1:]] == [(replies, Verb.ACCEPT, final)]
+    assert bench.session.is_idle
+
+
+def test_rule_13_a_lease_that_ends_while_held_is_no_settlement(bench: Bench) -> None:
+    """The broker delivers it again; the FINAL that comes then ends nothing."""
+    bench.open()
+    replies = delivery(1, bench.now_ns + MS, bench.now_ns)
+    replies.reply_to = "answers"
+    bench.session.take(replies, order(1), bench.now_ns)
+    (item,) = bench.items()
+    bench.hear(Outcomes([held(item.seq)]))
+    bench.pass_ms(1)
+    (ended,) = bench.session.ended
+    assert (ended.verb, ended.why) == (Verb.ABANDON, Why.LEASE_OVER)
+    bench.hear(Finals([Outcome(item.seq, OutcomeKind.ACCEPTED, Code.OK, "P-1", 5, OrderStatus.NEW)], epoch=1))
+    assert len(bench.session.ended) == 1
