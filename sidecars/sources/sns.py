@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
@@ -20,14 +19,11 @@ import structlog
 
 from protocol.errors import ConfigError
 from sidecars.core.crew import Crew
-from sidecars.core.lease import is_over
 from sidecars.core.metrics import Metrics
-from sidecars.core.source import Delivery, Engines, Lag, Settlement, Verb
+from sidecars.core.source import Engines, Settlement
 from sidecars.sources.aws_client import BROKEN, CALL_S, client, is_forbidden, text_of
 from sidecars.sources.http_models import HttpError
-from sidecars.sources.http_post import Arrivals
-from sidecars.sources.http_server import Bounds, Listener, require_descriptors
-from sidecars.sources.http_tls import Tls, TlsSettings
+from sidecars.sources.http_pushed import PARKED, PushedSource
 from sidecars.sources.sns_api import SnsApi
 from sidecars.sources.sns_certificates import Certificates
 from sidecars.sources.sns_message import Posted
@@ -35,8 +31,6 @@ from sidecars.sources.sns_settings import SnsSettings
 from sidecars.sources.sqs_dead import parked, reply
 from sidecars.sources.sqs_link import DONE, Link, is_misconfigured
 
-KEEP_ALIVE_S: Final = 60
-RECEIVE_MS: Final = 10_000
 THREADS: Final = 4
 BACKOFF_MS: Final = 200
 BACKOFF_MS_MAX: Final = 20_000
@@ -44,12 +38,8 @@ BACKOFF_DOUBLINGS_MAX: Final = 7
 ENDPOINTS: Final = ("AWS_ENDPOINT_URL_SNS", "AWS_ENDPOINT_URL")
 
 
-class SnsSource:
+class SnsSource(PushedSource):
     """The SNS source: ``sidecars.core.source.Source``. The handlers queue, ``settle`` lets them answer."""
-
-    lease_extend_ms = 0
-    tells_reserved = False
-    tells_account = False
 
     def __init__(self, name: str, settings: SnsSettings, metrics: Metrics) -> None:
         """Read the environment and the certificate's files; nothing listens before ``open``.
@@ -61,18 +51,12 @@ class SnsSource:
             raise ConfigError([f"{name}.{p}" for p in problems])
         self.name = name
         self._settings = settings
-        self._metrics = metrics
-        self._log = structlog.get_logger().bind(source=name)
+        super().__init__(settings, metrics, structlog.get_logger().bind(source=name))
         self._jitter = random.SystemRandom()
         self._link = Link(1, 30, 1, THREADS)
         self._sns = client("sns", 1)
-        self._tls: Tls | None = None
-        if settings.certificate_file:
-            self._tls = Tls(TlsSettings(certificate_file=settings.certificate_file, key_file=settings.key_file))
         self._certificates = Certificates(name)
-        self._arrivals = Arrivals()
         self._fault = ""
-        self._listener: Listener | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._api = SnsApi(
             settings,
@@ -85,12 +69,6 @@ class SnsSource:
 
     # Session
 
-    @property
-    def port(self) -> int:
-        """The port that is listened on."""
-        assert self._listener is not None
-        return self._listener.port
-
     async def open(self, flow: Engines) -> None:
         """Find the dead letter queue and listen; an SQS that can't be reached is waited for.
 
@@ -98,8 +76,7 @@ class SnsSource:
             ConfigError: If SQS refuses us or has no such queue, or the address is taken.
         """
         self._api.flow = flow
-        settings = self._settings
-        require_descriptors(settings.connections_max)
+        self._require_descriptors()
         self._settling = Crew(f"{self.name}-settle", THREADS)
         try:
             await self._find_queues()
@@ -107,12 +84,7 @@ class SnsSource:
             if is_misconfigured(e):
                 raise ConfigError([f"{self.name}: SQS refused ({e}); see: wojak sidecar check {self.name}"]) from e
             self._bad(e)
-        bounds = Bounds(settings.connections_max, RECEIVE_MS)
-        bounds.answers, bounds.refused = self._metrics.answers, self._metrics.refused
-        self._listener = Listener(settings.host, settings.port, bounds, KEEP_ALIVE_S, self._tls)
-        await self._listener.serve(self._api)
-        scheme = "http" if self._tls is None else "https"
-        self._log.info("listens", address=f"{scheme}://{settings.host}:{self.port}{settings.path}")
+        await self._listen(self._api)
 
     async def close(self) -> None:
         """Stop listening."""
@@ -174,45 +146,13 @@ class SnsSource:
             raise HttpError(503, "NOT_CONFIRMED", "the subscription could not be confirmed; send it again") from e
         self._log.info("subscription confirmed", topic=posted.topic_arn)
 
-    # Receive
-
-    async def receive(self, most: int, most_reserved: int) -> Sequence[Delivery]:
-        """Wait for what the handlers queued."""
-        await self._arrivals.wait()
-        return self._arrivals.take(most)
-
-    def stop(self, units: frozenset[str]) -> None:
-        """Stop nothing: the handlers ask for room before they queue, and what waits has a deadline."""
-
-    async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
-        """Extend nothing: the deadline is the sender's."""
-        return deliveries
-
-    async def pause(self) -> Sequence[Delivery]:
-        """Return what is queued; what comes from now on is answered 503 by the handlers."""
-        return self._arrivals.take(len(self._arrivals.queue))
-
     # Settle
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
-        """Park what is dead, then let each handler answer."""
-        now_ns = time.monotonic_ns()
-        dead: list[Settlement] = []
-        for settlement in settlements:
-            if settlement.verb is Verb.DEAD_LETTER and not is_over(settlement.delivery, now_ns):
-                dead.append(settlement)
-                continue
-            settlement.is_lost = settlement.verb is Verb.DEAD_LETTER  # SNS sends it again, and then it is parked
-            settlement.delivery.receipt.tell(200 if settlement.verb is Verb.ACCEPT else 503)
-        words = await asyncio.gather(*(self._send(self._settings.dead_letter_queue, self._parked(s)) for s in dead))
-        failed = []
-        for settlement, word in zip(dead, words, strict=True):
-            if word == DONE:
-                settlement.delivery.receipt.tell(200)
-            else:
-                failed.append(settlement)
-                self._log.error("dead letter not sent", why=word, id=settlement.delivery.source_id)
-        return failed
+    async def _park(self, dead: Sequence[Settlement]) -> Sequence[str]:
+        """Send each to the dead letter queue."""
+        queue = self._settings.dead_letter_queue
+        words = await asyncio.gather(*(self._send(queue, self._parked(s)) for s in dead))
+        return [PARKED if word == DONE else word for word in words]
 
     def _parked(self, settlement: Settlement) -> dict[str, Any]:
         return parked(settlement, settlement.delivery.receipt.topic, self._settings.dead_letter_queue)
@@ -239,10 +179,6 @@ class SnsSource:
         return [settlement for settlement, word in zip(settlements, words, strict=True) if word != DONE]
 
     # Observe
-
-    def lag(self) -> Lag | None:
-        """Return None: what has not reached us waits at SNS, which does not say how much."""
-        return None
 
     def fault(self) -> str:
         """Return why dead letters or answers have no place to go."""
