@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from cli.alerting.lanes import Lane, LaneRules
 from cli.alerting.process import ASK_MS, FAMILIES, Engine, Times, Watch, Watched
 from cli.alerts import deployment_name, receiver_of, require_secrets
 from cli.configuration import Loaded
-from cli.engine_client import EngineAwayError, EngineClient, client_of
+from cli.engine_client import EngineClient, client_of
 from cli.processes import ALERTS, ENGINE, process_name
 from cli.scrape import Scraper
 from cli.wiring import EVENTS_SOCKET, HISTORY_SOCKET
 from protocol.channels import Context
 from protocol.control import EngineStatus
-from protocol.errors import ConfigError
+from protocol.errors import ConfigError, WojakError
 from runtime import logs
 from runtime.health import HealthSettings, served
 from runtime.metrics import Board
@@ -28,10 +30,10 @@ class Asked:
         self._client: EngineClient = client_of(loaded)
 
     def status(self) -> EngineStatus | None:
-        """Return how it is; None if it does not answer."""
+        """Return how it is; None if it does not answer, refuses, or says what is no answer: to us it is silent."""
         try:
             return self._client.status(timeout_ms=ASK_MS)
-        except EngineAwayError:
+        except (WojakError, msgspec.DecodeError):
             return None
 
 

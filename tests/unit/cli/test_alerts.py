@@ -19,13 +19,15 @@ from cli.alerting.message import Message
 from cli.alerting.process import Engine, Times, Watch, Watched
 from cli.alerting.rules import RULES
 from cli.alerting.seen import seen_in
+from cli.alerting.start import Asked as Started
+from cli.configuration import load
 from cli.scrape import Scraped
 from journal.format import JournalSettings
 from journal.recovery import recover
 from journal.writer import JournalWriter
 from protocol.channels import Context, Publisher
 from protocol.codes import Code, Scope
-from protocol.control import EngineStatus, HaltedScope, VenueStatus
+from protocol.control import ControlReply, EngineStatus, HaltedScope, VenueStatus
 from protocol.errors import ConfigError
 from protocol.money import CollateralAdjusted, FxMarked
 from protocol.records import Adjusted, Clocked, ControlAction, Controlled, Record, SendDecided
@@ -34,6 +36,7 @@ from runtime import logs
 from runtime.metrics import Board
 from runtime.signals import StopSignal
 from tests.unit.cli.test_alert_receivers import Ear
+from tests.unit.cli.test_configuration import write
 
 S = 10**9
 E9 = 10**9
@@ -340,3 +343,16 @@ def test_the_process_tells_what_it_sees_and_is_woken_by_the_stream(tmp_path: Pat
     assert not thread.is_alive()
     assert lane.sent == 2
     assert board.snapshots
+
+
+@pytest.mark.parametrize("answer", [None, b"", b"\xc1", msgspec.msgpack.encode(ControlReply(False, "no"))])
+def test_an_engine_that_lies_or_refuses_is_silent_to_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes | None
+) -> None:
+    """No answer, no msgpack, another token: told as silence, and this process goes on."""
+    monkeypatch.setattr("cli.engine_client.answer_to", lambda *_: answer)
+    loaded = load(write(tmp_path))
+    loaded.paths.run.mkdir(parents=True, exist_ok=True)
+    loaded.paths.token.parent.mkdir(parents=True, exist_ok=True)
+    loaded.paths.token.write_text("t" * 32, "ascii")
+    assert Started(loaded).status() is None
