@@ -66,6 +66,7 @@ def benchmarks() -> dict[str, Benchmark]:
     from benchmarks.bench_decided import decided, latency
     from benchmarks.bench_dedup import dedup
     from benchmarks.bench_filled import filled
+    from benchmarks.bench_gate import gate
     from benchmarks.bench_http import http_end_to_end
     from benchmarks.bench_idle import idle
     from benchmarks.bench_kill import kill
@@ -76,6 +77,7 @@ def benchmarks() -> dict[str, Benchmark]:
     return {
         "core": Benchmark(core, "engine alone, in process, over a day: decode, decide, apply, encode; no I/O"),
         "dedup": Benchmark(dedup, "the deduplication table: bytes a key, look-ups a second while it fills"),
+        "gate": Benchmark(gate, "the gate alone: µs an order, plain and complete, at W and at ten times its size"),
         "decided": Benchmark(decided, "through ZeroMQ, one order a message, saturated, durable before answered"),
         "latency": Benchmark(
             latency, "submit to durable outcome at a fixed rate, from the due time: p50 p99 p99.9 max"

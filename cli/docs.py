@@ -27,14 +27,14 @@ from protocol.schema import json_schema
 from protocol.session import Facts
 from protocol.texts import refusal_text
 from risk.gate.checks import CHECKS, SEND_CHECKS
-from risk.gate.further_checks import COMPLETE_CHECKS, COMPLETE_SEND_CHECKS
+from risk.gate.further_checks import COMPLETE_FUSED, COMPLETE_SEND_CHECKS
 from risk.gate.fuse import module_source
 from risk.gate.view import View
 
 GATES: Final = {
     "first_refusal": CHECKS,
     "first_late_refusal": SEND_CHECKS,
-    "first_complete_refusal": COMPLETE_CHECKS,
+    "first_complete_refusal": COMPLETE_FUSED,
     "first_late_complete_refusal": COMPLETE_SEND_CHECKS,
 }
 ROOT: Final = Path(__file__).resolve().parents[1]

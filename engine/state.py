@@ -188,6 +188,8 @@ class State:
 
     def count_further(self) -> None:
         """Give every route what it needs of the complete gate, and make its sums anew from what is open and held."""
+        if self.further is not None:
+            self.further.clear()
         for route in self.routes.values():
             route.more, route.is_complete = NOTHING, False
             if self.further is not None:

@@ -13,8 +13,8 @@ from typing import Any
 from protocol.codes import Scope
 from risk.gate.rate import RateLog
 
-Signature = tuple[int, int, int, int, int, int]
-"""Side, quantity, price, stop price in 1e-9, order type, time in force."""
+Signature = tuple[int, int, int, int]
+"""Side, order type and time in force as one number; quantity, price, stop price in 1e-9."""
 FlowRow = tuple[object, ...]
 _Rows = Iterable[Any]
 
@@ -37,7 +37,7 @@ class Duplicates:
         self.most = most
         self.window_ns = window_ns
         self.log: deque[tuple[int, Signature]] = deque()
-        self._last: dict[Signature, deque[int]] = {}
+        self._last: dict[Signature, list[int]] = {}
         for at_ns, signature in log:
             self.take(signature, at_ns)
 
@@ -59,8 +59,11 @@ class Duplicates:
         log.append((now_ns, signature))
         times = last.get(signature)
         if times is None:
-            times = last[signature] = deque(maxlen=max(1, self.most))
+            last[signature] = [now_ns]
+            return
         times.append(now_ns)
+        if len(times) > self.most > 0:
+            del times[0]
 
 
 class Intents:

@@ -28,6 +28,7 @@ from risk.gate.more import (
     BP,
     EXITS_PASS,
     NOTHING,
+    UNBOUND,
     UNLIMITED,
     AccountSums,
     Bound,
@@ -85,6 +86,7 @@ class Furthers:
         self._accounts = {row.account: row for row in params.accounts}
         self._strategies = {row.strategy: row for row in params.strategies}
         self._contracts: dict[str, tuple[Contract, bool]] = {}
+        self._bounds: dict[tuple[LimitName, Place], Bound] = {}
         self._sums: dict[str, AccountSums] = {}
         self._underlyings: dict[tuple[str, str], UnderlyingSums] = {}
         self._keys: dict[tuple[str, str], KeySums] = {}
@@ -221,6 +223,8 @@ class Furthers:
         more.gross_soft = self._soft(LimitName.GROSS_MAX, of_account)
         more.net_max = self._bound(LimitName.NET_MAX, of_underlying)
         more.underlying_max = self._bound(LimitName.UNDERLYING_MAX, of_underlying)
+        more.gross_least_e18 = min(more.gross_max.value, more.gross_soft.value) * E9
+        more.net_least, more.side_least = more.net_max.value * BP, more.underlying_max.value * BP
         more.per_account = self._bound(LimitName.DAILY_COUNT_MAX, of_account)
         more.per_strategy = self._bound(LimitName.DAILY_COUNT_MAX, of_strategy)
 
@@ -255,12 +259,19 @@ class Furthers:
         rows = [row for place in places if (row := self._rows.get((name, place))) is not None]
         return min(rows, key=_value, default=None)
 
-    def _bound(self, name: LimitName, places: Iterable[Place]) -> Bound:
+    def _bound(self, name: LimitName, places: tuple[Place, ...]) -> Bound:
+        """Return the tightest hard value; one object a row: what many routes read stays in the cache."""
         row = self._tightest(name, places)
-        return Bound() if row is None else Bound(int(row.value), row.scope, row.key)
+        if row is None:
+            return UNBOUND
+        where = (name, (row.scope, row.key))
+        known = self._bounds.get(where)
+        if known is None:
+            known = self._bounds[where] = Bound(int(row.value), row.scope, row.key)
+        return known
 
-    def _soft(self, name: LimitName, places: Iterable[Place]) -> Bound:
-        found = Bound()
+    def _soft(self, name: LimitName, places: tuple[Place, ...]) -> Bound:
+        found = UNBOUND
         if _SOFT[name] not in self._forwards:
             return found
         for place in places:
@@ -279,11 +290,16 @@ class Furthers:
             more = self._ledgers[key] = self._more_of(account, instrument)
         more.refresh(ledger.position, ledger.buy, ledger.sell, ledger.traded_e9)
 
+    def clear(self) -> None:
+        """Begin new sums; every route has to be attached again."""
+        for known in (self._sums, self._underlyings, self._keys, self._ledgers):
+            known.clear()
+
     def count(
         self, orders: Iterable[Reservation], ledgers: Mapping[tuple[str, str], Ledger],
         instruments: Mapping[str, InstrumentState],
     ) -> None:  # fmt: skip
-        """Make all aggregates of a new object from what is open and held."""
+        """Add up all sums, which ``clear`` took back to 0, from what is open and held."""
         for (account, name), ledger in ledgers.items():
             instrument = instruments.get(name)
             if instrument is not None:

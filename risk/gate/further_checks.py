@@ -33,9 +33,10 @@ Check = Callable[[View], Code]
 OK: Final = Code.OK
 BUY: Final = Side.BUY
 LIMIT: Final = OrderType.LIMIT
-STOPS: Final = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
+MARKET: Final = OrderType.MARKET
 E9: Final = 10**9
 BP: Final = more.BP
+FEE_DIVISOR: Final = more.FEE_DIVISOR
 ALL_REFUSED: Final = more.ALL_REFUSED
 
 
@@ -260,8 +261,8 @@ def is_beyond_soft(v: View) -> bool:
 
 def signature_of(v: View) -> Signature:
     """Return the economic terms of an order; account, strategy and instrument are the route's."""
-    stop_price_e9 = v.stop_price_e9 if v.order_type in STOPS else 0
-    return (int(v.side), v.quantity_e9, v.price_e9, stop_price_e9, int(v.order_type), int(v.time_in_force))
+    stop_price_e9 = 0 if v.order_type is LIMIT or v.order_type is MARKET else v.stop_price_e9
+    return (v.side * 256 + v.order_type * 16 + v.time_in_force, v.quantity_e9, v.price_e9, stop_price_e9)
 
 
 def is_duplicate(v: View) -> bool:
@@ -327,6 +328,58 @@ def margin_short(v: View) -> int:
     return short_e9 - of.pledged_e9() if short_e9 > 0 and of.collateral else short_e9
 
 
+def is_tight(v: View) -> bool:
+    """Whether any of ``SUMMED`` may refuse: their sums at once, without a call. Most orders are far from it."""
+    if v.is_exit:
+        return False
+    route, reach = v.route, v.reach
+    of = route.more
+    contract, key, account = of.contract, of.key, of.account
+    is_buy = v.side is BUY
+    if reach * route.instrument.quantity_step_e9 > of.soft_position_e9:
+        return True
+    exposure = reach * (contract.exposure_long_e18 if is_buy else contract.exposure_short_e18)
+    if exposure > key.exposure_e18 and account.gross_e18 + exposure - key.exposure_e18 > of.gross_least_e18:
+        return True
+    delta = contract.delta
+    if delta:
+        sums, after, grown = of.underlying, reach * delta if reach > 0 else 0, v.quantity * delta
+        if delta < 0:
+            after, grown = -after, -grown
+        if is_buy is (delta > 0):
+            if sums.up + grown > of.net_least or sums.long - key.long + after > of.side_least:
+                return True
+        elif grown - sums.down > of.net_least or sums.short - key.short + after > of.side_least:
+            return True
+    if not of.checks_cash and not of.checks_margin:
+        return False
+    needed_e9 = -(-v.value_e9 * contract.fee_bp_e9 // FEE_DIVISOR) if contract.fee_bp_e9 > 0 else 0
+    if is_buy and contract.is_paid:
+        needed_e9 += v.value_e9
+    free_e9 = of.cash_e9.get(of.currency, 0) - account.cash_reserved_e9
+    if needed_e9 > free_e9:
+        return True
+    added_e9 = -(-reach * (contract.margin_long_e9 if is_buy else contract.margin_short_e9) // contract.lot)
+    return of.checks_margin and added_e9 - key.margin_e9 + needed_e9 > free_e9 - account.margin_e9
+
+
+def first_of_sums(v: View) -> Code:
+    """Return the code of the first of ``SUMMED`` that refuses."""
+    for check in SUMMED:
+        code = check(v)
+        if code is not OK:
+            return code
+    return OK
+
+
+def check_sums(v: View) -> Code:
+    """Return what ``SUMMED`` say one by one; the fused gate has it in their place."""
+    return first_of_sums(v) if is_tight(v) else OK
+
+
+SUMMED: Final[tuple[Check, ...]] = (
+    check_soft_position, check_underlying, check_gross, check_soft_gross, check_net, check_cash, check_margin,
+)  # fmt: skip
 AFTER: Final[dict[Check, tuple[Check, ...]]] = {
     check_future: (check_algo,),
     check_expiry: (check_session, check_restricted, check_ban, check_cutoff),
@@ -338,8 +391,7 @@ AFTER: Final[dict[Check, tuple[Check, ...]]] = {
     check_open_value: (check_soft_open_value,),
     check_open_count: (check_day_account, check_day_strategy, check_duplicate, check_intent),
     check_position: (
-        check_soft_position, check_underlying, check_gross, check_soft_gross, check_net, check_cash, check_margin,
-        check_rate_global, check_rate_venue,
+        *SUMMED, check_rate_global, check_rate_venue,
     ),
 }  # fmt: skip
 """What the complete gate checks behind a check of the plain one. Rates come last."""
@@ -352,6 +404,10 @@ def completed(checks: Iterable[Check]) -> tuple[Check, ...]:
 
 FURTHER_SEND: Final = frozenset({check_session, check_restricted, check_band, check_lpp})
 COMPLETE_CHECKS: Final = completed(CHECKS)
+COMPLETE_FUSED: Final = tuple(
+    check_sums if each is SUMMED[0] else each for each in COMPLETE_CHECKS if each not in SUMMED[1:]
+)
+"""What is fused of them: the same answers."""
 COMPLETE_SEND_CHECKS: Final = tuple(
     each for each in COMPLETE_CHECKS if each in SEND_CHECKS or each in FURTHER_SEND
 )  # fmt: skip

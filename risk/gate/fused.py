@@ -8,8 +8,7 @@ from risk.gate.checks import (
     is_type_refused,
 )
 from risk.gate.further_checks import (
-    ALL_REFUSED, BP, E9, cash_short, exposure_added, is_beyond_lpp, is_beyond_soft, is_duplicate, is_loop,
-    margin_short, net_after, side_after,
+    ALL_REFUSED, first_of_sums, is_beyond_lpp, is_beyond_soft, is_duplicate, is_loop, is_tight,
 )
 from risk.gate.view import View
 
@@ -127,7 +126,7 @@ def first_late_refusal(v: View) -> Code:
 
 
 def first_complete_refusal(v: View) -> Code:
-    """Return the code of the first of 51 checks."""
+    """Return the code of the first of 45 checks."""
     v__created_at_ns = v.created_at_ns
     v__is_exit = v.is_exit
     v__now_ns = v.now_ns
@@ -235,20 +234,8 @@ def first_complete_refusal(v: View) -> Code:
         return Code.REDUCE_ONLY_VIOLATION
     if v__reach * v__route__instrument.quantity_step_e9 > v__route__limits.position_e9 and (not v__is_exit):
         return Code.POS_LIMIT
-    if v__reach * v__route__instrument.quantity_step_e9 > v__route__more.soft_position_e9 and (not v__is_exit):
-        return Code.POS_LIMIT
-    if not v__is_exit and v__route__more__contract.delta and (side_after(v) > v__route__more.underlying_max.value * BP):
-        return Code.POS_UNDERLYING
-    if not v__is_exit and exposure_added(v) > 0 and (v__route__more.account.gross_e18 + exposure_added(v) > v__route__more.gross_max.value * E9):
-        return Code.EXPO_GROSS
-    if not v__is_exit and exposure_added(v) > 0 and (v__route__more.account.gross_e18 + exposure_added(v) > v__route__more.gross_soft.value * E9):
-        return Code.EXPO_GROSS
-    if not v__is_exit and v__route__more__contract.delta and (net_after(v) > v__route__more.net_max.value * BP):
-        return Code.EXPO_NET
-    if v__route__more.checks_cash and (not v__is_exit) and (cash_short(v) > 0):
-        return Code.CASH_INSUFFICIENT
-    if v__route__more.checks_margin and (not v__is_exit) and (margin_short(v) > 0):
-        return Code.MARGIN_ESTIMATE
+    if is_tight(v):
+        return first_of_sums(v)
     if v__route__more.global_rate is not None and (not v__route__more.global_rate.allows(v__now_ns, v__is_exit)):
         return Code.RATE_GLOBAL
     if v__route__more.venue_rate is not None and (not v__route__more.venue_rate.allows(v__now_ns, v__is_exit)):

@@ -188,6 +188,7 @@ FIELDS: Final = (
     "currency",
     "duplicates",
     "global_rate",
+    "gross_least_e18",
     "gross_max",
     "gross_soft",
     "intents_buy",
@@ -195,12 +196,14 @@ FIELDS: Final = (
     "key",
     "lacks_algo_id",
     "money",
+    "net_least",
     "net_max",
     "no_short",
     "no_write",
     "per_account",
     "per_strategy",
     "restricted",
+    "side_least",
     "soft_open_value_e9",
     "soft_order_value_e9",
     "soft_position_e9",
@@ -246,6 +249,10 @@ class More:
         self.global_rate: RateLog | None = None
         self.venue_rate: RateLog | None = None
         self.soft_position_e9 = UNLIMITED
+        # The tighter of hard and soft, in the units of the sums: what ``is_tight`` compares.
+        self.gross_least_e18 = UNLIMITED
+        self.net_least = UNLIMITED
+        self.side_least = UNLIMITED
         self.soft_order_value_e9 = UNLIMITED
         self.soft_open_value_e9 = UNLIMITED
 
@@ -286,37 +293,44 @@ class More:
         self.account.cash_reserved_e9 += cash_e9(side, after_e9) - cash_e9(side, before_e9)
 
     def refresh(self, position: int, buy: int, sell: int, traded_e9: int) -> None:
-        """Set what this ledger contributes, from what can be reached now and what its trades paid; O(1)."""
+        """Set what this ledger contributes, from what can be reached now and what its trades paid; O(1).
+
+        Written out: it runs for every order and every fill, and a call, also of max, costs as much as the sum it makes.
+        """
         contract, key, account = self.contract, self.key, self.account
         high, low = position + buy, position - sell
-        long = max(0, high)
+        long = high if high > 0 else 0  # noqa: FURB136
         short = -low if low < 0 else 0
-        exposure = max(long * contract.exposure_long_e18, short * contract.exposure_short_e18)
-        account.gross_e18 += exposure - key.exposure_e18
-        key.exposure_e18 = exposure
+        exposure, other = long * contract.exposure_long_e18, short * contract.exposure_short_e18
+        if other > exposure:  # noqa: PLR1730
+            exposure = other
+        if exposure != key.exposure_e18:
+            account.gross_e18 += exposure - key.exposure_e18
+            key.exposure_e18 = exposure
         if self.checks_margin:
-            margin = contract.margin_e9(high, low)
+            margin = -(-long * contract.margin_long_e9 // contract.lot)
+            other = -(-short * contract.margin_short_e9 // contract.lot)
+            if other > margin:  # noqa: PLR1730
+                margin = other
             account.margin_e9 += margin - key.margin_e9
             key.margin_e9 = margin
         if contract.is_premium:
             spent_e9 = -traded_e9 if traded_e9 < 0 else 0
-            account.cash_reserved_e9 += spent_e9 - key.spent_e9
-            key.spent_e9 = spent_e9
+            if spent_e9 != key.spent_e9:
+                account.cash_reserved_e9 += spent_e9 - key.spent_e9
+                key.spent_e9 = spent_e9
         delta = contract.delta
         if delta:
-            self._refresh_delta(high * delta, low * delta, long * delta, short * delta)
-
-    def _refresh_delta(self, high: int, low: int, long: int, short: int) -> None:
-        """Set what this ledger contributes to its underlying; a put's ``high`` is the lower end."""
-        key, of = self.key, self.underlying
-        up, down = (high, low) if high > low else (low, high)
-        if long < 0 or short < 0:
-            long, short = -short, -long
-        of.up += up - key.up
-        of.down += down - key.down
-        of.long += long - key.long
-        of.short += short - key.short
-        key.up, key.down, key.long, key.short = up, down, long, short
+            of = self.underlying
+            if delta > 0:
+                up, down, long, short = high * delta, low * delta, long * delta, short * delta
+            else:
+                up, down, long, short = low * delta, high * delta, -short * delta, -long * delta
+            of.up += up - key.up
+            of.down += down - key.down
+            of.long += long - key.long
+            of.short += short - key.short
+            key.up, key.down, key.long, key.short = up, down, long, short
 
     def alone(self) -> More:
         """Return one with the same parameters and sums of its own: for orders that are only looked at."""

@@ -82,6 +82,8 @@ def mores(draw: st.DrawFn) -> More:
         Bound(draw(st.sampled_from((0, 10**9)))),
     )
     contract.collar_soft_bp = draw(st.sampled_from((0, 1)))
+    more.gross_least_e18 = min(more.gross_max.value, more.gross_soft.value) * 10**9
+    more.net_least, more.side_least = more.net_max.value * 10**4, more.underlying_max.value * 10**4
     if draw(st.booleans()):
         more.duplicates, more.intents_buy, more.intents_sell = Duplicates(0, 9), Intents(1, 9), Intents(2, 9)
     return more
