@@ -29,9 +29,8 @@ from protocol.risk import RiskAnswer, Verdict
 from protocol.session import Facts
 from protocol.units import INT64_MAX
 from risk.gate.evidence import facts_of
-from risk.gate.flow import Signature
+from risk.gate.flow import Signature, signature
 from risk.gate.forward import forwarded, late_refusal
-from risk.gate.further_checks import signature_of
 from risk.gate.view import View
 
 OK: Final = Code.OK
@@ -140,8 +139,6 @@ class Holds:
         state.orders[opened.order_id] = opened
         state.risk.holds[opened.order_id] = hold
         state.book.take(opened, view.quantity, view.value_e9)
-        if route.is_complete:
-            route.more.take(view.side, signature_of(view), now_ns)
 
     def _look(
         self, order: NewOrder, created_at_ns: int, instrument: str, now_ns: int, reference: Reference | None
@@ -330,7 +327,7 @@ def _signature(order: Order) -> Signature:
     instrument, terms = order.route.instrument, order.terms
     stop_price = terms.stop_price if terms is not None else 0
     step_e9 = instrument.price_step_e9
-    return (
-        int(order.side), order.quantity * instrument.quantity_step_e9, order.limit_price * step_e9,
-        stop_price * step_e9, int(order.order_type), int(order.time_in_force),
+    return signature(
+        order.side, order.order_type, order.time_in_force, order.quantity * instrument.quantity_step_e9,
+        order.limit_price * step_e9, stop_price * step_e9,
     )  # fmt: skip

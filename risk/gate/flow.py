@@ -19,6 +19,13 @@ FlowRow = tuple[object, ...]
 _Rows = Iterable[Any]
 
 
+def signature(
+    side: int, order_type: int, time_in_force: int, quantity_e9: int, price_e9: int, stop_e9: int
+) -> Signature:
+    """Return the economic terms of an order; account, strategy and instrument are its route's."""
+    return (side * 256 + order_type * 16 + time_in_force, quantity_e9, price_e9, stop_e9)
+
+
 class Tally:
     """A number that only grows within a trading date."""
 

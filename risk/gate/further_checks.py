@@ -26,7 +26,7 @@ from risk.gate.checks import (
     check_tick,
     check_type,
 )
-from risk.gate.flow import Signature
+from risk.gate.flow import Signature, signature
 from risk.gate.view import View
 
 Check = Callable[[View], Code]
@@ -262,7 +262,7 @@ def is_beyond_soft(v: View) -> bool:
 def signature_of(v: View) -> Signature:
     """Return the economic terms of an order; account, strategy and instrument are the route's."""
     stop_price_e9 = 0 if v.order_type is LIMIT or v.order_type is MARKET else v.stop_price_e9
-    return (v.side * 256 + v.order_type * 16 + v.time_in_force, v.quantity_e9, v.price_e9, stop_price_e9)
+    return signature(v.side, v.order_type, v.time_in_force, v.quantity_e9, v.price_e9, stop_price_e9)
 
 
 def is_duplicate(v: View) -> bool:
