@@ -129,7 +129,7 @@ def test_every_check_refuses_some_view() -> None:
     """The views above reach every check alone; otherwise the property would say nothing of it."""
     reached: set[str] = set()
 
-    @settings(max_examples=700, deadline=None, database=None, derandomize=True)  # the same views each time
+    @settings(max_examples=1500, deadline=None, database=None, derandomize=True)  # the same views each time
     @given(v=views())
     def look(v: View) -> None:
         reached.update(check.__name__ for check in COMPLETE_CHECKS if check(v) is not OK)
