@@ -256,7 +256,7 @@ def test_a_trade_taken_back_by_hand_counts_once() -> None:
     assert isinstance(desk.bust_by_hand(order.order_id, "T1"), TradeAmended)
     assert (order.cum, desk.position) == (0, 0)
     for n in range(TRADE_IDS_MAX + 10):
-        desk.venue.remember_trade(f"n{n}", (order.order_id, order.route, 1, 100 * E9))
+        desk.venue.remember_trade(f"n{n}", (order.order_id, order.route, 1, 100 * E9, 0, 0, ""))
     assert desk.bust(order, "T1") is DUPLICATE
     assert (order.cum, desk.position) == (0, 0)
 

@@ -196,7 +196,7 @@ def test_a_trade_entered_by_hand_is_known_however_many_follow() -> None:
     desk.enter(order.order_id, "T9", 1)
     venue = desk.state.venues["sandbox"]
     for n in range(TRADE_IDS_MAX + 10):
-        venue.remember_trade(f"n{n}", (order.order_id, order.route, 1, 100 * E9))
+        venue.remember_trade(f"n{n}", (order.order_id, order.route, 1, 100 * E9, 0, 0, ""))
     assert "T9" in venue.trade_ids
     assert len(venue.trade_ids) == TRADE_IDS_MAX + len(venue.manual_trades)
     assert "n0" not in venue.trade_ids
