@@ -41,11 +41,12 @@ class Edit(NamedTuple):
 
 
 class Mutation(NamedTuple):
-    """One defect."""
+    """One defect; ``first``: the seeds begin there, where what it takes is too rare among the first ones."""
 
     name: str
     caught_by: str
     edits: tuple[Edit, ...]
+    first: int = 0
 
 
 class Run(NamedTuple):
@@ -73,8 +74,9 @@ def run(mutation: Mutation, folder: Path, seeds: int = SEEDS) -> Run:
     for room in ROOMS:
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     apply(mutation, folder)
+    chosen = f"{mutation.first}:{mutation.first + seeds}"
     command = [
-        sys.executable, "-m", "tests.simulation.run", "--seeds", f"0:{seeds}", "--processes", "1", "--first-failure",
+        sys.executable, "-m", "tests.simulation.run", "--seeds", chosen, "--processes", "1", "--first-failure",
     ]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | {"PYTHONPATH": str(folder)}
     done = subprocess.run(
@@ -84,8 +86,8 @@ def run(mutation: Mutation, folder: Path, seeds: int = SEEDS) -> Run:
     return Run(caught, done.stdout[-3000:] + done.stderr[-3000:])
 
 
-def _one(name: str, caught_by: str, path: str, old: str, new: str) -> Mutation:
-    return Mutation(name, caught_by, (Edit(path, old, new),))
+def _one(name: str, caught_by: str, path: str, old: str, new: str, first: int = 0) -> Mutation:
+    return Mutation(name, caught_by, (Edit(path, old, new),), first)
 
 
 _COMMIT = "        durable_ns = self._commit(now_ns) if"
@@ -234,12 +236,13 @@ MUTATIONS = (
     ),
     _one(
         "the order that waits unreserved",
-        r"exposure is not that of the records|reaches \d+, the limit is|is no exit|of a position -?\d+, pending \d+",
+        r"exposure is not that of the records|reaches \d+, the limit is|is no exit|pending \d+ of -?\d+"
+        r"|of a position -?\d+, pending \d+",
         "engine/state.py", "        self.book.hold(second, max(0, left - order.leaves), ",
         "        self.book.hold(second, 0, ",
     ),
     _one(
-        "a trade taken back ignored", r"exposure is not that of the records|is no exit",
+        "a trade taken back ignored", r"exposure is not that of the records|is no exit|reaches \d+, the limit is",
         "engine/amends.py", "        state.book.move(route, to_signed - signed)\n",
         "        state.book.move(route, 0)\n",
     ),
@@ -263,7 +266,7 @@ MUTATIONS = (
     ),
     _one(
         "an exit of more than is left works on", r"are exits of more than is left since record",
-        "engine/amends.py", "        note_drift(state, route.ledger)\n", "",
+        "engine/amends.py", "        note_drift(state, route.ledger)\n", "", first=200,
     ),
     _one(
         "the oldest exit cancelled first", r"are cancelled as stale and are none|are exits of more than is left since",

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from msgspec import Raw
 
 from engine.core import Core
-from protocol.codes import ByeReason, ExecType, GatewayKind, OrderStatus, Scope
+from protocol.codes import ByeReason, ExecType, GatewayKind, OrderStatus, OutcomeKind, Scope
 from protocol.control import (
     ConfirmClock,
     ControlBody,
@@ -148,14 +148,14 @@ def test_a_sidecars_bytes_never_stop_the_engine(bodies: list[bytes]) -> None:
 
 
 def test_a_unit_that_was_claimed_again_is_taken_under_its_new_epoch_only() -> None:
-    """What a session submits under the epoch it had before gets BYE, however often that one was taken."""
+    """What a session submits under the epoch it had before is NOT_TAKEN, however often that one was taken."""
     with at_rest() as stage:
         dealer, first = guest(stage)
         assert [type(m) for m in ask(stage, dealer, sidecar_frames(first)[3])] == [Outcomes]
         assert [type(m) for m in ask(stage, dealer, _encode(Claim("u")))] == [Claimed]
-        (bye,) = ask(stage, dealer, sidecar_frames(first)[3])
-        assert isinstance(bye, Bye)
-        assert bye.reason is ByeReason.UNIT_NOT_CLAIMED
+        (told,) = ask(stage, dealer, sidecar_frames(first)[3])
+        assert isinstance(told, Outcomes)
+        assert {o.kind for o in told.items} == {OutcomeKind.NOT_TAKEN}
         serves(stage)
 
 
@@ -221,10 +221,14 @@ def _known() -> tuple[int, str]:
 
 
 NEXT_REPORT, ORDER_ID = _known()  # the stage is the same each time
+UNKNOWN_FIRST = _encode(Reports(1, 1, [Raw(_encode(report(NEXT_REPORT, "?")))]))
 
 
 @EXAMPLES
 @given(frames(gateway_frames(NEXT_REPORT, ORDER_ID)))
+@example(
+    [_encode(Reports(1, 1, [Raw(_encode(report(NEXT_REPORT, "?")))])), gateway_frames(NEXT_REPORT, ORDER_ID)[3], b""]
+)
 def test_a_gateways_bytes_never_stop_the_engine(bodies: list[bytes]) -> None:
     """But for a hello that knows more than the journal, which rule 2 stops by name."""
     with at_rest() as stage:

@@ -1,4 +1,4 @@
-"""The checkers bite: each planted defect is caught by one of the first seeds, and for the right reason."""
+"""The checkers bite: each planted defect is caught by one of its seeds, and for the right reason."""
 
 from __future__ import annotations
 
