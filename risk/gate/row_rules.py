@@ -13,6 +13,7 @@ from protocol.codes import Scope
 from protocol.contract_rows import ContractName, ContractRow, ContractScope, resolve_contract
 from protocol.params import WINDOWED, InstrumentParams, LimitName, LimitRow
 from protocol.units import INT64_MAX, format_e9
+from risk.gate.catalogue import CHECKED_LIMITS
 
 BINDS_EXITS: Final = frozenset(
     {LimitName.RATE_COUNT, LimitName.GLOBAL_RATE_COUNT, LimitName.VENUE_RATE_COUNT, LimitName.DUPLICATE_COUNT}
@@ -52,6 +53,8 @@ COLLAR_BP_MAX: Final = 9_999  # below 100 %: a bound of 0 would let a MARKET ord
 
 def limit_fault(row: LimitRow) -> str:
     """Return what is wrong with a limit by itself; empty if nothing is."""
+    if row.name not in CHECKED_LIMITS:
+        return f"limit expected one that a check of this release reads, was {row.name.name}: nothing would come of it"
     scopes = SCOPES.get(row.name, ANYWHERE)
     if row.scope not in scopes:
         return f"scope expected {', '.join(s.name.lower() for s in scopes)}, was {row.scope.name.lower()}"
