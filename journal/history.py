@@ -72,8 +72,10 @@ class History:
             JournalDamagedError: If what was durable is not whole.
         """
         found = self._segments()
-        if not found or after_seq + 1 < found[0][1]:
-            return NotKept(found[0][1] if found else last_seq + 1)
+        if not found:  # the engine has not made the first yet: who is at the beginning misses nothing
+            return [] if after_seq >= last_seq else NotKept(last_seq + 1)
+        if after_seq + 1 < found[0][1]:
+            return NotKept(found[0][1])
         if after_seq >= last_seq:
             return []
         which = bisect_right(found, after_seq + 1, key=lambda entry: entry[1]) - 1

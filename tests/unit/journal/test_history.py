@@ -114,3 +114,10 @@ def test_damage_is_named_and_not_served(tmp_path: Path) -> None:
     history = History(tmp_path)
     with pytest.raises(JournalDamagedError):
         history.read(2, 5, 1_000)
+
+
+def test_before_the_first_segment_nobody_misses_anything(tmp_path: Path) -> None:
+    """A reader that is faster than the engine's first start has nothing to read yet; what is gone is still said."""
+    history = History(tmp_path)
+    assert history.read(0, 0, 1_000) == []
+    assert history.read(0, 5, 1_000) == NotKept(6)
