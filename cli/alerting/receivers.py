@@ -11,35 +11,25 @@ Rule: no address, secret or answer is named in an error: an address may carry a 
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import hmac
-import http.client
 import smtplib
-import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from email.message import EmailMessage
 from email.utils import formatdate
 from typing import Final, Protocol
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
 from cli.alerting.message import Message, body_of, lines_of, subject_of
 from protocol.errors import WojakError
+from runtime import webhooks
 
 ANSWER_BYTES_MAX: Final = 64 << 10
 AFTER_S_MAX: Final = 60
 CHAT_CHARS_MAX: Final = 4_000
 AGAIN: Final = frozenset({408, 425, 429})
-OK_FROM, OK_TO, SERVER_FROM = 200, 300, 500
-SIGNATURE: Final = "X-Wojak-Signature"
-TIMESTAMP: Final = "X-Wojak-Timestamp"
-DELIVERY: Final = "X-Wojak-Delivery"
-NET_ERRORS: Final = (OSError, http.client.HTTPException, ValueError)
+SERVER_FROM: Final = 500
 
 
 class DeliveryError(WojakError):
@@ -65,12 +55,6 @@ class Receiver(Protocol):
         """
 
 
-def signature_of(secret: str, timestamp: str, delivery: str, body: bytes) -> str:
-    """Return what proves the sender: HMAC-SHA256 over time, id and body, each behind the other with a dot."""
-    signed = f"{timestamp}.{delivery}.".encode() + body
-    return "v1=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
-
-
 class Webhook:
     """Signed JSON to an address."""
 
@@ -80,12 +64,8 @@ class Webhook:
 
     def send(self, message: Message, now_s: int, timeout_s: float) -> None:
         """See ``Receiver``."""
-        body, timestamp = body_of(message), str(now_s)
-        headers = {
-            TIMESTAMP: timestamp,
-            DELIVERY: message.id,
-            SIGNATURE: signature_of(self._secret, timestamp, message.id, body),
-        }
+        body = body_of(message)
+        headers = webhooks.signed_headers(self._secret, now_s, message.id, body)
         post(self._url, body, headers, timeout_s, reads=False)  # its status is its word
 
 
@@ -142,7 +122,7 @@ class Email:
         # Known before the connection: a certificate is checked against it.
         client._host = self._host  # type: ignore[attr-defined]
         try:
-            with ends_after(timeout_s, lambda: client.sock):
+            with webhooks.ends_after(timeout_s, lambda: client.sock):
                 self._hand_over(client, mail)
         except smtplib.SMTPRecipientsRefused as e:
             codes = [code for code, _ in e.recipients.values()]
@@ -154,7 +134,7 @@ class Email:
             raise DeliveryError("SMTP server expected to offer STARTTLS and AUTH, does not", is_final=True) from None
         except ssl.SSLCertVerificationError:
             raise DeliveryError("SMTP server expected a certificate that is trusted, was another") from None
-        except NET_ERRORS as e:  # SMTPException is an OSError
+        except webhooks.NET_ERRORS as e:  # SMTPException is an OSError
             raise DeliveryError(f"SMTP failed: {type(e).__name__}") from None
         finally:
             client.close()
@@ -173,57 +153,21 @@ class Email:
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, *, reads: bool = True) -> bytes:
-    """POST JSON and return the answer's body, to ``ANSWER_BYTES_MAX``. No redirect is followed, no proxy asked.
+    """POST JSON and return the answer's body, to ``ANSWER_BYTES_MAX``.
 
     Raises:
         DeliveryError: If the answer is no 2xx, or there is none in time.
     """
-    at = urlsplit(url)
-    path = (at.path or "/") + (f"?{at.query}" if at.query else "")
-    kind = http.client.HTTPSConnection if at.scheme == "https" else http.client.HTTPConnection
-    connection = kind(at.hostname or "", at.port, timeout=timeout_s)
     try:
-        with ends_after(timeout_s, lambda: connection.sock):
-            connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
-            response = connection.getresponse()
-            status, after = response.status, response.getheader("Retry-After") or ""
-            answer = response.read(ANSWER_BYTES_MAX) if reads else b""
+        answer = webhooks.post(url, body, headers, timeout_s, answer_bytes_max=ANSWER_BYTES_MAX if reads else 0)
     except ssl.SSLCertVerificationError:
         raise DeliveryError("server expected a certificate that is trusted, was another") from None
-    except NET_ERRORS as e:
+    except webhooks.NET_ERRORS as e:
         raise DeliveryError(f"HTTP failed: {type(e).__name__}") from None
-    finally:
-        connection.close()
-    if not OK_FROM <= status < OK_TO:
+    if not answer.is_ok:
+        status, after = answer.status, answer.headers.get("retry-after", "")
         after_s = min(int(after), AFTER_S_MAX) if after.isascii() and after.isdecimal() else 0
         raise DeliveryError(
             f"HTTP answered {status}", is_final=status < SERVER_FROM and status not in AGAIN, after_s=after_s
         )
-    return answer
-
-
-@contextlib.contextmanager
-def ends_after(timeout_s: float, of: Callable[[], socket.socket | None]) -> Iterator[None]:
-    """Cut the connection when the time is over: a socket's own timeout begins anew with every byte that comes."""
-    is_over = threading.Event()
-
-    def cut() -> None:
-        is_over.set()
-        sock = of()
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(timeout_s, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except Exception:
-        if is_over.is_set():
-            raise TimeoutError from None
-        raise
-    finally:
-        timer.cancel()
-    if is_over.is_set():
-        raise TimeoutError
+    return answer.body

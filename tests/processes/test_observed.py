@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from cli.alerting.message import Message
-from cli.alerting.receivers import signature_of
 from cli.scrape import Scraped, Scraper
 from cli.top_figures import Figures
+from runtime.webhooks import signature_of
 from tests.processes.stack import START_S, Stack, free_ports, wait_until
 from tests.unit.cli.alert_peers import WebPeer, http_answer
 
