@@ -185,6 +185,15 @@ def secret_of(row: WebhookRow | EmailRow | ChatRow, folder: Path) -> str:
     at = f"alerts receiver {row.name}: {key}"
     if not env and not file:
         return ""
+    return stored_secret(at, env, file, folder, SECRET_BYTES_MIN if isinstance(row, WebhookRow) else 1)
+
+
+def stored_secret(at: str, env: str, file: str, folder: Path, chars_min: int) -> str:
+    """Return the secret in an environment variable, or in a file relative to ``folder``.
+
+    Raises:
+        ConfigError: As of ``secret_of``; ``at`` says whose it is.
+    """
     if env:
         secret, where = os.environ.get(env, ""), f"environment variable {env}"
     else:
@@ -196,8 +205,8 @@ def secret_of(row: WebhookRow | EmailRow | ChatRow, folder: Path) -> str:
     secret = secret.strip()
     if not secret:
         raise ConfigError([f"{at}: expected {where} to hold it, was empty or not set"])
-    if isinstance(row, WebhookRow) and len(secret) < SECRET_BYTES_MIN:
-        raise ConfigError([f"{at}: expected at least {SECRET_BYTES_MIN} characters in {where}, was {len(secret)}"])
+    if len(secret) < chars_min:
+        raise ConfigError([f"{at}: expected at least {chars_min} characters in {where}, was {len(secret)}"])
     return secret
 
 

@@ -69,7 +69,7 @@ def _named(loaded: Loaded, kind: str) -> list[str]:
         return [sidecar_name(row.source) for row in supervised(loaded)]
     if kind == ALERTS and not loaded.config.alerts.receivers:
         return []
-    if kind == RISK and not loaded.config.risk_service.params_file:
+    if kind == RISK and not loaded.config.risk_service.is_configured:
         return []
     return [process_name(kind, shard) for shard in (loaded.shards if kind in PER_SHARD else (0,))]
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
+from cli.alert_rows import stored_secret
 from protocol.codes import Code
 from protocol.edge import Identifier
 from protocol.errors import FieldError
@@ -19,6 +21,8 @@ from protocol.units import parse_e9
 from risk.gate.forward import FORWARDABLE
 
 MS_NS: Final = 1_000_000
+SECRET_CHARS_MIN: Final = 32
+THIS_HOST: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 MONEY: Final = frozenset({Code.MARGIN_ESTIMATE.name})
 Milliseconds = Annotated[int, Meta(ge=1, le=600_000)]
 
@@ -40,10 +44,18 @@ class RouteRow(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RiskServiceSection(Struct, frozen=True, forbid_unknown_fields=True):
-    """The process that judges forwarded orders (`wojak risk`); `wojak up` runs it where `params_file` is set.
+    """The process that judges forwarded orders (`wojak risk`); runs where `params_file` or `webhook_url` is set.
 
     Attributes:
-        params_file: Its parameters as JSON, relative to this file; empty = no such process.
+        params_file: Its parameters, relative to this file; empty = it does not judge itself.
+        webhook_url: A risk system elsewhere judges instead: https, or http on this host. Its protocol:
+            docs/risk-service.md.
+        webhook_secret_env: Environment variable with the secret that signs requests and answers, at least 32
+            characters; or
+        webhook_secret_file: a file with it.
+        webhook_ca_file: Trust the risk system by these certificates; empty = by those of the system.
+        webhook_timeout_ms: Longest attempt to ask it; the first deadline of an order ends one sooner.
+        webhook_account_max: Requests of one account that it is asked at a time.
         deadline_ms: An order is held so long; an exit ``exit_hold_ms``, after which it is sent.
         hold_max_ms: Longest hold of a check whose ``on_deadline`` is ``hold``.
         held_max: Held orders of one account.
@@ -53,6 +65,12 @@ class RiskServiceSection(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     params_file: str = ""
+    webhook_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/]+.*)?$", max_length=2_000)] = ""
+    webhook_secret_env: str = ""
+    webhook_secret_file: str = ""
+    webhook_ca_file: str = ""
+    webhook_timeout_ms: Annotated[int, Meta(ge=1, le=30_000)] = 2_000
+    webhook_account_max: Annotated[int, Meta(ge=1, le=16)] = 4
     deadline_ms: Milliseconds = 250
     exit_hold_ms: Milliseconds = 2_000
     hold_max_ms: Milliseconds = 30_000
@@ -60,6 +78,11 @@ class RiskServiceSection(Struct, frozen=True, forbid_unknown_fields=True):
     away_ms: Milliseconds = 2_000
     pass_value_max: str = "0"  # noqa: S105 - an amount, no password
     tick_age_max_ms: Milliseconds = 5_000
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is such a process."""
+        return bool(self.params_file or self.webhook_url)
 
 
 def route_problems(routes: Sequence[RouteRow], section: RiskServiceSection, folder: Path) -> Iterator[str]:
@@ -78,8 +101,9 @@ def route_problems(routes: Sequence[RouteRow], section: RiskServiceSection, fold
             yield f"{at}.check: expected one row for {row.check}, was a second one"
         seen.add(row.check)
     forwards = [row.check for row in routes if row.route == "forward"]
-    if forwards and not section.params_file:
+    if forwards and not section.is_configured:
         yield f"risk_service.params_file: expected the service's parameters, for {forwards[0]} is forwarded, was none"
+    yield from _webhook_problems(section, folder)
     if section.params_file and not (folder / section.params_file).is_file():
         yield f"risk_service.params_file: expected a file, was {section.params_file!r}, which is none"
     if section.exit_hold_ms > section.hold_max_ms or section.deadline_ms > section.hold_max_ms:
@@ -89,6 +113,34 @@ def route_problems(routes: Sequence[RouteRow], section: RiskServiceSection, fold
             yield f"risk_service.pass_value_max: expected at least 0, was {section.pass_value_max}"
     except FieldError as e:
         yield f"{e.field}: expected {e.expected}, was {e.value!r}"
+
+
+def _webhook_problems(section: RiskServiceSection, folder: Path) -> Iterator[str]:
+    env, file, url = section.webhook_secret_env, section.webhook_secret_file, section.webhook_url
+    if not url:
+        if env or file or section.webhook_ca_file:
+            yield "risk_service.webhook_url: expected an address, for there is a secret or a CA for it, was none"
+        return
+    at = urlsplit(url)
+    if at.scheme == "http" and at.hostname not in THIS_HOST:
+        yield f"risk_service.webhook_url: expected https, or http on one of {', '.join(sorted(THIS_HOST))}, was {url!r}"
+    if section.params_file:
+        yield "risk_service.webhook_url: expected no params_file beside it, was both: one of them judges"
+    if bool(env) == bool(file):
+        was = "both" if env else "neither"
+        yield f"risk_service.webhook_secret: expected either webhook_secret_env or webhook_secret_file, was {was}"
+    if section.webhook_ca_file and not (folder / section.webhook_ca_file).is_file():
+        yield f"risk_service.webhook_ca_file: expected a file, was {section.webhook_ca_file!r}, which is none"
+
+
+def webhook_secret(section: RiskServiceSection, folder: Path) -> str:
+    """Return the secret under which requests and answers are signed.
+
+    Raises:
+        ConfigError: If it is not there, or too short.
+    """
+    at = "risk_service.webhook_secret"
+    return stored_secret(at, section.webhook_secret_env, section.webhook_secret_file, folder, SECRET_CHARS_MIN)
 
 
 def to_risk_params(routes: Sequence[RouteRow], section: RiskServiceSection) -> RiskParams | None:

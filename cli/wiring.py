@@ -49,7 +49,7 @@ def engine_settings(loaded: Loaded) -> EngineSettings:
         venues_endpoint=paths.endpoint(VENUES_SOCKET),
         events_endpoint=paths.endpoint(EVENTS_SOCKET),
         control_endpoint=paths.endpoint(CONTROL_SOCKET),
-        risk_endpoint=paths.endpoint(RISK_SOCKET) if loaded.config.risk_service.params_file else "",
+        risk_endpoint=paths.endpoint(RISK_SOCKET) if loaded.config.risk_service.is_configured else "",
         token_file=str(paths.token),
         table_path=str(paths.table),
         params=to_wire_params(loaded.config),
@@ -182,16 +182,30 @@ def run_books(loaded: Loaded) -> int:
 
 def run_risk(loaded: Loaded) -> int:
     """Run the risk service."""
+    from cli.risk_rows import webhook_secret
     from risk.portfolio.service import ServiceSettings, run
+    from risk.portfolio.webhook import WebhookSettings
 
     section, paths = loaded.config.risk_service, loaded.paths
+    webhook = None
+    if section.webhook_url:
+        ca_file = str(loaded.resolve(section.webhook_ca_file)) if section.webhook_ca_file else ""
+        webhook = WebhookSettings(
+            url=section.webhook_url,
+            secret=webhook_secret(section, loaded.resolve(".")),
+            ca_file=ca_file,
+            timeout_ms=section.webhook_timeout_ms,
+            account_max=section.webhook_account_max,
+            give_up_ms=section.hold_max_ms,
+        )
     return run(
         ServiceSettings(
             engine_endpoint=paths.endpoint(RISK_SOCKET),
             events_endpoint=paths.endpoint(EVENTS_SOCKET),
             history_endpoint=paths.endpoint(HISTORY_SOCKET),
             table_path=str(paths.table),
-            params_file=str(loaded.resolve(section.params_file)),
+            webhook=webhook,
+            params_file=str(loaded.resolve(section.params_file)) if section.params_file else "",
             epoch_file=str(paths.own / "risk.epoch"),
             tick_age_max_ns=section.tick_age_max_ms * NS_PER_MS,
             health=health_settings(loaded, RISK),

@@ -6,6 +6,7 @@ and answers one request after the other. What can go wrong on the other side and
 - stream behind: requests wait for the replica, their deadline at the engine bounds that;
 - history gone, or a stream that is none: the process ends with what to do;
 - an exception while deciding: that request is refused with INTERNAL, and the log names it.
+- a risk system elsewhere (``webhook``) decides in its own time: heartbeats and other accounts do not wait for it.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from market.table import TableReader, reference
 from protocol.channels import Context, Dealer
 from protocol.codes import Code
 from protocol.errors import NOT_DECODED, ConfigError
-from protocol.risk import RiskAnswer, Verdict, engine_risk_decoder
+from protocol.risk import RiskAnswer, RiskRequest, RiskWithdrawn, Verdict, engine_risk_decoder
 from protocol.session import INSTANCE_BYTES
 from risk.portfolio.answering import Answerer, PortfolioAnswerer
 from risk.portfolio.params import Params
 from risk.portfolio.replica import Replica
 from risk.portfolio.rows import day_of, parse_params, resolve
 from risk.portfolio.session import ServiceSession
+from risk.portfolio.webhook import Webhook, WebhookSettings
 from runtime import clock, logs
 from runtime.event_stream import EventStream
 from runtime.exits import CLEAN
@@ -49,6 +51,8 @@ FAMILIES: Final = (
     Family("wojak_risk_refused_full", COUNTER, "Requests refused because too many waited"),
     Family("wojak_risk_failed", COUNTER, "Requests that could not be decided"),
     Family("wojak_risk_waiting", GAUGE, "Requests not answered yet"),
+    Family("wojak_risk_webhook_asking", GAUGE, "Requests that the risk system elsewhere is asked about"),
+    Family("wojak_risk_webhook_failed", COUNTER, "Attempts to ask it that brought no answer that counts"),
     Family("wojak_risk_as_of_seq", GAUGE, "Last record in the replica"),
 )
 
@@ -57,6 +61,7 @@ class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """What the service is told.
 
     Attributes:
+        webhook: The risk system elsewhere that decides; None = by ``params_file`` and the prices of ``table_path``.
         params_file: Dated rows (``risk.portfolio.rows``), resolved at the start; or JSON of ``Params`` as they are.
         epoch_file: Where it counts its starts, so that an older instance is refused.
         table_path: The feed's last-value table; ``tick_age_max_ns``: an older price is none.
@@ -65,9 +70,10 @@ class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     engine_endpoint: str
     events_endpoint: str
     history_endpoint: str
-    table_path: str
-    params_file: str
     epoch_file: str
+    webhook: WebhookSettings | None = None
+    table_path: str = ""
+    params_file: str = ""
     tick_age_max_ns: int = 5_000_000_000
     health: HealthSettings = HealthSettings()
 
@@ -83,8 +89,7 @@ def run(settings: ServiceSettings) -> int:
     log = logs.configure("risk")
     stop, board, context = StopSignal(), Board(), Context()
     board.not_ready = ("no session with the engine",)
-    prices = TablePrices(settings.table_path, settings.tick_age_max_ns)
-    answerer = PortfolioAnswerer(load_params(Path(settings.params_file)), prices)
+    answerer = answerer_of(settings)
     epoch = next_epoch(Path(settings.epoch_file))
     try:
         with served(settings.health, board, FAMILIES) as serve:
@@ -95,15 +100,25 @@ def run(settings: ServiceSettings) -> int:
             while not stop.is_set:
                 service.turn(WAIT_MS)
     finally:
+        if isinstance(answerer, Webhook):
+            answerer.close()
         context.close(linger_ms=100)
     return CLEAN
+
+
+def answerer_of(settings: ServiceSettings) -> Answerer | Webhook:
+    """Return who decides."""
+    if settings.webhook is not None:
+        return Webhook(settings.webhook)
+    prices = TablePrices(settings.table_path, settings.tick_age_max_ns)
+    return PortfolioAnswerer(load_params(Path(settings.params_file)), prices)
 
 
 class Service:
     """The process's loop, one turn at a time."""
 
     def __init__(
-        self, settings: ServiceSettings, context: Context, answerer: Answerer, epoch: int, board: Board
+        self, settings: ServiceSettings, context: Context, answerer: Answerer | Webhook, epoch: int, board: Board
     ) -> None:
         self._log = logs.configure("risk")
         self._answerer = answerer
@@ -111,6 +126,8 @@ class Service:
         self._engine = Dealer(context, settings.engine_endpoint, ENGINE_HWM)
         self.stream = EventStream(context, settings.events_endpoint, settings.history_endpoint)
         self.stream.add(self._engine)
+        if isinstance(answerer, Webhook):
+            self.stream.add_fd(answerer.fd)
         self.replica = Replica()
         self.session = ServiceSession(os.urandom(INSTANCE_BYTES), epoch)
         self.answered = self.failed = 0
@@ -128,19 +145,39 @@ class Service:
                 self._log.error("a message of the engine can't be read", error=str(e))
                 continue
             self.session.on_message(message)
+            if isinstance(message, RiskWithdrawn) and isinstance(self._answerer, Webhook):
+                self._answerer.withdraw(message.order_id)
+        if isinstance(self._answerer, Webhook):
+            self._ask(self._answerer)
+        else:
+            self._decide(self._answerer)
+        self._send()
+        self._publish()
+
+    def _decide(self, answerer: Answerer) -> None:
         for request in self.session.due(self.replica.seq):
             began_ns = clock.monotonic_ns()
             try:
-                answer = self._answerer.answer(request, self.replica, clock.wall_ns())
+                answer = answerer.answer(request, self.replica, clock.wall_ns())
             except Exception as e:  # noqa: BLE001 - one that can't be decided must not end the others
-                self.failed += 1
-                self._log.error("can't be decided", order_id=request.order_id, error=f"{type(e).__name__}: {e}")
-                answer = RiskAnswer(request.order_id, request.asked, Verdict.REJECT, code=Code.INTERNAL)
+                answer = self._refuse(request, e)
             self.answered += 1
             self._decided.record(clock.monotonic_ns() - began_ns)
             self.session.answer(answer)
-        self._send()
-        self._publish()
+
+    def _ask(self, webhook: Webhook) -> None:
+        for answer in webhook.collect():
+            if self.session.is_open:  # else it is asked again, and answers the same
+                self.answered += 1
+                self.session.answer(answer)
+        for request in self.session.due(self.replica.seq, webhook.is_busy):
+            webhook.ask(request, clock.wall_ns())
+
+    def _refuse(self, request: RiskRequest, error: Exception) -> RiskAnswer:
+        self.failed += 1
+        text = f"{type(error).__name__}: {error}"
+        self._log.error("can't be decided", order_id=request.order_id, error=text)
+        return RiskAnswer(request.order_id, request.asked, Verdict.REJECT, code=Code.INTERNAL)
 
     def _send(self) -> None:
         for message in self.session.outgoing(clock.monotonic_ns(), self.replica.seq):
@@ -150,7 +187,13 @@ class Service:
 
     def _publish(self) -> None:
         now_ns = self._board.turned_ns = clock.monotonic_ns()
-        self._board.not_ready = () if self.session.is_open else ("no session with the engine",)
+        webhook = self._answerer if isinstance(self._answerer, Webhook) else None
+        if not self.session.is_open:
+            self._board.not_ready = ("no session with the engine",)
+        elif webhook is not None and webhook.is_failing(now_ns):
+            self._board.not_ready = ("the risk system did not answer",)
+        else:
+            self._board.not_ready = ()
         if not self._board.is_due(now_ns):
             return
         values = {
@@ -158,6 +201,8 @@ class Service:
             "wojak_risk_refused_full": self.session.refused,
             "wojak_risk_failed": self.failed,
             "wojak_risk_waiting": self.session.waiting,
+            "wojak_risk_webhook_asking": webhook.asking if webhook is not None else 0,
+            "wojak_risk_webhook_failed": webhook.failed if webhook is not None else 0,
             "wojak_risk_as_of_seq": self.replica.seq,
         }
         self._board.publish(Snapshot(now_ns, values, {DECIDED: self._decided.snapshot()}))

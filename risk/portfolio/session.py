@@ -8,7 +8,7 @@ the engine no longer asks is dropped; an engine that starts again asks everythin
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from protocol.codes import ByeReason, Code
@@ -32,6 +32,10 @@ ACCOUNT_MAX: Final = 64
 ALL_MAX: Final = 4096
 HELLO_AGAIN_NS: Final = 1_000_000_000
 NS_PER_MS: Final = 1_000_000
+
+
+def _never(_account: str) -> bool:
+    return False
 
 
 class ServiceSession:
@@ -91,11 +95,14 @@ class ServiceSession:
             else:
                 del self._queues[account]
 
-    def due(self, book_seq: int) -> Iterator[RiskRequest]:
-        """Yield what can be decided on a replica that has ``book_seq``; each is answered before the next is drawn."""
+    def due(self, book_seq: int, is_busy: Callable[[str], bool] = _never) -> Iterator[RiskRequest]:
+        """Yield what can be decided on a replica that has ``book_seq``; each is answered before the next is drawn.
+
+        ``is_busy``: whether an account's next has to wait for what is asked about elsewhere.
+        """
         for account in list(self._queues):
             queue = self._queues[account]
-            while queue and queue[0].book_seq <= book_seq:
+            while queue and queue[0].book_seq <= book_seq and not is_busy(account):
                 yield queue.popleft()
             if not queue:
                 del self._queues[account]

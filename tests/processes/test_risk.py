@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,8 @@ from protocol.units import E9
 from risk.portfolio.params import Contract, ContractKind, Params, Product
 from tests.processes.stack import Stack
 from tests.processes.test_order_life import becomes, traded_price
+from tests.unit.cli.alert_peers import WebPeer
+from tests.unit.risk.test_webhook import SECRET, signed
 
 PARAMS = Params(
     "test",
@@ -65,3 +68,51 @@ def test_held_orders_are_judged_by_the_service(tmp_path: Path) -> None:
         assert stack.stop() == 0
         verified = stack.wojak("journal", "verify")
         assert (verified.returncode, "0 differ" in verified.stdout) == (0, True), verified.stdout
+
+
+ELSEWHERE = """
+[[routes]]
+check = "POS_LIMIT"
+route = "forward"
+
+[risk_service]
+webhook_url = "{url}"
+webhook_secret_file = "secret"
+deadline_ms = 20000
+
+"""
+
+
+def test_held_orders_are_judged_by_a_risk_system_elsewhere(tmp_path: Path) -> None:
+    """The webhook's yes sends, its no refuses, and what is signed under another secret is not an answer."""
+    (tmp_path / "secret").write_text(SECRET)
+    secrets = [SECRET, "b" * 32]
+
+    def judge(connection: socket.socket) -> None:
+        request = msgspec.json.decode(peer.requests[-1][1])
+        client_order_id = request["client_order_id"]
+        said = {"order_id": request["order_id"], "asked": request["asked"]}
+        body = msgspec.json.encode(said | {"verdict": "reject" if client_order_id == "no" else "approve"})
+        secret = secrets[client_order_id == "lie"]
+        connection.sendall(signed(body, f"{request['order_id']}.{request['asked']}", secret=secret))
+
+    peer = WebPeer(judge)
+
+    def elsewhere(text: str) -> str:
+        return text.replace("[[instruments]]", f"{ELSEWHERE.format(url=peer.url)}[[instruments]]", 1)
+
+    try:
+        with Stack(tmp_path, edit=elsewhere) as stack:
+            stack.start()
+            stack.wait_ready("risk")
+            low = str(int(traded_price(stack) * 0.995))
+            for name in ("no", "lie", "yes"):
+                stack.wojak("order", "buy", "BTCUSDT", "6", "--limit", low, "--id", name)
+            becomes(stack, "no", status="REJECTED", code="RISK_REJECTED")
+            becomes(stack, "yes", status="NEW", leaves_quantity="6")
+            becomes(stack, "lie", status="HELD", leaves_quantity="6")
+            stack.wojak("order", "cancel", "lie")
+            becomes(stack, "lie", status="CANCELED")
+            assert stack.stop() == 0
+    finally:
+        peer.close()
