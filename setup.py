@@ -58,6 +58,7 @@ HOT: Final = (
     "engine/state.py",
     "engine/drift.py",
     "engine/refusals.py",
+    "engine/breaches.py",
     "engine/orders.py",
     "engine/reports.py",
     "engine/controls.py",

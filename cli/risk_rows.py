@@ -18,7 +18,7 @@ from protocol.edge import Identifier
 from protocol.errors import FieldError
 from protocol.params import OnDeadline, RiskParams
 from protocol.units import parse_e9
-from risk.gate.forward import FORWARDABLE
+from risk.gate.forward import FORWARDABLE, HALTABLE
 
 MS_NS: Final = 1_000_000
 SECRET_CHARS_MIN: Final = 32
@@ -32,7 +32,8 @@ class RouteRow(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         check: Its code.
-        route: ``reject`` refuses; ``forward`` holds the order and asks the risk service.
+        route: ``reject`` refuses; ``forward`` holds the order and asks the risk service; ``halt`` refuses and halts the
+            scope of the limit until an operator resumes it (exits pass).
         on_deadline: What happens when nobody judged in time: ``reject``; ``hold`` waits on, up to
             `risk_service.hold_max_ms`; ``pass`` sends what is worth `risk_service.pass_value_max` at most.
             Exits are always sent.
@@ -88,13 +89,16 @@ class RiskServiceSection(Struct, frozen=True, forbid_unknown_fields=True):
 def route_problems(routes: Sequence[RouteRow], section: RiskServiceSection, folder: Path) -> Iterator[str]:
     """Yield every fault of routes and service."""
     seen: set[str] = set()
-    known = {code.name for code in FORWARDABLE}
+    known, haltable = {code.name for code in FORWARDABLE}, {code.name for code in HALTABLE}
     for n, row in enumerate(routes):
         at = f"routes[{n}]"
-        if row.route not in {"reject", "forward"}:
-            yield f"{at}.route: expected reject or forward, was {row.route}, which is not built"
-        if row.check not in known:
-            yield f"{at}.check: expected one of {', '.join(sorted(known))}, was {row.check!r}"
+        if row.route == "sandbox":
+            yield f"{at}.route: expected reject, forward or halt, was {row.route}, which is not built"
+        may = haltable if row.route == "halt" else known
+        if row.check not in may:
+            yield f"{at}.check: expected one of {', '.join(sorted(may))}, was {row.check!r}"
+        if row.route == "halt" and row.on_deadline != "reject":
+            yield f"{at}.on_deadline: expected none for the route halt, which waits for nobody, was {row.on_deadline}"
         if row.route == "forward" and row.on_deadline == "pass" and row.check in MONEY:
             yield f"{at}.on_deadline: expected reject or hold for {row.check}, was pass: money is never waved through"
         if row.check in seen:
@@ -144,9 +148,10 @@ def webhook_secret(section: RiskServiceSection, folder: Path) -> str:
 
 
 def to_risk_params(routes: Sequence[RouteRow], section: RiskServiceSection) -> RiskParams | None:
-    """Return what the engine is told; None where nothing is forwarded."""
+    """Return what the engine is told; None where every breach is just refused."""
     rows = sorted((Code[row.check], OnDeadline[row.on_deadline.upper()]) for row in routes if row.route == "forward")
-    if not rows:
+    halts = tuple(sorted(Code[row.check] for row in routes if row.route == "halt"))
+    if not rows and not halts:
         return None
     return RiskParams(
         forward=tuple(code for code, _ in rows),
@@ -157,4 +162,5 @@ def to_risk_params(routes: Sequence[RouteRow], section: RiskServiceSection) -> R
         away_ns=section.away_ms * MS_NS,
         on_deadline=tuple(rows),
         pass_value_max_e9=parse_e9(section.pass_value_max, "risk_service.pass_value_max"),
+        halt=halts,
     )

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from engine.breaches import halt_breach
 from engine.dedup import payload_hash, value_of
 from engine.orders import Defer, Orders, Replay
 from engine.permit import Permit
@@ -173,6 +174,8 @@ class Baskets:
             state.dedup.insert(-1 - slot, low, high, payload, value)
         else:  # the tombstone of a cancel that came first
             state.dedup.replace(slot, payload, value)
+        if decision.kind is not ACCEPTED:
+            halt_breach(state, decision.code, decision.facts, command.account)
         for leg, reference, decided in zip(command.legs, record.references, decision.legs, strict=False):
             ordered = Ordered(record.source, leg_item(record.item, leg), reference, decided, record.seq)
             self._orders.apply_ordered(ordered, leg, position, now_ns)

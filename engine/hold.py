@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from protocol.codes import Code
+from protocol.params import RiskParams
 
 ENDS_MAX: Final = 4096
 """Holds that are over and remembered, so that a repeated delivery hears how its hold ended."""
@@ -42,19 +43,25 @@ class Hold:
 class RiskState:
     """Held orders by id, how the newest holds ended, and the risk service as the journal knows it.
 
-    ``forwards``: breaches that the service judges, from the parameters. ``changed_ns``: when the service may have begun
-    to be away; 0 = it is.
+    ``forwards``: breaches that the service judges, ``halts``: those that halt, both from the parameters.
+    ``changed_ns``: when the service may have begun to be away; 0 = it is.
     """
 
-    __slots__ = ("changed_ns", "ends", "forwards", "holds", "instance_epoch", "ready")
+    __slots__ = ("changed_ns", "ends", "forwards", "halts", "holds", "instance_epoch", "ready")
 
     def __init__(self) -> None:
         self.forwards: frozenset[Code] = frozenset()
+        self.halts: frozenset[Code] = frozenset()
         self.holds: dict[str, Hold] = {}
         self.ends: dict[str, HoldEnd] = {}
         self.ready = False
         self.instance_epoch = 0
         self.changed_ns = 0
+
+    def take_params(self, params: RiskParams | None) -> None:
+        """Take where breaches go."""
+        self.forwards = frozenset(params.forward) if params is not None else frozenset()
+        self.halts = frozenset(params.halt) if params is not None else frozenset()
 
     @property
     def is_used(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from msgspec import structs
 
+from engine.breaches import halt_breach
 from engine.dedup import payload_hash, value_of
 from engine.hold import Hold
 from engine.order import Order, OutgoingKind, Terms
@@ -287,6 +288,7 @@ class Holds:
             self._release(order, decision, now_ns)
         else:
             state.risk.end(order.order_id, decision.code)
+            halt_breach(state, decision.code, None, order.account)
             state.book.set_leaves(order, 0)
             rejected = effect is HoldEffect.REJECTED
             state.set_status(order, OrderStatus.REJECTED if rejected else OrderStatus.EXPIRED)

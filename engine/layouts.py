@@ -306,7 +306,7 @@ HOLD: Final = Layout(
 )  # fmt: skip
 RISK: Final = Layout(
     RiskState, "ready", "instance_epoch", "changed_ns",
-    left_out={"holds": "rows of Hold", "ends": "a list", "forwards": "from params"},
+    left_out={"holds": "rows of Hold", "ends": "a list", "forwards": "from params", "halts": "from params"},
 )  # fmt: skip
 
 LAYOUTS: Final[tuple[Layout[object], ...]] = (

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 from engine.baskets import TAKEN, leg_id, leg_item, unknown_facts
+from engine.breaches import halt_breach
 from engine.dedup import payload_hash, value_of
 from engine.exit_replaces import why_unsent, without
 from engine.group import Group
@@ -194,6 +195,7 @@ class Ocos:
             position, TAKEN if accepted else OrderStatus.REJECTED
         ))  # fmt: skip
         if not accepted:
+            halt_breach(state, decision.code, decision.facts, command.account)
             return
         leg, behind = command.legs
         ordered = Ordered(record.source, leg_item(record.item, leg), record.reference, decision.legs[0], record.seq)

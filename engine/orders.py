@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import Raw
 from msgspec.structs import replace
 
+from engine.breaches import halt_breach, halt_loop
 from engine.dedup import NO_PAYLOAD, ORDER_ID_BYTES, payload_hash, value_of
 from engine.group import Group
 from engine.order import Order, OutgoingKind, Terms
@@ -21,7 +22,7 @@ from engine.permit import Permit
 from engine.refusals import CHECKS_ALL, COMPLETE_CHECKS_ALL, ENVELOPE_CHECKS, refused_new
 from engine.state import State
 from engine.venue_state import VenueState
-from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side, TradingState
+from protocol.codes import Code, Mode, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side
 from protocol.decisions import CancelDecision, EngineCancel, NewDecision, OrderClass, Reference
 from protocol.orders import CancelOrder, NewOrder, TermedOrder
 from protocol.records import CancelRequested, Ordered
@@ -249,7 +250,9 @@ class Orders:
         if decision.kind is not ACCEPTED:
             self._take_key(position | REJECTED_BITS)
             if decision.code is Code.LOOP_INTENT:
-                self._halt_loop(order, decision)
+                halt_loop(state, order, decision.facts)
+            elif state.risk.halts:
+                halt_breach(state, decision.code, decision.facts, order.account)
             return
         route = state.route(order.account, order.strategy, order.instrument)
         self._venue = state.venues[route.instrument.venue]
@@ -291,12 +294,6 @@ class Orders:
         venue.add(venue_seq, NEW, opened, now_ns)
         if route.is_complete:
             route.more.take(view.side, signature_of(view), now_ns)
-
-    def _halt_loop(self, order: NewOrder, decision: NewDecision) -> None:
-        """Stop a strategy that means the same again and again (RISK.md A2, LOOP_INTENT)."""
-        expected = decision.facts.expected if decision.facts is not None else 0
-        reason = f"{decision.code.name}: {expected} orders on one side of {order.instrument} without a fill"
-        self._state.raise_state(Scope.STRATEGY, order.strategy, TradingState.HALTED_AUTO, reason)
 
     def decide_cancel(self, command: CancelOrder, permit: Permit | None) -> CancelDecision | Defer:
         """Say what happens to a cancel: idempotent by state, never refused by a limit (DECISIONS 10, RISK.md A7.3)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from engine.breaches import halt_breach
 from engine.dedup import payload_hash, value_of
 from engine.order import Order, OutgoingKind, Replacement, Terms
 from engine.orders import Defer, Orders, Replay
@@ -236,6 +237,7 @@ class Replaces:
         else:  # the tombstone of a cancel that came first
             state.dedup.replace(slot, payload, value)
         if not accepted:
+            halt_breach(state, decision.code, decision.facts, command.account)
             return
         order = state.orders[decision.order_id]
         if order.terms is None:

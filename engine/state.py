@@ -153,7 +153,7 @@ class State:
         """
         self.params = params
         self.params_hash = content_hash
-        self.risk.forwards = frozenset(params.risk.forward) if params.risk is not None else frozenset()
+        self.risk.take_params(params.risk)
         limits = self.limits = LimitTable(params.limits_on(self.trading_date))
         further = Furthers(params, self.trading_date, self.flow, self.book.money) if is_needed(params) else None
         was_further, self.further = self.further, further

@@ -217,15 +217,16 @@ class OnDeadline(IntEnum):
 
 
 class RiskParams(Struct, array_like=True, frozen=True):
-    """Breaches that the risk service judges.
+    """Where breaches go that are not just refused.
 
     Attributes:
-        forward: Codes of the checks routed to it.
+        forward: Codes of the checks that the risk service judges.
         deadline_ns: An order is held so long; an exit ``exit_hold_ns``.
         held_max: Held orders of one account.
         away_ns: An engine that just started waits so long for a service, before it counts as away.
         on_deadline: By code; the strictest of an order's codes counts, REJECT where there is no row.
         pass_value_max_e9: Orders of at most this value may PASS.
+        halt: Codes of the checks whose breach also halts the scope of their limit.
     """
 
     forward: tuple[Code, ...]
@@ -236,6 +237,7 @@ class RiskParams(Struct, array_like=True, frozen=True):
     away_ns: int = 2_000_000_000
     on_deadline: tuple[tuple[Code, OnDeadline], ...] = ()
     pass_value_max_e9: int = 0
+    halt: tuple[Code, ...] = ()
 
 
 class RowsApplied(Struct, array_like=True, frozen=True):

@@ -35,6 +35,11 @@ FORWARDABLE: Final = frozenset({
     Code.EXPO_GROSS, Code.EXPO_NET, Code.MARGIN_ESTIMATE, Code.INSTR_EXPIRY_CUTOFF, Code.INSTR_BAN_REDUCE_ONLY,
 })  # fmt: skip
 """What the risk service may judge: own limits. What the venue would refuse, and identity, rates and halts, are not."""
+HALTABLE: Final = FORWARDABLE | {
+    Code.QTY_MAX, Code.COUNT_OPEN_MAX, Code.COUNT_DAILY_MAX, Code.RATE_STRATEGY, Code.RATE_ACCOUNT, Code.DUP_ECONOMIC,
+    Code.CASH_INSUFFICIENT, Code.PERM_OPTION_WRITE, Code.PERM_SHORT_SELL, Code.INSTR_RESTRICTED,
+}  # fmt: skip
+"""What may halt: breaches that show somebody who does what he should not."""
 
 _RATES: Final[tuple[Check, ...]] = (check_rate_account, check_rate_strategy)
 _COMPLETE_RATES: Final[tuple[Check, ...]] = (*_RATES, check_rate_global, check_rate_venue)

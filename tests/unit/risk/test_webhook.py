@@ -188,7 +188,7 @@ def test_who_is_gone_for_now_is_asked_again_under_the_same_id(serve: Serve, make
 
 def test_who_stays_gone_is_given_up(make: Make) -> None:
     """Nobody listens: no answer is made up, and asking ends."""
-    webhook = make(f"http://127.0.0.1:{closed_port()}", give_up_ms=50)
+    webhook = make(f"http://127.0.0.1:{closed_port()}", give_up_ms=400)
     assert answers_to(webhook, asked()) == []
     assert webhook.failed >= 1
 
