@@ -22,7 +22,7 @@ from tests.tidy_rules import (
 
 # What is over the bounds today, and may only shrink.
 KNOWN_SIZES: dict[str, int] = {
-    "sidecars/core/session.py": 448,
+    "sidecars/core/session.py": 446,
     "tests/unit/sidecars/test_session.py": 519,
     "risk/gate/fused.py::first_refusal": 100,  # written by wojak docs
     "risk/gate/fused.py::first_complete_refusal": 170,

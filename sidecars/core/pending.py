@@ -23,6 +23,8 @@ class Entry:
     __slots__ = (
         "command",
         "delivery",
+        "held",
+        "held_ns",
         "in_flight",
         "is_ended",
         "is_held",
@@ -42,6 +44,8 @@ class Entry:
         self.is_ended = False  # settled or given up; kept only while the engine still counts it
         self.is_held = False  # answered HELD: its end comes as a FINAL
         self.submitted_ns = 0
+        self.held: Outcome | None = None  # what it ends with if no FINAL comes; None = without an outcome
+        self.held_ns = 0  # when that came
 
 
 class Pending:
@@ -121,10 +125,15 @@ class Pending:
             self._land(entry)
         return entry
 
-    def keep(self, entry: Entry, outcome: Outcome) -> bool:
-        """Take an answered entry back where it is HELD and has a reply address: it ends with its FINAL."""
-        if not entry.delivery.reply_to or (outcome.first or outcome).kind is not OutcomeKind.HELD:
+    def keep(self, entry: Entry, outcome: Outcome, now_ns: int) -> bool:
+        """Take an answered entry back where it is HELD and somebody waits: it ends with its FINAL."""
+        delivery = entry.delivery
+        waits = delivery.reply_to or delivery.held_until_mono_ns
+        if not waits or (outcome.first or outcome).kind is not OutcomeKind.HELD:
             return False
+        if delivery.held_until_mono_ns:
+            entry.held, entry.held_ns = outcome, now_ns
+            delivery.lease_until_mono_ns = delivery.held_until_mono_ns
         entry.is_held = entry.is_unknown = True
         self._entries[entry.seq] = entry
         return True

@@ -43,7 +43,7 @@ from sidecars.core.claims import Claims
 from sidecars.core.decode import is_for_people, may_use_reserve
 from sidecars.core.lease import NS_PER_MS, is_over, left_ms
 from sidecars.core.pending import Entry, Pending
-from sidecars.core.session_life import BACKOFF_DOUBLINGS_MAX, GREET_AGAIN, Fence, State, backoff_ns, settled
+from sidecars.core.session_life import BACKOFF_DOUBLINGS_MAX, GREET_AGAIN, Fence, State, backoff_ns, given_up, settled
 from sidecars.core.settings import SessionSettings
 from sidecars.core.source import Delivery, Settlement, Verb, Why
 
@@ -315,7 +315,7 @@ class EngineSession:
             if outcome.kind is OutcomeKind.NOT_TAKEN:
                 self._lose_lease(entry)
                 continue
-            if self._pending.keep(entry, outcome):  # who asked for an answer hears the final one (DESIGN 6.13)
+            if self._pending.keep(entry, outcome, now_ns):  # who asked for an answer hears the final one (DESIGN 6.13)
                 continue
             verb = Verb.DEAD_LETTER if is_for_people(outcome) else Verb.ACCEPT
             self.ended.append(settled(entry, verb, outcome, self.mode, now_ns, message.durable_after_ns))
@@ -387,15 +387,13 @@ class EngineSession:
     # Ending
 
     def _end_without(self, entry: Entry, why: Why, verb: Verb = Verb.RETRY) -> None:
-        """End a delivery without an outcome: given back only if the engine has certainly not taken it."""
-        unknown = entry.in_flight or entry.is_unknown
+        """End a delivery without an outcome, but for one that waited as HELD."""
+        self.ended.append(given_up(entry, verb, why, self.mode))
         self._pending.end(entry)
-        verb = Verb.ABANDON if unknown else verb
-        self.ended.append(Settlement(entry.delivery, verb, why=why, is_unknown=unknown))
 
     def _lose_lease(self, entry: Entry) -> None:
         """The source has taken it back: no error, and never given back by us (R2)."""
-        self.lease_lost += 1
+        self.lease_lost += entry.held is None
         self._end_without(entry, Why.LEASE_OVER, Verb.ABANDON)
 
     def _let_go(self, received_before_ns: int) -> None:

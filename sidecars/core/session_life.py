@@ -9,7 +9,7 @@ from protocol.codes import ByeReason, Mode
 from protocol.session import Outcome
 from sidecars.core.lease import NS_PER_MS
 from sidecars.core.pending import Entry
-from sidecars.core.source import Settlement, Verb
+from sidecars.core.source import Settlement, Verb, Why
 
 # After these the engine does not know the session (any more): greet again, submit again. FENCED is among them because
 # the unit is this instance's own id, which nobody else can own; it comes back under a new one.
@@ -49,3 +49,14 @@ def settled(
         entry.delivery, verb, outcome, mode=mode, durable_after_ns=durable_after_ns,
         submitted_mono_ns=entry.submitted_ns, answered_mono_ns=now_ns,
     )  # fmt: skip
+
+
+def given_up(entry: Entry, verb: Verb, why: Why, mode: Mode) -> Settlement:
+    """Return how a delivery without a final outcome ends: as HELD if it waited so, else without an outcome.
+
+    It is given back only if the engine has certainly not taken it.
+    """
+    if entry.held is not None:
+        return settled(entry, Verb.ACCEPT, entry.held, mode, entry.held_ns)
+    unknown = entry.in_flight or entry.is_unknown
+    return Settlement(entry.delivery, Verb.ABANDON if unknown else verb, why=why, is_unknown=unknown)

@@ -51,6 +51,8 @@ class Delivery(Struct):
             taken out of the delivery first, else each delivery is a cycle for the collector.
         content_type: What the message says its body is; empty = it does not.
         attributes: The message's headers as texts, for envelopes; None = it has none.
+        held_until_mono_ns: Until then a HELD delivery waits for its FINAL, and is then settled as HELD; 0 = HELD ends
+            it at once, or where it has a reply address its lease does.
         refused: Why the source can't let it through, for people: it goes to the dead letters unread; empty = it can.
     """
 
@@ -72,6 +74,7 @@ class Delivery(Struct):
     attributes: Mapping[str, str] | None = None
     refused: str = ""
     derived_from: tuple[str, ...] = ()
+    held_until_mono_ns: int = 0
 
 
 class Verb(IntEnum):

@@ -31,6 +31,7 @@ from sidecars.core.decode import decode_command, decode_replace_request, may_use
 from sidecars.core.lease import NS_PER_MS
 from sidecars.core.source import Delivery, Engines, Settlement, Why
 from sidecars.sources.http_body import Bodies, BodiesFullError, ClientGoneError
+from sidecars.sources.http_held import applied, held_headers, wait_of
 from sidecars.sources.http_keys import Caller, Keys
 from sidecars.sources.http_models import HttpError, ItemError, encode_json
 from sidecars.sources.http_signature import refused
@@ -168,9 +169,12 @@ class OrdersApi:
             raise _field_error(e) from e
         self._charge(request, new_risk(command))
         ticket = Ticket(1)
-        self._submit(request, command, created_at_ns, ticket, 0)
+        wait_s = wait_of(request.headers.get(b"prefer"))
+        self._submit(request, command, created_at_ns, ticket, 0, wait_s)
         await ticket.done
-        return self._settled(request, command, ticket.settlements[0])
+        answer = self._settled(request, command, ticket.settlements[0])
+        answer.headers += applied(wait_s)
+        return answer
 
     async def _cancel(self, request: Request, raw_path: bytes) -> Answer:
         command = CancelOrder(*_named(raw_path))
@@ -233,7 +237,9 @@ class OrdersApi:
 
     # Towards the loop
 
-    def _submit(self, request: Request, command: Command, created_at_ns: int | None, ticket: Ticket, at: int) -> None:
+    def _submit(
+        self, request: Request, command: Command, created_at_ns: int | None, ticket: Ticket, at: int, wait_s: int = 0
+    ) -> None:
         """Queue one delivery; refuse it here when the engine could not take it."""
         account = command.account
         flow = self.flow.of(account)
@@ -247,6 +253,7 @@ class OrdersApi:
                 request.caller.principal, account, request.trace_id, created_at_ns or wall_ns(),
                 request.received_mono_ns, command, lease_until_mono_ns=request.received_mono_ns + self._request_ns,
                 receipt=(ticket, at),
+                held_until_mono_ns=request.received_mono_ns + wait_s * NS_PER_S if wait_s else 0,
             )
         )  # fmt: skip
 
@@ -266,6 +273,7 @@ class OrdersApi:
         assert settlement.outcome is not None
         replayed = settlement.outcome.kind is OutcomeKind.DUPLICATE
         headers = [(b"idempotent-replayed", b"true")] if replayed else []
+        headers += held_headers(settlement.outcome, command, ORDERS_PATH)
         return Answer(http_status(settlement.outcome), encode_json(response), headers)
 
     def _response(self, request: Request, command: Command, settlement: Settlement) -> OrderResponse:

@@ -201,6 +201,11 @@ def _post() -> dict[str, Any]:
         "security": SECURITY,
         "parameters": [
             _header("Idempotency-Key", "The client_order_id, for a body without one"),
+            _header(
+                "Prefer",
+                "wait=N: rather than HELD (202) hear what comes of the order, within N seconds of the request, "
+                "30 at most; for one order",
+            ),
             _header("traceparent", "W3C trace context; its trace id comes back as trace_id"),
         ],
         "requestBody": {
@@ -229,7 +234,9 @@ def _post() -> dict[str, Any]:
 def _outcomes() -> dict[str, Any]:
     return {
         "201": _outcome("Accepted, and durable", {"accepted": ACCEPTED, "replayed": REPLAYED}),
-        "202": _outcome("Taken, not yet final; or a cancel that came before its order", {}),
+        "202": _outcome(
+            "Held (Location: where the books answer what comes of it); or a cancel that came before its order", {}
+        ),
         "403": _outcome("The key may not trade this account with this strategy", {}),
         "409": _outcome("The id belongs to an order with other content", {}),
         "421": _outcome("The account belongs to another shard than the one that was asked: the map is wrong here", {}),

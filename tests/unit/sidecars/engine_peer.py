@@ -247,6 +247,8 @@ def _first(item_seq: int, command: NewOrder | NewBasket | NewOco | ExitReplace, 
         return Outcome(
             item_seq, OutcomeKind.REJECTED, Code.QTY_MAX, "", seq, OrderStatus.REJECTED, 7, facts=facts
         )  # fmt: skip
+    if command.strategy == "hold":
+        return Outcome(item_seq, OutcomeKind.HELD, Code.POS_LIMIT, f"P-{seq:016x}", seq, OrderStatus.HELD, 12)
     return Outcome(
         item_seq, OutcomeKind.ACCEPTED, Code.OK, f"P-{seq:016x}", seq, OrderStatus.PENDING_NEW, 12,
         command.quantity_e9, 5_000_000_000,

@@ -339,3 +339,24 @@ def test_rule_13_a_lease_that_ends_while_held_is_no_settlement(bench: Bench) -> 
     assert (ended.verb, ended.why) == (Verb.ABANDON, Why.LEASE_OVER)
     bench.hear(Finals([Outcome(item.seq, OutcomeKind.ACCEPTED, Code.OK, "P-1", 5, OrderStatus.NEW)], epoch=1))
     assert len(bench.session.ended) == 1
+
+
+def test_rule_13_who_waits_for_a_time_hears_held_then(bench: Bench) -> None:
+    """Without a FINAL until then the delivery ends as HELD, once; with one it ends with that."""
+    bench.open()
+    late, early = delivery(1, bench.now_ns + MS, bench.now_ns), delivery(2, bench.now_ns + MS, bench.now_ns)
+    for n, waits in enumerate((late, early), start=1):
+        waits.held_until_mono_ns = bench.now_ns + 3 * MS
+        bench.session.take(waits, order(n), bench.now_ns)
+    first, second = bench.items()
+    bench.hear(Outcomes([held(first.seq), held(second.seq)]))
+    bench.pass_ms(2)
+    final = Outcome(second.seq, OutcomeKind.ACCEPTED, Code.OK, "P-1", 5, OrderStatus.NEW)
+    bench.hear(Finals([final], epoch=bench.epoch))
+    assert [(s.delivery, s.outcome) for s in bench.session.ended] == [(early, final)]
+    bench.pass_ms(1)
+    (_, ended) = bench.session.ended
+    assert (ended.delivery, ended.verb, ended.outcome) == (late, Verb.ACCEPT, held(first.seq))
+    bench.hear(Finals([Outcome(first.seq, OutcomeKind.ACCEPTED, Code.OK, "P-1", 5, OrderStatus.NEW)], bench.epoch))
+    assert len(bench.session.ended) == 2
+    assert (bench.session.is_idle, bench.session.lease_lost) == (True, 0)
