@@ -92,6 +92,8 @@ class Figures(Struct, frozen=True):
     open_orders: int
     unknown_orders: int
     suspense_fills: int
+    held_orders: int
+    risk_ready: bool
     dedup_keys: int
     dedup_keys_max: int
     disk_free_bytes: int
@@ -126,6 +128,8 @@ def figures(now: Mapping[str, Scraped], before: Mapping[str, Scraped], wall_s: f
         open_orders=int(engine.value("wojak_engine_open_orders")),
         unknown_orders=int(engine.value("wojak_engine_unknown_orders")),
         suspense_fills=int(engine.value("wojak_engine_suspense_fills")),
+        held_orders=int(engine.value("wojak_engine_held_orders")),
+        risk_ready=bool(engine.value("wojak_engine_risk_ready")),
         dedup_keys=int(engine.value("wojak_engine_dedup_keys")),
         dedup_keys_max=int(engine.value("wojak_engine_dedup_keys_max")),
         disk_free_bytes=int(engine.value("wojak_engine_disk_free_bytes")),

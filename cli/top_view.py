@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from cli.top_figures import Figures, Percentiles, ProcessRow
-from cli.view import grouped, wrap
+from cli.view import grouped, held, wrap
 
 PLAIN: Final = "plain"
 TITLE: Final = "title"
@@ -86,6 +86,7 @@ def orders(figures: Figures) -> list[str]:
         f"duplicates {grouped(figures.duplicates)}",
         f"told to retry {grouped(figures.retries)}",
         f"open {grouped(figures.open_orders)}",
+        *held(figures.held_orders, risk_ready=figures.risk_ready),
     ]
 
 

@@ -65,6 +65,13 @@ def wrap(parts: Sequence[str], width: int) -> list[str]:
     return [*wrapped, line] if line else wrapped
 
 
+def held(orders: int, *, risk_ready: bool) -> list[str]:
+    """Return how many orders wait for the risk service, and whether there is one; nothing where none waits."""
+    if not orders:
+        return []
+    return [f"held {grouped(orders)}" if risk_ready else f"HELD {grouped(orders)} (no risk service)"]
+
+
 def grouped(number: int) -> str:
     """Return a whole number with thousands separated."""
     return f"{number:,}"
@@ -106,6 +113,7 @@ def _orders(snapshot: Snapshot) -> list[str]:
         f"rejected {grouped(status.rejected)}" + (f" ({shown})" if shown else ""),
         f"fills {grouped(status.fills)}",
         f"open {grouped(status.open_orders)}",
+        *held(status.held_orders, risk_ready=status.risk_ready),
         *([f"UNKNOWN {grouped(status.unknown_orders)}"] if status.unknown_orders else []),
         *([f"SUSPENSE {grouped(status.suspense_fills)}"] if status.suspense_fills else []),
     ]

@@ -72,6 +72,7 @@ def engine_snapshot(at_s: int, accepted: int) -> Snapshot:
             "wojak_engine_epoch": 3,
             "wojak_engine_orders_accepted": accepted,
             "wojak_engine_rejected": {("QTY_MAX",): 2, ("PRICE_COLLAR",): 5},
+            "wojak_engine_held_orders": 3,
             "wojak_engine_dedup_keys": 85,
             "wojak_engine_dedup_keys_max": 100,
             "wojak_engine_halted": {("account", "demo", "HALTED"): 1, ("global", "", "REDUCE_ONLY"): 1},
@@ -101,6 +102,8 @@ def test_what_processes_serve_is_what_is_shown(loaded: Loaded) -> None:
     assert shown.orders_per_s == 250
     assert (shown.accepted, shown.rejected) == (1_500, 7)
     assert shown.rejected_by_code == {"QTY_MAX": 2, "PRICE_COLLAR": 5}
+    assert (shown.held_orders, shown.risk_ready) == (3, False)
+    assert "HELD 3 (no risk service)" in "\n".join(line.text for line in screen(shown, 200))
     assert shown.halted == ["account demo HALTED", "global REDUCE_ONLY"]
     rows = {row.name: row for row in shown.processes}
     assert rows["engine"].state == "ready"

@@ -7,11 +7,13 @@ from random import Random
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from cli.flow import Mix
 from cli.flow_log import ENTRY_BYTES, Entry, Kind, SendLog, client_order_id, decode, encode, number_of, read, unanswered
 from cli.journal import event_fields
 from cli.lives import LOG_BYTES_MAX, Life, Spec
+from cli.shards import together
 from cli.timeline import Step, described
 from cli.view import Down, Price, Snapshot, decimal, lines, milliseconds, wrap
 from market.instruments import InstrumentRow, to_params
@@ -45,6 +47,19 @@ def test_the_status_counts_and_measures() -> None:
     assert "receive→durable p50 0.11 ms  p99 0.31 ms   sync p50 0.08 ms" in shown
     assert "lag books 3 ms" in shown
     assert shown.endswith("[running]")
+
+
+def test_held_orders_are_counted_over_all_shards() -> None:
+    """They stand in the counts only where there are some, loudly where nobody can judge them."""
+    assert "held" not in "\n".join(lines(SNAPSHOT, 120)).lower()
+    judged, alone = structs.replace(STATUS, held_orders=2, risk_ready=True), structs.replace(STATUS, held_orders=1)
+
+    def shown(*engines: EngineStatus) -> str:
+        return "\n".join(lines(structs.replace(SNAPSHOT, engine=together(engines)), 200))
+
+    assert "open 140   held 2" in shown(judged)
+    assert "open 140   HELD 1 (no risk service)" in shown(alone)
+    assert "open 280   HELD 3 (no risk service)" in shown(judged, alone)
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
