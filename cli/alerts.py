@@ -48,8 +48,11 @@ def send_test(
     loaded = deployment(config)
     alerts = loaded.config.alerts
     rows = [row for row in alerts.receivers if receiver in {"", row.name}]
+    if not alerts.receivers:
+        problem = "alerts: expected a receiver in webhooks, emails or chats, was none; add one as docs/alerts.md shows"
+        raise ConfigError([problem], str(loaded.path))
     if not rows:
-        known = ", ".join(row.name for row in alerts.receivers) or "none: see docs/alerts.md"
+        known = ", ".join(row.name for row in alerts.receivers)
         raise ConfigError([f"receiver: expected one of {known}, was {receiver!r}"], str(loaded.path))
     ok = True
     for row in rows:

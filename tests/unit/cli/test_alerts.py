@@ -20,6 +20,7 @@ from cli.alerting.process import Engine, Times, Watch, Watched
 from cli.alerting.rules import RULES
 from cli.alerting.seen import seen_in
 from cli.alerting.start import Asked as Started
+from cli.alerts import send_test
 from cli.configuration import load
 from cli.scrape import Scraped
 from journal.format import JournalSettings
@@ -356,3 +357,9 @@ def test_an_engine_that_lies_or_refuses_is_silent_to_us(
     loaded.paths.token.parent.mkdir(parents=True, exist_ok=True)
     loaded.paths.token.write_text("t" * 32, "ascii")
     assert Started(loaded).status() is None
+
+
+def test_who_tests_alerts_without_a_receiver_is_told_where_to_put_one(tmp_path: Path) -> None:
+    """Nothing is sent to nobody with success."""
+    with pytest.raises(ConfigError, match="expected a receiver in webhooks, emails or chats, was none"):
+        send_test(config=write(tmp_path))
