@@ -32,6 +32,7 @@ class Load:
 
     def __init__(self, options: Options, commands: list[Command], offsets_ns: list[int], report: Report) -> None:
         self._folder = options.folder
+        self._direct_io, self._direct_floor = options.direct_io, options.direct_floor
         self._batch = options.batch
         self._commands = commands
         self._offsets_ns = offsets_ns
@@ -44,7 +45,7 @@ class Load:
         return self._engine() if of == ENGINE else self._floor()
 
     def _engine(self) -> Answered:
-        with Stack(self._folder, len(self._commands)) as stack:
+        with Stack(self._folder, len(self._commands), direct_io=self._direct_io) as stack:
             stack.start_engine()
             stack.start_acknowledger()
             answered = self._drive(stack.sidecars, floor=False)
@@ -63,7 +64,7 @@ class Load:
         return answered
 
     def _floor(self) -> Answered:
-        with Stack(self._folder) as stack:
+        with Stack(self._folder, direct_io=self._direct_floor) as stack:
             return self._drive(stack.start_floor(self._record_bytes * self._batch), floor=True)
 
     def _drive(self, endpoint: str, *, floor: bool) -> Answered:
@@ -74,12 +75,17 @@ class Load:
             generator.close()
 
 
+def _written(options: Options) -> str:
+    past = [name for name, is_so in (("engine", options.direct_io), ("floor", options.direct_floor)) if is_so]
+    return f"; past the page cache: {', '.join(past)}" if past else ""
+
+
 def decided(options: Options) -> Report:
     """Measure orders a second, decided and durable, saturated."""
     report = Report(
         "decided",
         f"through ZeroMQ, {'one order' if options.batch == 1 else f'{options.batch} orders'} a message, saturated; an "
-        "order counts when its decision is durable and answered",
+        f"order counts when its decision is durable and answered{_written(options)}",
         str(conditions(options.folder)),
     )
     load = Load(options, workload.commands(options.orders(ORDERS_PER_S)), [], report)
@@ -101,7 +107,8 @@ def latency(options: Options) -> Report:
     arrivals = "Poisson" if options.poisson else "even"
     report = Report(
         "latency",
-        f"submit → durable outcome from the due time, open loop, {options.rate_per_s:,}/s, {arrivals} arrivals",
+        f"submit → durable outcome from the due time, open loop, {options.rate_per_s:,}/s, {arrivals} arrivals"
+        f"{_written(options)}",
         str(conditions(options.folder)),
     )
     if options.batch > 1:

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from journal.direct import DirectDisk
 from protocol.channels import Context, Dealer, Router, Waiter
 from runtime.signals import StopSignal
 
@@ -39,6 +40,7 @@ class FloorSettings(msgspec.Struct, frozen=True, kw_only=True):
         onward_endpoint: Of the second loop; empty = none.
         onward_bytes: Sent there per item; back from the second loop come ``report_bytes``.
         report_bytes: Written per item that came back.
+        direct_io: Write past the page cache, as an engine with ``direct_io`` does (``run_floor`` only).
     """
 
     endpoint: str
@@ -47,12 +49,14 @@ class FloorSettings(msgspec.Struct, frozen=True, kw_only=True):
     onward_endpoint: str = ""
     onward_bytes: int = 0
     report_bytes: int = 0
+    direct_io: bool = False
 
 
 class SyncedFile:
     """A zero-filled file, written in place from its beginning again and again."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, direct_io: bool = False) -> None:
+        self._direct = DirectDisk() if direct_io else None
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         for at in range(0, FILE_BYTES, CHUNK_BYTES):
             os.pwrite(self._fd, bytes(CHUNK_BYTES), at)
@@ -64,8 +68,9 @@ class SyncedFile:
         """Write ``size`` bytes and sync them."""
         if self._offset + size > FILE_BYTES:
             self._offset = 0
-        os.pwrite(self._fd, self._filler[:size], self._offset)
-        os.fdatasync(self._fd)
+        if self._direct is None or not self._direct.write_synced(self._fd, self._filler[:size], self._offset):
+            os.pwrite(self._fd, self._filler[:size], self._offset)
+            os.fdatasync(self._fd)
         self._offset += size
 
 
@@ -76,7 +81,7 @@ def run_floor(settings: FloorSettings) -> None:
     router = Router(context, settings.endpoint, HWM)
     waiter = Waiter(router)
     waiter.add_fd(stop.fd)
-    file = SyncedFile(settings.path)
+    file = SyncedFile(settings.path, direct_io=settings.direct_io)
     _freeze()
     while not stop.is_set:
         if waiter.wait(WAIT_MS) and (frames := router.receive(BATCH_MAX)):

@@ -139,6 +139,8 @@ def _parser(known: dict[str, Benchmark]) -> argparse.ArgumentParser:
     add("--rate", type=_positive, help="orders a second of an open loop (5,000; http: 2,000)")
     add("--batch", type=_positive, default=1, help="orders a message, of decided (%(default)s)")
     add("--poisson", action="store_true", help="random arrivals instead of even ones")
+    add("--direct-io", action="store_true", help="decided, latency: the journal is written past the page cache")
+    add("--direct-floor", action="store_true", help="decided, latency: what the floor writes too")
     add("--connections", type=_positive, default=50, help="of the HTTP client (%(default)s)")
     add("--orders", type=_positive, help="of the day of core and recovery (10,000,000; all: 300,000)")
     add("--ticks-rate", type=_positive, default=25_000, help="messages a second of the recording (%(default)s)")
@@ -157,6 +159,8 @@ def _options(arguments: argparse.Namespace, benchmark: Benchmark) -> Options:
         rate_per_s=arguments.rate or (QUICK_RATE_PER_S if quick else benchmark.rate_per_s),
         batch=arguments.batch,
         poisson=arguments.poisson,
+        direct_io=arguments.direct_io,
+        direct_floor=arguments.direct_floor,
         quick=quick,
         folder=arguments.folder,
         recording=arguments.recording,

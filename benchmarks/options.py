@@ -16,6 +16,8 @@ class Options(Struct, frozen=True, kw_only=True):
         rate_per_s: Of open loops.
         batch: Orders a message, for ``decided``.
         poisson: Random arrivals instead of even ones.
+        direct_io: The engine writes its journal past the page cache (``engine.direct_io``).
+        direct_floor: The floor does.
         quick: Just see that it works: no figure of such a run means anything.
         folder: Where journals are written; its disk is what is measured.
         recording: The recorded session, for ``ticks``.
@@ -30,6 +32,8 @@ class Options(Struct, frozen=True, kw_only=True):
     rate_per_s: int = 5_000
     batch: int = 1
     poisson: bool = False
+    direct_io: bool = False
+    direct_floor: bool = False
     quick: bool = False
     folder: Path = Path(".wojak/bench")
     recording: Path = Path("../shared/data/btcusdt_20240808.gz")

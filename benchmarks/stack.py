@@ -45,7 +45,8 @@ class Stack:
         commands: How many commands the run sends: sizes the dedup table.
     """
 
-    def __init__(self, folder: Path, commands: int = 0) -> None:
+    def __init__(self, folder: Path, commands: int = 0, *, direct_io: bool = False) -> None:
+        self._direct_io = direct_io
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
         # A socket's path has at most 107 bytes, so sockets live where paths are short.
@@ -152,6 +153,7 @@ class Stack:
             credits=CREDITS,
             venue_window=CREDITS,
             huge_pages=True,
+            direct_io=self._direct_io,
             dedup_keys_max=max(DEDUP_KEYS_MIN, 2 * self._commands),
         )
 
@@ -190,8 +192,10 @@ class Stack:
     def start_floor(self, record_bytes: int) -> str:
         """Start the bare loop and return its endpoint."""
         endpoint = self.endpoint("floor")
+        path = str(self.folder / "floor.dat")
         self.spawn(
-            "floor", FloorSettings(endpoint=endpoint, path=str(self.folder / "floor.dat"), record_bytes=record_bytes)
+            "floor",
+            FloorSettings(endpoint=endpoint, path=path, record_bytes=record_bytes, direct_io=self._direct_io),
         )
         return endpoint
 

@@ -59,6 +59,8 @@ class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
         segment_bytes: Size of a journal segment.
         dedup_keys_max: Order ids that can be remembered; when full, new risk is told to come back later.
         huge_pages: Keep the table of order ids in pages of 2 MiB: faster, and all its memory is taken at once.
+        direct_io: Write the journal past the page cache: some 40 µs sooner durable on a fast disk, but who follows the
+            journal reads it from the disk.
         disk_reserve_bytes: Free space below which new risk is told to come back later.
         lease_ms: A venue whose gateway was silent this long takes no new order.
         venue_window: Commands to one gateway that may be unacknowledged.
@@ -76,6 +78,7 @@ class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
     segment_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 30)] = 64 << 20
     dedup_keys_max: Annotated[int, Meta(ge=1_000, le=200_000_000)] = 4_000_000
     huge_pages: bool = False
+    direct_io: bool = False
     disk_reserve_bytes: NotNegative = 256 << 20
     lease_ms: Milliseconds = 1_000
     venue_window: Annotated[int, Meta(ge=1, le=65_536)] = 8_192

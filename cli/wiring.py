@@ -60,6 +60,7 @@ def engine_settings(loaded: Loaded) -> EngineSettings:
         segment_bytes=engine.segment_bytes,
         dedup_keys_max=engine.dedup_keys_max,
         huge_pages=engine.huge_pages,
+        direct_io=engine.direct_io,
         disk_reserve_bytes=engine.disk_reserve_bytes,
         lease_ms=engine.lease_ms,
         venue_window=engine.venue_window,

@@ -58,6 +58,7 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         batch_max: Items, about, that are decided per batch; one sync per batch.
         dedup_keys_max: Keys the window can hold; when full, new risk gets RETRY.
         huge_pages: Have the table of keys in pages of 2 MiB: faster, and in memory as a whole from the first orders on.
+        direct_io: Write the journal past the page cache (``journal.direct``), where the file system takes it.
         disk_reserve_bytes: Free space below which new risk gets RETRY while cancels and exits go on.
         lease_ms: A venue whose gateway has not confirmed the epoch for this long takes no new order.
         venue_window: Commands to one gateway that may be unacknowledged.
@@ -88,6 +89,7 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     segment_bytes: Positive = 64 << 20
     dedup_keys_max: Positive = 4_000_000
     huge_pages: bool = False
+    direct_io: bool = False
     disk_reserve_bytes: NotNegative = 256 << 20
     lease_ms: Positive = 1000
     venue_window: Positive = 8192

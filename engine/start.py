@@ -18,6 +18,7 @@ from engine.limit_changes import carry_over
 from engine.money import opening_faults
 from engine.restore import recover_core
 from engine.settings import EngineSettings
+from journal.direct import DirectDisk, can_write_directly
 from journal.disk import Disk
 from journal.format import JournalSettings
 from journal.lock import FolderLock
@@ -76,18 +77,31 @@ def start(settings: EngineSettings, when_locked: Callable[[], None] | None = Non
             not of it; nothing was changed.
         ConfigError: If mode, shard or parameters do not fit what the journal holds.
     """
-    disk = FailpointDisk() if os.environ.get(failpoints.ENV_POINT) else Disk()
+    disk, refused = _disk(settings)
     lock = FolderLock(Path(settings.journal_dir), disk)
     try:
         if when_locked is not None:
             when_locked()
-        return _start(settings, disk, lock)
+        return _start(settings, disk, lock, refused)
     except BaseException:
         lock.close()  # a start that stops leaves the folder to the next one
         raise
 
 
-def _start(settings: EngineSettings, disk: Disk, lock: FolderLock) -> StartedEngine:
+def _disk(settings: EngineSettings) -> tuple[Disk, list[str]]:
+    """Return the disk that the settings ask for, and why it is not that one."""
+    if os.environ.get(failpoints.ENV_POINT, "").startswith("engine.after_write:"):
+        return FailpointDisk(), []
+    if not settings.direct_io:
+        return Disk(), []
+    folder = Path(settings.journal_dir)
+    Disk().make_folder(folder)
+    if why := can_write_directly(folder):
+        return Disk(), [f"engine.direct_io expected a file system that takes it, was one without ({why}): page cache"]
+    return DirectDisk(), []
+
+
+def _start(settings: EngineSettings, disk: Disk, lock: FolderLock, warnings: list[str]) -> StartedEngine:
     folder = Path(settings.journal_dir)
     sizes = JournalSettings(
         segment_bytes=settings.segment_bytes, batch_bytes_max=min(8 << 20, settings.segment_bytes // 2)
@@ -101,7 +115,7 @@ def _start(settings: EngineSettings, disk: Disk, lock: FolderLock) -> StartedEng
         began, asked = state.mode.name.lower(), settings.mode.name.lower()
         raise ConfigError([f"wojak.mode expected {began}, as journal {folder} began, was {asked}"])
     _check_params(core, settings)
-    warnings = list(restored.warnings)
+    warnings = [*restored.warnings, *warnings]
     if settings.huge_pages and not state.dedup.use_huge_pages():
         warnings.append("engine.huge_pages expected a kernel with transparent huge pages, was one without: small pages")
     writer = JournalWriter(folder, recovered, sizes, wall_ns, disk)

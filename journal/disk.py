@@ -42,6 +42,10 @@ class Disk:
         """Return when the file's bytes (and its size) are on the medium."""
         os.fdatasync(fd)
 
+    def write_synced(self, fd: int, data: bytes, offset: int) -> bool:
+        """Write and sync in one where this disk can (``journal.direct``); False = nothing was done."""
+        return False
+
     def rename(self, source: Path, target: Path) -> None:
         """Replace ``target``; durable after ``fsync_folder``."""
         source.rename(target)

@@ -4,7 +4,8 @@ Rules: what ``commit`` returned from is on the medium; a failed write or sync is
 (the kernel may have dropped the pages, and a second sync would lie); a frame never spans segments.
 
 Written for speed: records are encoded straight into one reused buffer behind their length, one CRC a batch,
-one pwrite, one fdatasync into bytes that were zero-filled before (MEASURED findings 3-5).
+one pwrite, one fdatasync into bytes that were zero-filled before (MEASURED findings 3-5), or both in one past the page
+cache (``journal.direct``).
 """
 
 from __future__ import annotations
@@ -174,9 +175,10 @@ class JournalWriter:
             frame = bytes(view[:end])
         operation = "write"
         try:
-            write_all(self._disk, self._fd, frame, self._frame_at)
-            operation = "sync"
-            self._disk.fdatasync(self._fd)
+            if not self._disk.write_synced(self._fd, frame, self._frame_at):
+                write_all(self._disk, self._fd, frame, self._frame_at)
+                operation = "sync"
+                self._disk.fdatasync(self._fd)
         except OSError as e:
             raise self._fail(operation, e) from e
         durable_ns = self._prev_durable_ns = self._wall_ns()

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-BUILD_S: Final = 300
+BUILD_S: Final = 900  # two minutes of one core, which others of the tests want too
 TESTS_S: Final = 600
 TESTS: Final = (
     "tests/unit/risk", "tests/unit/engine", "tests/unit/journal", "tests/unit/market", "tests/golden",

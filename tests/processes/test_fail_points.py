@@ -8,6 +8,7 @@ The flow retries the same id until it is answered.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,10 @@ def _fast_flow(text: str) -> str:
     return text.replace("value = 500\n", "value = 20000\n")
 
 
+def _past_the_page_cache(text: str) -> str:
+    return _fast_flow(text).replace("[engine]\n", "[engine]\ndirect_io = true\n", 1)
+
+
 def _kills(log: Path, point: str) -> int:
     return sum(line.startswith(f"{point} ") for line in log.read_text().splitlines()) if log.exists() else 0
 
@@ -36,10 +41,19 @@ def _kills(log: Path, point: str) -> int:
 @pytest.mark.parametrize("point", sorted(POINTS))
 def test_ten_kills_lose_nothing_and_repeat_nothing(tmp_path: Path, point: str) -> None:
     """Every order has one outcome, the venue has each order once, journal, books and venue agree."""
+    _kill_ten_times(tmp_path, point, _fast_flow)
+
+
+def test_ten_kills_of_an_engine_that_writes_past_the_page_cache(tmp_path: Path) -> None:
+    """The same of a journal that readers, follower and books read from the disk."""
+    _kill_ten_times(tmp_path, "engine.after_sync", _past_the_page_cache)
+
+
+def _kill_ten_times(tmp_path: Path, point: str, edit: Callable[[str], str]) -> None:
     log = tmp_path / "kills.log"
     hits = HITS_OF.get(point) or HITS_PER_LIFE[point.partition(".")[0]]
     env = {"WOJAK_FAIL_POINT": f"{point}:{hits}:{KILLS}", "WOJAK_FAIL_LOG": str(log)}
-    with Stack(tmp_path, flow=True, ticks=recorded(LINEAR), env=env, edit=_fast_flow) as stack:
+    with Stack(tmp_path, flow=True, ticks=recorded(LINEAR), env=env, edit=edit) as stack:
         stack.start(wait=False)
 
         wait_until(lambda: _kills(log, point) >= KILLS, WITHIN_S, f"{KILLS} kills at {point}, had {stack.said()}")

@@ -185,6 +185,10 @@ def _any_generic(kind: Any) -> st.SearchStrategy[Any]:
 
 def _any_within(kind: Any, *metas: Any) -> st.SearchStrategy[Any]:
     meta = next(m for m in metas if isinstance(m, msgspec.Meta))
+    if meta.pattern is not None and meta.min_length:  # of a name
+        return st.text("Az09._-", min_size=meta.min_length, max_size=8)
+    if meta.pattern is not None:  # of a whole number as text, as it is written: "007" would be shown as 7
+        return st.integers(-(2**99), 2**99).map(str)
     if kind is int:
         return st.integers(meta.ge if meta.ge is not None else -(2**63 - 1), meta.le or 2**63 - 1)
     if kind is str:
