@@ -16,6 +16,7 @@ HOT: Final = (
     "risk/gate/rate.py",
     "risk/gate/money.py",
     "risk/gate/flow.py",
+    "risk/gate/watch.py",
     "risk/gate/more.py",
     "risk/gate/exposure.py",
     "risk/gate/limits.py",

@@ -202,6 +202,8 @@ class Controls:
         trading_state = _STATES.get(record.action)
         if trading_state is not None:
             self._set(record.scope, record.key, Halt(trading_state, record.reason, record.operator))
+            if record.action is ControlAction.RESUME and record.scope is Scope.STRATEGY:
+                state.flow.rearm(record.key)
         elif record.action is ControlAction.FLATTEN:
             known = self._state.halts.get((record.scope, record.key))
             if known is None or known.state < TradingState.REDUCING:

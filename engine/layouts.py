@@ -200,6 +200,7 @@ SCALARS: Final = Layout(
         "strategies": "rows of StrategyState",
         "suspense": "as journaled, with the scopes",
         "venues": "rows of VenueState",
+        "watches": "from params",
     },
 )  # fmt: skip
 DAY: Final = Layout(

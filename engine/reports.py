@@ -30,6 +30,7 @@ from protocol.venue import Report
 from risk.gate.gate import late_refusal_of
 from risk.gate.termed import first_late_termed_refusal
 from risk.gate.view import View
+from risk.gate.watch import Watch
 
 OK: Final = Code.OK
 PENDING_NEW: Final = OrderStatus.PENDING_NEW
@@ -115,6 +116,8 @@ class Reports:
             filled = report.last_quantity_e9 // route.instrument.quantity_step_e9
             state.book.fill(order, filled)
             venue.remember_trade(report.trade_id, book_trade(state, order, filled, report))
+        if order.route.watch is not None:
+            self._count(order, order.route.watch, report, decision.status)
         was_stale = bool(state.stale) and report.last_quantity_e9 > 0 and order.order_id in state.stale
         self.set_order(venue, order, decision)
         if was_stale:
@@ -122,8 +125,7 @@ class Reports:
         if effect is not APPLIED:
             self._apply_doubtful(venue, order, effect)
         if report.exec_type is ExecType.NOT_FOUND:
-            if order.status is PENDING_NEW:
-                venue.not_found[order.order_id] = order
+            _note_not_found(venue, order)
             return
         knows_nothing = report.exec_type is ExecType.CANCEL_REJECT and report.status is OrderStatus.NONE
         if venue.not_found and not knows_nothing:
@@ -138,6 +140,16 @@ class Reports:
             and (report.exec_type is ExecType.CANCEL_REJECT or order.cancel_seq not in awaiting)
         ):
             order.cancel_seq = 0
+
+    def _count(self, order: Order, watch: Watch, report: Report, status: OrderStatus) -> None:
+        """Count a fill, a refusal, or that the venue took an order, before the order is set."""
+        if report.last_quantity_e9:
+            watch.take_fill()
+        if status is OrderStatus.REJECTED and order.status is not OrderStatus.REJECTED:
+            watch.take_reject()
+        elif report.exec_type is ExecType.NEW or report.exec_type is TRADE:
+            watch.rejects.count = 0
+        self._state.halt_watched(order.route, watch)
 
     def _apply_doubtful(self, venue: VenueState, order: Order, effect: ReportEffect) -> None:
         """Write what follows where a booked report can't be all: more than was ordered, or another sum than here."""
@@ -207,6 +219,8 @@ class Reports:
         filled = report.last_quantity_e9 // order.route.instrument.quantity_step_e9
         state.book.fill(order, filled)
         venue.manual_trades[report.trade_id] = None
+        if order.route.watch is not None:
+            self._count(order, order.route.watch, report, decision.status)
         venue.remember_trade(report.trade_id, book_trade(state, order, filled, report))
         self.set_order(venue, order, decision)
         note_drift(state, order.route.ledger)
@@ -388,6 +402,12 @@ def _kept_back(venue: VenueState, report: Report, decision: ReportDecision) -> R
     if decision.status is PENDING_NEW and report.exec_type is ExecType.NOT_FOUND and report.order_id in venue.doubted:
         return structs.replace(decision, status=OrderStatus.UNKNOWN)
     return decision
+
+
+def _note_not_found(venue: VenueState, order: Order) -> None:
+    """Have the send gate decide on an order that the venue never saw, if it still waits for an answer."""
+    if order.status is PENDING_NEW:
+        venue.not_found[order.order_id] = order
 
 
 def _is_settled(outgoing: Outgoing) -> bool:

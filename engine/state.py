@@ -33,6 +33,7 @@ from risk.gate.flow import Flow
 from risk.gate.further import Furthers, is_needed
 from risk.gate.limits import LimitTable
 from risk.gate.more import NOTHING
+from risk.gate.watch import Watch, Watches
 
 CLOSED_MAX: Final = 4096
 FLATTENED_MAX: Final = 64
@@ -99,6 +100,7 @@ class State:
         "trading_date",
         "unconfirmed_jump",
         "venues",
+        "watches",
     )
 
     def __init__(self, dedup_keys_max: int) -> None:
@@ -116,6 +118,7 @@ class State:
         self.limits = LimitTable(())
         self.book = ExposureBook()
         self.flow = Flow()
+        self.watches = Watches((), self.flow)
         self.further: Furthers | None = None  # None = no parameter of the complete gate is given
         self.instruments: dict[str, InstrumentState] = {}
         self.accounts: dict[str, AccountState] = {}
@@ -154,7 +157,9 @@ class State:
         self.params = params
         self.params_hash = content_hash
         self.risk.take_params(params.risk)
-        limits = self.limits = LimitTable(params.limits_on(self.trading_date))
+        rows = params.limits_on(self.trading_date)
+        limits = self.limits = LimitTable(rows)
+        self.watches = Watches(rows, self.flow)
         further = Furthers(params, self.trading_date, self.flow, self.book.money) if is_needed(params) else None
         was_further, self.further = self.further, further
         for row in params.instruments:
@@ -183,6 +188,9 @@ class State:
         self.permits.clear()
         for route in self.routes.values():
             route.limits = limits.limits(route.account, route.strategy, route.instrument)
+            self._watch(route)
+            if route.watch is not None:  # a limit may be tighter now than what was counted
+                self.halt_watched(route, route.watch)
         if further is not None or was_further is not None:
             self.count_further()
 
@@ -246,6 +254,7 @@ class State:
             # Under the scopes' own names: those of an order are its own copies, and would stay as long as the route.
             names = scopes[0].name, scopes[1].name, scopes[2].name
             found = Route(*scopes, self.book.ledger(names[0], names[2]), Ledger(), self.limits.limits(*scopes))
+            self._watch(found)
             if self.further is not None:
                 self.further.attach(found)
             self.routes[names] = found
@@ -287,6 +296,17 @@ class State:
         if known is None or known.state < trading_state or (known.state is trading_state and known.is_clocks):
             self.halts[scope, key] = Halt(trading_state, reason, ENGINE)
             self.set_trading_state(scope, key, trading_state)
+
+    def _watch(self, route: Route) -> None:
+        """Have its venue's reports counted; not of what the engine exits by itself, whatever a strategy did."""
+        name = route.strategy.name
+        route.watch = None if name == ENGINE else self.watches.watch(name, route.instrument.venue)
+
+    def halt_watched(self, route: Route, watch: Watch) -> None:
+        """Halt the strategy if what its venue said has used up a limit (RISK.md A2, LOOP_EXECUTIONS, ERR_BUDGET)."""
+        why = watch.why_halted()
+        if why:
+            self.raise_state(Scope.STRATEGY, route.strategy.name, TradingState.HALTED_AUTO, why)
 
     def knows(self, scope: Scope, key: str) -> bool:
         """Whether there is such a scope."""

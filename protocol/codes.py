@@ -227,6 +227,8 @@ class Code(IntEnum):
     RATE_VENUE = 604
     DUP_ECONOMIC = 605
     LOOP_INTENT = 606
+    LOOP_EXECUTIONS = 607
+    ERR_BUDGET = 608
     # 700 exposure
     REDUCE_ONLY_VIOLATION = 701
     POS_LIMIT = 702

@@ -214,6 +214,8 @@ _TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
         f"expected fewer than {f.expected} orders on one side of an instrument without a fill, was {f.actual}; the "
         f"strategy is halted{_scope(f)}; an operator lifts it: wojak resume"
     ),
+    Code.LOOP_EXECUTIONS: _count("fills before a person resumes the strategy of fewer than"),
+    Code.ERR_BUDGET: _count("orders refused by the venue one after another of fewer than"),
     Code.POS_UNDERLYING: _amount("a worst-case delta on one side of the underlying of at most"),
     Code.EXPO_GROSS: _amount("a worst-case exposure of at most"),
     Code.EXPO_NET: _amount("a worst-case net delta in the underlying of at most"),

@@ -16,6 +16,7 @@ from protocol.venue import Capabilities
 from risk.gate.money import Collateral, Money, paid_e9
 from risk.gate.more import NOTHING, UNLIMITED, Bound, Limits, More
 from risk.gate.rate import RateLog
+from risk.gate.watch import Watch
 
 BUY: Final = Side.BUY
 E18: Final = 10**18
@@ -207,9 +208,10 @@ class Route:
 
     ``ledger`` is the account's, ``own`` the strategy's own part of it: the scope that is REDUCING decides which
     one says what an exit is (RISK.md A1). ``is_complete``: its orders take the complete gate, which reads ``more``.
+    ``watch``: what its venue's reports are counted by; None = they are not.
     """
 
-    __slots__ = ("account", "instrument", "is_complete", "ledger", "limits", "more", "own", "strategy")
+    __slots__ = ("account", "instrument", "is_complete", "ledger", "limits", "more", "own", "strategy", "watch")
 
     def __init__(
         self,
@@ -228,6 +230,7 @@ class Route:
         self.limits = limits
         self.more: More = NOTHING
         self.is_complete = False
+        self.watch: Watch | None = None
 
 
 class Reservation:

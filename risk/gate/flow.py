@@ -1,4 +1,4 @@
-"""What the complete gate counts over time: messages a day, same orders again, intents without a fill, windows.
+"""What is counted over time: messages a day, same orders again, intents without a fill, windows, fills, refusals.
 
 This is state: it derives from no order that is still there. Times are those of records, in ns. Everything is bounded by
 its window or its limit.
@@ -99,13 +99,15 @@ class Intents:
 class Flow:
     """All counters, by what they are of; made when first asked for."""
 
-    __slots__ = ("days", "duplicates", "intents", "rates")
+    __slots__ = ("days", "duplicates", "executions", "intents", "rates", "rejects")
 
     def __init__(self) -> None:
         self.days: dict[tuple[int, str], Tally] = {}
         self.duplicates: dict[tuple[str, str, str], Duplicates] = {}
         self.intents: dict[tuple[str, str, int], Intents] = {}
         self.rates: dict[tuple[int, str], RateLog] = {}
+        self.executions: dict[str, Tally] = {}
+        self.rejects: dict[tuple[str, str], Tally] = {}
 
     def day(self, scope: Scope, key: str) -> Tally:
         """Return what was accepted today of a scope."""
@@ -139,13 +141,35 @@ class Flow:
         self.rates[int(scope), key] = made
         return made
 
+    def executions_of(self, strategy: str) -> Tally:
+        """Return the fills of a strategy since a person last resumed it."""
+        return self.executions.setdefault(strategy, Tally())
+
+    def rejects_of(self, strategy: str, venue: str) -> Tally:
+        """Return the orders of a strategy that a venue refused since it last took one."""
+        return self.rejects.setdefault((strategy, venue), Tally())
+
+    def rearm(self, strategy: str) -> None:
+        """Count a strategy's fills and refusals from 0: a person has looked."""
+        if strategy in self.executions:
+            self.executions[strategy].count = 0
+        for (name, _), tally in self.rejects.items():
+            if name == strategy:
+                tally.count = 0
+
     def roll(self) -> None:
         """Begin a trading date: what is counted by the day starts at 0."""
         for tally in self.days.values():
             tally.count = 0
 
     def row(self) -> FlowRow:
-        """Return everything that is not empty, in canonical order: for the state's hash and the snapshot."""
+        """Return everything that is not empty, in canonical order: for the state's hash and the snapshot.
+
+        Fills and refusals only if there are any: without them the row is what it was before they were counted.
+        """
+        executions = [(key, tally.count) for key, tally in sorted(self.executions.items()) if tally.count]
+        rejects = [(*key, tally.count) for key, tally in sorted(self.rejects.items()) if tally.count]
+        more = (executions, rejects) if executions or rejects else ()
         return (
             [(*key, tally.count) for key, tally in sorted(self.days.items()) if tally.count],
             [(*key, d.most, d.window_ns, list(d.log)) for key, d in sorted(self.duplicates.items()) if d.log],
@@ -155,9 +179,12 @@ class Flow:
                 for key, log in sorted(self.rates.items())
                 if log.times
             ],
+            *more,
         )
 
-    def load(self, days: _Rows, duplicates: _Rows, intents: _Rows, rates: _Rows) -> None:
+    def load(
+        self, days: _Rows, duplicates: _Rows, intents: _Rows, rates: _Rows, executions: _Rows = (), rejects: _Rows = ()
+    ) -> None:
         """Take what ``row`` returned. Counters that others hold already are filled, not replaced."""
         for scope, key, count in days:
             self.day(Scope(scope), key).count = count
@@ -169,6 +196,10 @@ class Flow:
             self.intents_of((strategy, instrument, side), most, window_ns).log.extend(log)
         for scope, key, count, window_ns, reserve_exit, times in rates:
             self.rate(Scope(scope), key, (count, window_ns, reserve_exit)).times.extend(times)
+        for strategy, count in executions:
+            self.executions_of(strategy).count = count
+        for strategy, venue, count in rejects:
+            self.rejects_of(strategy, venue).count = count
 
     @property
     def is_empty(self) -> bool:

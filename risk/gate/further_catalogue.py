@@ -112,5 +112,15 @@ BEYOND: Final[dict[Code, Check]] = {
         "the venue was away for `engine.venue_wait_ms`", REFUSED, "practice: NautilusTrader STREAM_RECONCILING",
         "away 4.9 s: waits, 5 s: R", "`engine.venue_wait_ms`",
     ),
+    Code.LOOP_EXECUTIONS: Check(
+        "so many fills of a strategy since a person last resumed it; the next order is `STATE_HALTED`",
+        "pass, and count", "RTS 6 art. 15(3) (repeated automated execution throttle)",
+        "100: after 99 fills A, after 100 R; resumed A", limits=(L.EXECUTION_COUNT,), route="halt the strategy",
+    ),
+    Code.ERR_BUDGET: Check(
+        "so many orders of a strategy refused by a venue one after another; the next order is `STATE_HALTED`",
+        "pass, and count", "house; FIA Best Practices 2024", "5: 4 refused, 1 taken, 4 refused A; 5 refused R",
+        limits=(L.REJECT_COUNT,), route="halt the strategy",
+    ),
 }  # fmt: skip
-"""What new orders are refused with outside the gate."""
+"""What new orders are refused with, or why their strategy is halted, outside the gate."""

@@ -14,6 +14,7 @@ from protocol.contract_rows import ContractName, ContractRow, ContractScope, res
 from protocol.params import WINDOWED, InstrumentParams, LimitName, LimitRow
 from protocol.units import INT64_MAX, format_e9
 from risk.gate.catalogue import CHECKED_LIMITS
+from risk.gate.watch import WATCHED
 
 BINDS_EXITS: Final = frozenset(
     {LimitName.RATE_COUNT, LimitName.GLOBAL_RATE_COUNT, LimitName.VENUE_RATE_COUNT, LimitName.DUPLICATE_COUNT}
@@ -46,6 +47,8 @@ SCOPES: Final[dict[LimitName, tuple[Scope, ...]]] = {
     LimitName.MARGIN_USED_MAX_BP: OF_ACCOUNT,
 }
 """Scopes at which a limit is read; of the others ``ANYWHERE``."""
+OF_EVENTS: Final = frozenset(WATCHED)
+"""Limits that halt at the event that reaches them: 0 would never be reached by one."""
 NOBODY_OUT: Final = "nobody could leave a position"
 DATE_MAX: Final = 99_991_231
 COLLAR_BP_MAX: Final = 9_999  # below 100 %: a bound of 0 would let a MARKET order count for nothing
@@ -74,6 +77,8 @@ def limit_fault(row: LimitRow) -> str:
         return f"reserve_exit expected with the window of a rate only, was {row.reserve_exit}"
     if row.name in BINDS_EXITS and not value + row.reserve_exit:
         return f"value expected at least 1, or a reserve_exit, was 0: {row.name.name} binds exits too, {NOBODY_OUT}"
+    if row.name in OF_EVENTS and not value:
+        return f"value expected at least 1, was 0: {row.name.name} halts at the event that reaches it"
     return date_fault(row.effective_from, row.effective_to)
 
 
