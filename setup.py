@@ -15,6 +15,7 @@ from setuptools import setup
 HOT: Final = (
     "risk/gate/rate.py",
     "risk/gate/money.py",
+    "risk/gate/crossing.py",
     "risk/gate/flow.py",
     "risk/gate/watch.py",
     "risk/gate/more.py",

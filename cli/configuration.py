@@ -114,7 +114,7 @@ def _account(row: AccountRow) -> wire.AccountParams:
     shard = -1 if row.shard is None else row.shard
     return wire.AccountParams(
         row.account, row.currency, shard, wait_ms * MS_NS if wait_ms >= 0 else -1, row.checks_cash, row.checks_margin,
-        row.option_write, row.short_sell,
+        row.option_write, row.short_sell, row.checks_crossing,
     )  # fmt: skip
 
 

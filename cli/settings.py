@@ -136,6 +136,7 @@ class AccountRow(Struct, frozen=True, forbid_unknown_fields=True):
         checks_margin: The margin of the worst case has to be covered (MARGIN_ESTIMATE).
         option_write: Options may be sold beyond what is held (PERM_OPTION_WRITE).
         short_sell: Likewise cash equity and spot (PERM_SHORT_SELL).
+        checks_crossing: Its orders may not trade with each other (STP_CROSS); exits pass.
     """
 
     account: Identifier
@@ -146,6 +147,7 @@ class AccountRow(Struct, frozen=True, forbid_unknown_fields=True):
     checks_margin: bool = False
     option_write: bool = True
     short_sell: bool = True
+    checks_crossing: bool = False
 
 
 class StrategyRow(Struct, frozen=True, forbid_unknown_fields=True):

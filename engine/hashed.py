@@ -7,10 +7,11 @@ from hashlib import blake2b
 
 import msgspec
 
+from engine.flatten_plan import Flatten, Flattened
 from engine.group import Group
 from engine.order import Order, Terms
 from protocol.amends import SuspendedFill
-from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Route, StrategyState
+from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Ledger, Route, StrategyState
 
 
 def order_row(order: Order) -> tuple[object, ...]:
@@ -80,6 +81,33 @@ def money_rows(
         return b""
     marks = [(*key, str(m.rate_e9), m.at_ns) for key, m in sorted(money.marks.items())]
     return msgspec.msgpack.encode((money.is_booked, marks, ledgers, own, held))
+
+
+def flatten_rows(flattens: Mapping[str, Flatten], over: Mapping[str, Flattened]) -> bytes:
+    """Return nothing where nobody ever flattened: the hash is then what it was before."""
+    if not (flattens or over):
+        return b""
+    under_way = [
+        (f.plan, int(f.scope), f.key, f.operator, f.started_ns, f.children) for _, f in sorted(flattens.items())
+    ]
+    return msgspec.msgpack.encode((under_way, [(i, *ended) for i, ended in sorted(over.items())]))
+
+
+def hash_ledgers(
+    ledgers: Mapping[tuple[str, str], Ledger], routes: Mapping[tuple[str, str, str], Route], digest: blake2b
+) -> None:
+    """Hash positions and what is reserved, of accounts and of their strategies."""
+    encode = msgspec.msgpack.encode
+    for key in sorted(ledgers):
+        ledger = ledgers[key]
+        if ledger.position or ledger.buy or ledger.sell:
+            digest.update(encode((*key, ledger.position, ledger.buy, ledger.sell)))
+        if ledger.outside:
+            digest.update(encode((*key, "outside", ledger.outside)))
+    for route_key in sorted(routes):
+        own = routes[route_key].own
+        if own.position or own.buy or own.sell:
+            digest.update(encode((*route_key, own.position, own.buy, own.sell)))
 
 
 def hash_scopes(

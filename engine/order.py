@@ -10,9 +10,10 @@ from enum import IntEnum
 from typing import Final
 
 from engine.group import Group
-from protocol.codes import OrderStatus, OrderType, Side, TimeInForce
+from protocol.codes import AT_NO_VENUE, OrderStatus, OrderType, Side, TimeInForce
 from risk.gate.exposure import Reservation, Route
 
+LIMIT: Final = OrderType.LIMIT
 MARKET: Final = OrderType.MARKET
 STOP: Final = OrderType.STOP
 BUY: Final = Side.BUY
@@ -147,6 +148,19 @@ class Order(Reservation):
         self.source = ""
         self.is_exit = False
         self.terms: Terms | None = None
+
+    def resting_price(self) -> int:
+        """Return the price at which the other side would meet it, of two terms the one met first; 0 = at no venue.
+
+        Only LIMIT orders rest: a stop order waits for its trigger, a MARKET order is over when the next one comes.
+        """
+        if self.order_type is not LIMIT or self.status in AT_NO_VENUE:
+            return 0
+        terms = self.terms
+        if terms is None or terms.replacement is None:
+            return self.price
+        own, asked = self.limit_price, terms.replacement.price
+        return max(own, asked) if self.side is BUY else min(own, asked)
 
     def own_price(self) -> int:
         """Return the worst price, in steps, under the terms that are not in doubt: ``price`` may be another's."""

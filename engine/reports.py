@@ -149,7 +149,7 @@ class Reports:
             watch.take_reject()
         elif report.exec_type is ExecType.NEW or report.exec_type is TRADE:
             watch.rejects.count = 0
-        self._state.halt_watched(order.route, watch)
+        self._state.halt_watched(order.route)
 
     def _apply_doubtful(self, venue: VenueState, order: Order, effect: ReportEffect) -> None:
         """Write what follows where a booked report can't be all: more than was ordered, or another sum than here."""

@@ -13,27 +13,27 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from engine import hashed
 from engine.day import TradingDay
 from engine.dedup import DedupTable, KeyHash
 from engine.flatten_plan import Flatten, Flattened
 from engine.group import Group
-from engine.hashed import exit_rows, hash_scopes, money_rows, order_row, suspense_row, waiting_rows
 from engine.hold import RiskState
 from engine.order import Order, Terms
 from engine.permit import ANY, Permit
 from engine.venue_state import VenueState
 from protocol.amends import SuspendedFill
-from protocol.codes import Code, Mode, OrderStatus, Scope, TradingState
+from protocol.codes import AT_NO_VENUE, Code, Mode, OrderStatus, Scope, TradingState
 from protocol.params import ChannelParams, InstrumentParams, Params, PrincipalParams
 from protocol.session import Facts
 from protocol.shards import ShardMap
 from protocol.venue import Capabilities
-from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Ledger, Route, StrategyState
+from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Ledger, Route, StrategyState, note_price
 from risk.gate.flow import Flow
 from risk.gate.further import Furthers, is_needed
 from risk.gate.limits import LimitTable
 from risk.gate.more import NOTHING
-from risk.gate.watch import Watch, Watches
+from risk.gate.watch import Watches
 
 CLOSED_MAX: Final = 4096
 FLATTENED_MAX: Final = 64
@@ -159,7 +159,7 @@ class State:
         self.risk.take_params(params.risk)
         rows = params.limits_on(self.trading_date)
         limits = self.limits = LimitTable(rows)
-        self.watches = Watches(rows, self.flow)
+        self.watches = Watches(rows, self.flow, exempt=ENGINE)
         further = Furthers(params, self.trading_date, self.flow, self.book.money) if is_needed(params) else None
         was_further, self.further = self.further, further
         for row in params.instruments:
@@ -188,9 +188,8 @@ class State:
         self.permits.clear()
         for route in self.routes.values():
             route.limits = limits.limits(route.account, route.strategy, route.instrument)
-            self._watch(route)
-            if route.watch is not None:  # a limit may be tighter now than what was counted
-                self.halt_watched(route, route.watch)
+            route.watch = self.watches.watch(route.strategy.name, route.instrument.venue)
+            self.halt_watched(route)  # a limit may be tighter now than what was counted
         if further is not None or was_further is not None:
             self.count_further()
 
@@ -254,7 +253,7 @@ class State:
             # Under the scopes' own names: those of an order are its own copies, and would stay as long as the route.
             names = scopes[0].name, scopes[1].name, scopes[2].name
             found = Route(*scopes, self.book.ledger(names[0], names[2]), Ledger(), self.limits.limits(*scopes))
-            self._watch(found)
+            found.watch = self.watches.watch(names[1], scopes[2].venue)
             if self.further is not None:
                 self.further.attach(found)
             self.routes[names] = found
@@ -297,15 +296,9 @@ class State:
             self.halts[scope, key] = Halt(trading_state, reason, ENGINE)
             self.set_trading_state(scope, key, trading_state)
 
-    def _watch(self, route: Route) -> None:
-        """Have its venue's reports counted; not of what the engine exits by itself, whatever a strategy did."""
-        name = route.strategy.name
-        route.watch = None if name == ENGINE else self.watches.watch(name, route.instrument.venue)
-
-    def halt_watched(self, route: Route, watch: Watch) -> None:
+    def halt_watched(self, route: Route) -> None:
         """Halt the strategy if what its venue said has used up a limit (RISK.md A2, LOOP_EXECUTIONS, ERR_BUDGET)."""
-        why = watch.why_halted()
-        if why:
+        if route.watch is not None and (why := route.watch.why_halted()):
             self.raise_state(Scope.STRATEGY, route.strategy.name, TradingState.HALTED_AUTO, why)
 
     def knows(self, scope: Scope, key: str) -> bool:
@@ -320,7 +313,9 @@ class State:
 
     def set_status(self, order: Order, status: OrderStatus) -> None:
         """Set what the order is, under all its ids."""
-        order.status = status
+        was, order.status = order.status, status
+        if was in AT_NO_VENUE:  # it goes out now, or is over
+            note_price(order)
         if order.slot >= 0:
             self.dedup.set_state(order.slot, status)
         else:
@@ -424,44 +419,26 @@ def state_hash(state: State) -> str:
     """Return a hash over everything ``apply`` writes, in canonical order; equal states have equal hashes."""
     digest = blake2b(digest_size=16)
     encode = msgspec.msgpack.encode
-    digest.update(
-        encode(
-            (
-                int(state.mode), state.shard, state.trading_date, state.order_id_key, state.last_ns, state.params_hash,
-                int(state.book.state), state.unconfirmed_jump,
-            )
-        )
-    )  # fmt: skip
+    digest.update(encode((
+        int(state.mode), state.shard, state.trading_date, state.order_id_key, state.last_ns, state.params_hash,
+        int(state.book.state), state.unconfirmed_jump,
+    )))  # fmt: skip
     for order_id in sorted(state.orders):
-        digest.update(encode(order_row(state.orders[order_id])))
+        digest.update(encode(hashed.order_row(state.orders[order_id])))
     for order_id in sorted(state.closed):
-        digest.update(encode(order_row(state.closed[order_id])))
-    for key in sorted(state.book.ledgers):
-        ledger = state.book.ledgers[key]
-        if ledger.position or ledger.buy or ledger.sell:
-            digest.update(encode((*key, ledger.position, ledger.buy, ledger.sell)))
-        if ledger.outside:
-            digest.update(encode((*key, "outside", ledger.outside)))
-    for route_key in sorted(state.routes):
-        own = state.routes[route_key].own
-        if own.position or own.buy or own.sell:
-            digest.update(encode((*route_key, own.position, own.buy, own.sell)))
-    hash_scopes(state.accounts, state.strategies, state.instruments, digest)
+        digest.update(encode(hashed.order_row(state.closed[order_id])))
+    hashed.hash_ledgers(state.book.ledgers, state.routes, digest)
+    hashed.hash_scopes(state.accounts, state.strategies, state.instruments, digest)
     for name in sorted(state.venues):
         digest.update(encode(state.venues[name].row()))
     digest.update(encode([(int(s), k, *h) for (s, k), h in sorted(state.halts.items())]))
-    digest.update(waiting_rows(state.exits, state.groups))
-    digest.update(exit_rows(state.orders, state.stale, state.stale_count))
-    digest.update(suspense_row(state.suspense, state.suspense_more))
-    digest.update(money_rows(state.book, state.accounts, state.routes))
+    digest.update(hashed.waiting_rows(state.exits, state.groups))
+    digest.update(hashed.exit_rows(state.orders, state.stale, state.stale_count))
+    digest.update(hashed.suspense_row(state.suspense, state.suspense_more))
+    digest.update(hashed.money_rows(state.book, state.accounts, state.routes))
     digest.update(state.risk.hashed())
     digest.update(b"" if state.flow.is_empty else encode(state.flow.row()))
-    if state.flattens or state.flattened:
-        under_way = [
-            (f.plan, int(f.scope), f.key, f.operator, f.started_ns, f.children)
-            for _, f in sorted(state.flattens.items())
-        ]
-        digest.update(encode((under_way, [(i, *over) for i, over in sorted(state.flattened.items())])))
+    digest.update(hashed.flatten_rows(state.flattens, state.flattened))
     if state.watches_sources or state.flattens:
         digest.update(encode([(order_id, state.orders[order_id].source) for order_id in sorted(state.orders)]))
     if state.day.began_ns:  # a journal that never rolled has the hash it had before rolls were

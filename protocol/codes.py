@@ -229,6 +229,7 @@ class Code(IntEnum):
     LOOP_INTENT = 606
     LOOP_EXECUTIONS = 607
     ERR_BUDGET = 608
+    STP_CROSS = 609
     # 700 exposure
     REDUCE_ONLY_VIOLATION = 701
     POS_LIMIT = 702

@@ -74,6 +74,7 @@ class AccountParams(Struct, array_like=True, frozen=True):
         checks_cash: Premiums, spot purchases and fees have to be covered by cash: CASH_INSUFFICIENT.
         checks_margin: The margin of the worst case has to be covered: MARGIN_ESTIMATE.
         option_write: Options may be sold beyond what is held: PERM_OPTION_WRITE. Likewise short_sell.
+        checks_crossing: Its orders may not trade with each other: STP_CROSS.
     """
 
     account: Name
@@ -84,6 +85,7 @@ class AccountParams(Struct, array_like=True, frozen=True):
     checks_margin: bool = False
     option_write: bool = True
     short_sell: bool = True
+    checks_crossing: bool = False
 
 
 class StrategyParams(Struct, array_like=True, frozen=True):

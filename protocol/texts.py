@@ -215,6 +215,7 @@ _TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
         f"strategy is halted{_scope(f)}; an operator lifts it: wojak resume"
     ),
     Code.LOOP_EXECUTIONS: _count("fills before a person resumes the strategy of fewer than"),
+    Code.STP_CROSS: _amount("no price that meets an own open order of the other side, which is at"),
     Code.ERR_BUDGET: _count("orders refused by the venue one after another of fewer than"),
     Code.POS_UNDERLYING: _amount("a worst-case delta on one side of the underlying of at most"),
     Code.EXPO_GROSS: _amount("a worst-case exposure of at most"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from risk.gate.crossing import OwnPrices
 from risk.gate.exposure import AccountState, ExposureBook, Ledger, Reservation, Route, StrategyState
 from risk.gate.flow import Tally
 from risk.gate.more import AccountSums, KeySums, More, UnderlyingSums
@@ -45,6 +46,7 @@ class _Copies:
         self._keys: dict[int, KeySums] = {}
         self._tallies: dict[int, Tally] = {}
         self._rates: dict[int, RateLog] = {}
+        self._own_prices: dict[int, OwnPrices] = {}
 
     def route(self, route: Route) -> Route:
         account, strategy, instrument = route.account, route.strategy, route.instrument
@@ -65,6 +67,8 @@ class _Copies:
         made.key = self._keys.setdefault(id(more.key), more.key.copy())
         made.account_day = self._tallies.setdefault(id(more.account_day), Tally(more.account_day.count))
         made.strategy_day = self._tallies.setdefault(id(more.strategy_day), Tally(more.strategy_day.count))
+        if more.own_prices is not None:
+            made.own_prices = self._own_prices.setdefault(id(more.own_prices), more.own_prices.copy())
         made.global_rate, made.venue_rate = self._rate(more.global_rate), self._rate(more.venue_rate)
         return made
 

@@ -80,6 +80,7 @@ CODE_OF: Final[dict[str, Code]] = {
     "check_soft_collar": Code.PRICE_COLLAR,
     "check_cash": Code.CASH_INSUFFICIENT,
     "check_margin": Code.MARGIN_ESTIMATE,
+    "check_cross": Code.STP_CROSS,
     "check_rate_global": Code.RATE_GLOBAL,
     "check_rate_venue": Code.RATE_VENUE,
 }
@@ -107,6 +108,7 @@ _NEEDS: Final[dict[str, Callable[[View], bool]]] = {
     "check_soft_collar": lambda v: v.route.more.contract.collar_soft_bp > 0 and v.reference is not None,
     "check_cash": lambda v: v.route.more.checks_cash,
     "check_margin": lambda v: v.route.more.checks_margin,
+    "check_cross": lambda v: v.route.more.own_prices is not None and v.route.more.own_prices.best(v.side) > 0,
     "check_rate_global": lambda v: v.route.more.global_rate is not None,
     "check_rate_venue": lambda v: v.route.more.venue_rate is not None,
 }

@@ -156,17 +156,9 @@ class AccountState:
     """
 
     __slots__ = (
-        "bounds",
-        "cash_e9",
-        "collateral",
-        "currency",
-        "fees_e9",
-        "name",
-        "open_count",
-        "open_value_e9",
-        "rate",
+        "bounds", "cash_e9", "collateral", "currency", "fees_e9", "name", "open_count", "open_value_e9", "rate",
         "state",
-    )
+    )  # fmt: skip
 
     def __init__(self, name: str, currency: str) -> None:
         self.name = name
@@ -248,6 +240,10 @@ class Reservation:
         self.leaves = leaves
         self.reserved_value_e9 = reserved_value_e9
 
+    def resting_price(self) -> int:
+        """Return the price, in steps, at which an order of the other side would trade with it; 0 = none does."""
+        return self.price
+
 
 class ExposureBook:
     """Positions and reservations of all ledgers of one shard."""
@@ -286,6 +282,8 @@ class ExposureBook:
         if route.is_complete:
             route.more.reserve(order.side, order.reserved_value_e9, value)
             _refresh(route)
+            if not leaves and route.more.own_prices is not None:
+                route.more.own_prices.note(order, order.side, 0)
         account.open_value_e9 += value - order.reserved_value_e9
         order.reserved_value_e9 = value
         if leaves == 0:
@@ -303,6 +301,8 @@ class ExposureBook:
             order.reserved_value_e9 = value
             order.price = price
         self.set_leaves(order, leaves)
+        if route.is_complete:
+            note_price(order)
 
     def charge(self, order: Reservation, now_ns: int) -> None:
         """Count a message about an order against its rate limits."""
@@ -425,6 +425,13 @@ class ExposureBook:
             _refresh(route)
 
 
+def note_price(order: Reservation) -> None:
+    """Have known at which price an order may trade, where the account's orders may not trade with each other."""
+    prices = order.route.more.own_prices
+    if prices is not None:
+        prices.note(order, order.side, order.resting_price() if order.leaves else 0)
+
+
 def _refresh(route: Route) -> None:
     """Let the aggregates of the complete gate follow a ledger."""
     ledger = route.ledger
@@ -433,5 +440,8 @@ def _refresh(route: Route) -> None:
 
 def _follow(order: Reservation, before_e9: int) -> None:
     """Let the aggregates of the complete gate follow an order that reserved the value ``before_e9`` until now."""
-    order.route.more.reserve(order.side, before_e9, order.reserved_value_e9)
+    more = order.route.more
+    more.reserve(order.side, before_e9, order.reserved_value_e9)
     _refresh(order.route)
+    if more.own_prices is not None:
+        note_price(order)

@@ -20,7 +20,8 @@ from protocol.contract_rows import (
     resolve_contract,
 )
 from protocol.params import ContractKind, InstrumentParams, LimitName, LimitRow, Params
-from risk.gate.exposure import InstrumentState, Ledger, Reservation, Route
+from risk.gate.crossing import OwnPrices
+from risk.gate.exposure import InstrumentState, Ledger, Reservation, Route, note_price
 from risk.gate.flow import Flow
 from risk.gate.money import Money
 from risk.gate.more import (
@@ -91,6 +92,7 @@ class Furthers:
         self._underlyings: dict[tuple[str, str], UnderlyingSums] = {}
         self._keys: dict[tuple[str, str], KeySums] = {}
         self._ledgers: dict[tuple[str, str], More] = {}
+        self._own_prices: dict[tuple[str, str], OwnPrices] = {}
 
     # Contracts
 
@@ -180,6 +182,7 @@ class Furthers:
         self._take_people(more, account.name, strategy.name, instrument)
         self._take_limits(more, account.name, strategy.name, contract)
         is_checked = is_checked or bool(self._limited) or more.restricted > 0 or more.banned or more.lacks_algo_id
+        is_checked = is_checked or more.own_prices is not None
         if not (is_checked or more.no_write or more.no_short or more.checks_cash or more.checks_margin):
             route.more, route.is_complete = NOTHING, False
             return
@@ -206,6 +209,8 @@ class Furthers:
         more.no_write = more.contract.is_option and not may_write
         more.no_short = more.contract.is_owned and not may_short
         more.checks_cash = who is not None and who.checks_cash
+        if who is not None and who.checks_crossing:
+            more.own_prices = self._own_prices.setdefault((account, instrument.name), OwnPrices())
         venue = self._venues.get(instrument.venue)
         more.lacks_algo_id = venue is not None and venue.needs_algo_id and not (what is not None and what.algo_id)
         for row in self._restrictions:
@@ -292,7 +297,7 @@ class Furthers:
 
     def clear(self) -> None:
         """Begin new sums; every route has to be attached again."""
-        for known in (self._sums, self._underlyings, self._keys, self._ledgers):
+        for known in (self._sums, self._underlyings, self._keys, self._ledgers, self._own_prices):
             known.clear()
 
     def count(
@@ -307,6 +312,7 @@ class Furthers:
         for order in orders:
             if order.route.is_complete and order.reserved_value_e9:
                 order.route.more.reserve(order.side, 0, order.reserved_value_e9)
+            note_price(order)
 
 
 def is_needed(params: Params) -> bool:
@@ -317,7 +323,8 @@ def is_needed(params: Params) -> bool:
         or params.restrictions
         or any(row.name in _FURTHER or row.soft is not None for row in params.limits)
         or any(change.name in _FURTHER for change in params.changes)
-        or any(a.checks_cash or a.checks_margin or not (a.option_write and a.short_sell) for a in params.accounts)
+        or any(a.checks_cash or a.checks_margin or a.checks_crossing for a in params.accounts)
+        or any(not (a.option_write and a.short_sell) for a in params.accounts)
         or any(not (s.option_write and s.short_sell) for s in params.strategies)
     )
 

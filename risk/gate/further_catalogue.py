@@ -96,6 +96,11 @@ FURTHER: Final[dict[Code, Check]] = {
         "172,285 needed: 172,285 free A, 172,284 R", "`accounts.checks_margin`",
         contracts=(C.MARGIN_LONG, C.MARGIN_SHORT, C.MARGIN_CALENDAR),
     ),
+    Code.STP_CROSS: Check(
+        "would trade with an open order of the same account; untriggered stop orders are none",
+        "pass: the venue decides", "NSE self-trade prevention (by PAN); practice: venues' cancel newest",
+        "own SELL at 100: BUY 99.95 A, BUY 100 R, MARKET R", "`accounts.checks_crossing`",
+    ),
     Code.RATE_GLOBAL: Check(
         "orders of the whole engine in a sliding window", "`reserve_exit` more", "RTS 6 art. 15(1)(d)",
         "as RATE_ACCOUNT", limits=(L.GLOBAL_RATE_COUNT,),

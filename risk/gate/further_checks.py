@@ -220,6 +220,11 @@ def check_margin(v: View) -> Code:
     return Code.MARGIN_ESTIMATE if v.route.more.checks_margin and not v.is_exit and margin_short(v) > 0 else OK
 
 
+def check_cross(v: View) -> Code:
+    """STP_CROSS: would trade with an own open order. Own SELL at 100: BUY 99.95 A, BUY 100 R. Exits pass."""
+    return Code.STP_CROSS if v.route.more.own_prices is not None and not v.is_exit and is_crossing(v) else OK
+
+
 def check_rate_global(v: View) -> Code:
     """RATE_GLOBAL: sliding log of the engine full; ``reserve_exit`` more for exits."""
     return (
@@ -236,6 +241,15 @@ def check_rate_venue(v: View) -> Code:
         if v.route.more.venue_rate is not None and not v.route.more.venue_rate.allows(v.now_ns, v.is_exit)
         else OK
     )
+
+
+def is_crossing(v: View) -> bool:
+    """Whether the order would meet an own one that is open on the other side; a stop order waits for its trigger."""
+    prices = v.route.more.own_prices
+    best = 0 if prices is None else prices.best(v.side)
+    if not best or (v.order_type is not LIMIT and v.order_type is not MARKET):
+        return False
+    return v.order_type is MARKET or (v.price >= best if v.side is BUY else v.price <= best)
 
 
 def is_beyond_lpp(v: View) -> bool:
@@ -391,7 +405,7 @@ AFTER: Final[dict[Check, tuple[Check, ...]]] = {
     check_open_value: (check_soft_open_value,),
     check_open_count: (check_day_account, check_day_strategy, check_duplicate, check_intent),
     check_position: (
-        *SUMMED, check_rate_global, check_rate_venue,
+        *SUMMED, check_cross, check_rate_global, check_rate_venue,
     ),
 }  # fmt: skip
 """What the complete gate checks behind a check of the plain one. Rates come last."""
@@ -402,7 +416,7 @@ def completed(checks: Iterable[Check]) -> tuple[Check, ...]:
     return tuple(each for check in checks for each in (check, *AFTER.get(check, ())))
 
 
-FURTHER_SEND: Final = frozenset({check_session, check_restricted, check_band, check_lpp})
+FURTHER_SEND: Final = frozenset({check_session, check_restricted, check_band, check_lpp, check_cross})
 COMPLETE_CHECKS: Final = completed(CHECKS)
 COMPLETE_FUSED: Final = tuple(
     check_sums if each is SUMMED[0] else each for each in COMPLETE_CHECKS if each not in SUMMED[1:]

@@ -101,6 +101,12 @@ def _margin(v: View) -> Facts:
     return _account(needed_e9 - margin_short(v), needed_e9, v)
 
 
+def _cross(v: View) -> Facts:
+    prices, step_e9 = v.route.more.own_prices, v.route.instrument.price_step_e9
+    assert prices is not None
+    return _instrument(prices.best(v.side) * step_e9, v.price * step_e9, v)
+
+
 def _rate(rate: RateLog | None, v: View, scope: Scope, key: str) -> Facts:
     assert rate is not None
     most = rate.count + rate.reserve_exit if v.is_exit else rate.count
@@ -127,6 +133,7 @@ FURTHER_EVIDENCE: Final[dict[Code, Callable[[View], Facts]]] = {
     Code.EXPO_NET: lambda v: _bound(v.route.more.net_max, -(-net_after(v) // BP)),
     Code.CASH_INSUFFICIENT: _cash,
     Code.MARGIN_ESTIMATE: _margin,
+    Code.STP_CROSS: _cross,
     Code.RATE_GLOBAL: lambda v: _rate(v.route.more.global_rate, v, Scope.GLOBAL, ""),
     Code.RATE_VENUE: lambda v: _rate(v.route.more.venue_rate, v, Scope.VENUE, v.route.instrument.venue),
 }

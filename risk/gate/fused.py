@@ -8,7 +8,7 @@ from risk.gate.checks import (
     is_type_refused,
 )
 from risk.gate.further_checks import (
-    ALL_REFUSED, first_of_sums, is_beyond_lpp, is_beyond_soft, is_duplicate, is_loop, is_tight,
+    ALL_REFUSED, first_of_sums, is_beyond_lpp, is_beyond_soft, is_crossing, is_duplicate, is_loop, is_tight,
 )
 from risk.gate.view import View
 
@@ -126,7 +126,7 @@ def first_late_refusal(v: View) -> Code:
 
 
 def first_complete_refusal(v: View) -> Code:
-    """Return the code of the first of 45 checks."""
+    """Return the code of the first of 46 checks."""
     v__created_at_ns = v.created_at_ns
     v__is_exit = v.is_exit
     v__now_ns = v.now_ns
@@ -236,6 +236,8 @@ def first_complete_refusal(v: View) -> Code:
         return Code.POS_LIMIT
     if is_tight(v):
         return first_of_sums(v)
+    if v__route__more.own_prices is not None and (not v__is_exit) and is_crossing(v):
+        return Code.STP_CROSS
     if v__route__more.global_rate is not None and (not v__route__more.global_rate.allows(v__now_ns, v__is_exit)):
         return Code.RATE_GLOBAL
     if v__route__more.venue_rate is not None and (not v__route__more.venue_rate.allows(v__now_ns, v__is_exit)):
@@ -248,7 +250,7 @@ def first_complete_refusal(v: View) -> Code:
 
 
 def first_late_complete_refusal(v: View) -> Code:
-    """Return the code of the first of 12 checks."""
+    """Return the code of the first of 13 checks."""
     v__created_at_ns = v.created_at_ns
     v__is_exit = v.is_exit
     v__now_ns = v.now_ns
@@ -289,4 +291,6 @@ def first_late_complete_refusal(v: View) -> Code:
         return Code.PRICE_COLLAR
     if v__order_type is LIMIT and v__route__more__contract.is_protected and is_beyond_lpp(v):
         return Code.PRICE_LPP
+    if v__route__more.own_prices is not None and (not v__is_exit) and is_crossing(v):
+        return Code.STP_CROSS
     return OK

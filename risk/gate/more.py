@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from protocol.codes import Scope, Side
+from risk.gate.crossing import OwnPrices
 from risk.gate.flow import Duplicates, Intents, Signature, Tally
 from risk.gate.money import Collateral, Money
 from risk.gate.rate import RateLog
@@ -200,6 +201,7 @@ FIELDS: Final = (
     "net_max",
     "no_short",
     "no_write",
+    "own_prices",
     "per_account",
     "per_strategy",
     "restricted",
@@ -228,6 +230,7 @@ class More:
         self.banned = False
         self.no_write = False
         self.no_short = False
+        self.own_prices: OwnPrices | None = None  # None = the account's orders may trade with each other
         self.lacks_algo_id = False
         self.checks_cash = False
         self.checks_margin = False

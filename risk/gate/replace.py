@@ -36,6 +36,7 @@ from risk.gate.further_checks import (
     check_ban,
     check_band,
     check_cash,
+    check_cross,
     check_cutoff,
     check_day_account,
     check_day_strategy,
@@ -135,6 +136,7 @@ FURTHER_DELTA_CHECKS: Final[tuple[tuple[Check, int], ...]] = (
     (check_underlying, LARGER),
     (check_gross, LARGER),
     (check_net, LARGER),
+    (check_cross, BOLDER),
 )
 FURTHER_TOTAL_CHECKS: Final[tuple[tuple[Check, int], ...]] = (
     (check_freeze, LARGER),

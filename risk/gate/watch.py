@@ -60,9 +60,11 @@ class Watch:
 class Watches:
     """The limits of counts by venue reports, of one trading date."""
 
-    __slots__ = ("_flow", "_most")
+    __slots__ = ("_exempt", "_flow", "_most")
 
-    def __init__(self, rows: Iterable[LimitRow], flow: Flow) -> None:
+    def __init__(self, rows: Iterable[LimitRow], flow: Flow, exempt: str = "") -> None:
+        """Take the rows; ``exempt`` is the strategy under whose name the engine exits, whatever others did."""
+        self._exempt = exempt
         self._flow = flow
         self._most: dict[tuple[LimitName, Scope, str], int] = {}
         for row in rows:
@@ -72,7 +74,7 @@ class Watches:
 
     def watch(self, strategy: str, venue: str) -> Watch | None:
         """Return the counters of a strategy at a venue; None = nothing limits them."""
-        if not self._most:
+        if not self._most or strategy == self._exempt:
             return None
         by_strategy = (Scope.GLOBAL, ""), (Scope.STRATEGY, strategy)
         executions_max = self._tightest(LimitName.EXECUTION_COUNT, by_strategy)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from protocol.codes import OrderType, ReferenceSource, Scope, Side, TimeInForce, TradingState
 from protocol.decisions import Reference
 from risk.gate.checks import CHECKS, OK, SEND_CHECKS
+from risk.gate.crossing import OwnPrices
 from risk.gate.exposure import AccountState, InstrumentState, Ledger, Route, StrategyState
 from risk.gate.flow import Duplicates, Intents, Tally
 from risk.gate.further_checks import COMPLETE_CHECKS, COMPLETE_SEND_CHECKS
@@ -84,6 +85,10 @@ def mores(draw: st.DrawFn) -> More:
     contract.collar_soft_bp = draw(st.sampled_from((0, 1)))
     more.gross_least_e18 = min(more.gross_max.value, more.gross_soft.value) * 10**9
     more.net_least, more.side_least = more.net_max.value * 10**4, more.underlying_max.value * 10**4
+    if draw(st.booleans()):
+        more.own_prices = OwnPrices()
+        for side in draw(st.lists(st.sampled_from(Side), max_size=2)):
+            more.own_prices.note(object(), side, draw(st.integers(1, 9)))
     if draw(st.booleans()):
         more.duplicates, more.intents_buy, more.intents_sell = Duplicates(0, 9), Intents(1, 9), Intents(2, 9)
     return more
