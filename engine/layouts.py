@@ -287,6 +287,7 @@ RATE: Final = Layout(
         "times": "in blocks of their own: there may be millions",
         "_charged": "the last time, kept to be charged again as it is",
         "_charged_ns": "the same",
+        "room": "how long nobody has to look; 0 is always true",
     },
 )  # fmt: skip
 HALT: Final = Layout(Halt, Field("state", TradingState), "reason", "operator")

@@ -29,7 +29,7 @@ from protocol.records import CancelRequested, Ordered
 from protocol.session import Facts, Item
 from protocol.units import INT64_MAX
 from risk.gate.exposure import Route
-from risk.gate.further_checks import signature_of
+from risk.gate.further_checks import remember
 from risk.gate.fused import first_complete_refusal, first_refusal
 from risk.gate.termed import GTD, STOP, first_termed_refusal
 from risk.gate.view import View
@@ -293,7 +293,7 @@ class Orders:
         state.book.open(opened, now_ns)
         venue.add(venue_seq, NEW, opened, now_ns)
         if route.is_complete:
-            route.more.take(view.side, signature_of(view), now_ns)
+            remember(view, now_ns)
 
     def decide_cancel(self, command: CancelOrder, permit: Permit | None) -> CancelDecision | Defer:
         """Say what happens to a cancel: idempotent by state, never refused by a limit (DECISIONS 10, RISK.md A7.3)."""

@@ -153,7 +153,9 @@ def check_rate_account(v: View) -> Code:
     """RATE_ACCOUNT: sliding log full. N=10, W=1 s: 11th at 0.999999999 s R, at 1.000000000 s A."""
     return (
         Code.RATE_ACCOUNT
-        if v.route.account.rate is not None and not v.route.account.rate.allows(v.now_ns, v.is_exit)
+        if v.route.account.rate is not None
+        and v.route.account.rate.room <= 0
+        and not v.route.account.rate.allows(v.now_ns, v.is_exit)
         else OK
     )
 
@@ -162,7 +164,9 @@ def check_rate_strategy(v: View) -> Code:
     """RATE_STRATEGY: likewise for the strategy."""
     return (
         Code.RATE_STRATEGY
-        if v.route.strategy.rate is not None and not v.route.strategy.rate.allows(v.now_ns, v.is_exit)
+        if v.route.strategy.rate is not None
+        and v.route.strategy.rate.room <= 0
+        and not v.route.strategy.rate.allows(v.now_ns, v.is_exit)
         else OK
     )
 

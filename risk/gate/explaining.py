@@ -14,6 +14,7 @@ from protocol.explained import Explained
 from protocol.session import Facts
 from protocol.units import INT64_MAX, wide
 from risk.gate.evidence import QUANTITY, facts_of
+from risk.gate.flow import NO_INTENTS
 from risk.gate.further_checks import COMPLETE_CHECKS, exposure_added
 from risk.gate.more import BP, NEVER_NS, Bound
 from risk.gate.termed import TERMED_COMPLETE_CHECKS
@@ -102,7 +103,7 @@ _NEEDS: Final[dict[str, Callable[[View], bool]]] = {
     "check_lpp": lambda v: v.reference is not None and v.route.more.contract.is_protected,
     "check_value_min": lambda v: v.route.more.contract.value_min_e9 > 0,
     "check_duplicate": lambda v: v.route.more.duplicates is not None,
-    "check_intent": lambda v: v.route.more.intents_buy is not None,
+    "check_intent": lambda v: v.route.more.intents_buy is not NO_INTENTS,
     "check_underlying": lambda v: v.route.more.contract.delta != 0,
     "check_net": lambda v: v.route.more.contract.delta != 0,
     "check_soft_collar": lambda v: v.route.more.contract.collar_soft_bp > 0 and v.reference is not None,

@@ -316,12 +316,13 @@ class ExposureBook:
         """Take an order that comes with its leaves and value set, and count it against its rate limits."""
         route = order.route
         leaves = order.leaves
+        ledger, own = route.ledger, route.own
         if order.side is BUY:
-            route.ledger.buy += leaves
-            route.own.buy += leaves
+            ledger.buy += leaves
+            own.buy += leaves
         else:
-            route.ledger.sell += leaves
-            route.own.sell += leaves
+            ledger.sell += leaves
+            own.sell += leaves
         account = route.account
         account.open_value_e9 += order.reserved_value_e9
         account.open_count += 1
@@ -332,8 +333,10 @@ class ExposureBook:
         if rate is not None:
             rate.charge(now_ns)
         if route.is_complete:
-            route.more.charge(now_ns)
-            _follow(order, 0)
+            more = route.more
+            more.charge(now_ns)
+            reach = ledger.position + ledger.buy if order.side is BUY else ledger.sell - ledger.position
+            more.grow(order.side, reach, order.reserved_value_e9)
 
     def suspend(self, order: Reservation, now_ns: int) -> None:
         """Take an order that waits: it is open and charged for, and reserves nothing."""

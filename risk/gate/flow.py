@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from protocol.codes import Scope
 from risk.gate.rate import RateLog
@@ -16,6 +16,7 @@ from risk.gate.rate import RateLog
 Signature = tuple[int, int, int, int]
 """Side, order type and time in force as one number; quantity, price, stop price in 1e-9."""
 FlowRow = tuple[object, ...]
+ALWAYS_NS: Final = 1 << 63
 _Rows = Iterable[Any]
 
 
@@ -36,28 +37,61 @@ class Tally:
 
 
 class Duplicates:
-    """Which orders of one route were accepted within the window: at most ``most`` of the same terms (DUP_ECONOMIC)."""
+    """Which orders of one route were accepted within the window: at most ``most`` of the same terms (DUP_ECONOMIC).
 
-    __slots__ = ("_last", "log", "most", "window_ns")
+    From ``until_ns`` on nothing of it is within the window. There are as many of these as routes, and most remember
+    one order at most: only the second one within the window takes a log.
+    """
+
+    __slots__ = ("_last", "_log", "_only", "most", "until_ns", "window_ns")
 
     def __init__(self, most: int, window_ns: int, log: Iterable[tuple[int, Signature]] = ()) -> None:
         self.most = most
         self.window_ns = window_ns
-        self.log: deque[tuple[int, Signature]] = deque()
+        self.until_ns = 0 if most > 0 else ALWAYS_NS
+        self._only: tuple[int, Signature] | None = None
+        self._log: deque[tuple[int, Signature]] | None = None
         self._last: dict[Signature, list[int]] = {}
         for at_ns, signature in log:
             self.take(signature, at_ns)
 
+    @property
+    def log(self) -> list[tuple[int, Signature]]:
+        """What is remembered, oldest first."""
+        if self._log is not None:
+            return list(self._log)
+        return [] if self._only is None else [self._only]
+
     def is_one_too_many(self, signature: Signature, now_ns: int) -> bool:
         """Whether as many of these terms as are allowed were accepted within the window that ends now."""
+        if self.most <= 0:
+            return True
+        if now_ns >= self.until_ns:
+            return False
+        if self._log is None:
+            return self.most == 1 and self._only is not None and self._only[1] == signature
         times = self._last.get(signature)
-        if times is None:
-            return self.most <= 0
-        return len(times) >= self.most and now_ns - times[0] < self.window_ns
+        return times is not None and len(times) >= self.most and now_ns - times[0] < self.window_ns
 
     def take(self, signature: Signature, now_ns: int) -> None:
         """Remember an accepted one, forget what left the window."""
-        log, last = self.log, self._last
+        if now_ns >= self.until_ns:
+            self._only = (now_ns, signature)
+            self._log = None
+        else:
+            self._take_second(signature, now_ns)
+        if self.most > 0:
+            self.until_ns = now_ns + self.window_ns
+
+    def _take_second(self, signature: Signature, now_ns: int) -> None:
+        """Remember one more within the window of another."""
+        log, last = self._log, self._last
+        if log is None:
+            log = self._log = deque()
+            last.clear()
+            if self._only is not None:
+                log.append(self._only)
+                last[self._only[1]] = [self._only[0]]
         while log and now_ns - log[0][0] >= self.window_ns:
             at_ns, known = log.popleft()
             times = last.get(known)
@@ -74,26 +108,43 @@ class Duplicates:
 
 
 class Intents:
-    """How often one (strategy, instrument, side) was accepted within the window without a fill (LOOP_INTENT)."""
+    """How often one (strategy, instrument, side) was accepted within the window without a fill (LOOP_INTENT).
 
-    __slots__ = ("log", "most", "window_ns")
+    ``room``: so many more pass for certain, whenever they come; 0 = ``is_full`` says.
+    """
+
+    __slots__ = ("log", "most", "room", "window_ns")
 
     def __init__(self, most: int, window_ns: int, log: deque[int] | None = None) -> None:
         self.most = most
         self.window_ns = window_ns
+        self.room = 0
         self.log: deque[int] = deque() if log is None else log
 
     def is_full(self, now_ns: int) -> bool:
         """Whether one more would be the ``most``-th within the window."""
         log, before = self.log, self.most - 1
-        return before <= 0 or (len(log) >= before and now_ns - log[-before] < self.window_ns)
+        if before <= 0 or (len(log) >= before and now_ns - log[-before] < self.window_ns):
+            return True
+        self.room = max(0, before - len(log))
+        return False
 
     def take(self, now_ns: int) -> None:
         """Count one."""
         log = self.log
+        self.room -= 1
         log.append(now_ns)
         while len(log) > self.most or now_ns - log[0] >= self.window_ns:
             log.popleft()
+
+    def clear(self) -> None:
+        """Forget them: one had an effect."""
+        self.log.clear()
+
+
+NO_INTENTS: Final = Intents(1, 0)
+"""Of routes where none are counted; never changed."""
+NO_INTENTS.room = 1 << 62
 
 
 class Flow:

@@ -87,6 +87,7 @@ class Furthers:
         self._accounts = {row.account: row for row in params.accounts}
         self._strategies = {row.strategy: row for row in params.strategies}
         self._contracts: dict[str, tuple[Contract, bool]] = {}
+        self._same: dict[tuple[object, ...], Contract] = {}
         self._bounds: dict[tuple[LimitName, Place], Bound] = {}
         self._sums: dict[str, AccountSums] = {}
         self._underlyings: dict[tuple[str, str], UnderlyingSums] = {}
@@ -136,17 +137,18 @@ class Furthers:
             contract.is_option, contract.is_owned = given.contract_class.is_option, given.contract_class.is_owned
             contract.is_paid = contract.is_option or contract.is_owned or given.kind is ContractKind.SPOT
             contract.is_premium = contract.is_option and given.kind is not ContractKind.SPOT
-            contract.fee_bp_e9 = max(given.taker_fee_bp_e9, given.maker_fee_bp_e9)
+            contract.take_fee(max(given.taker_fee_bp_e9, given.maker_fee_bp_e9))
         self._take_rows(contract, rows, instrument)
         if Code.PRICE_COLLAR in self._forwards:
             contract.collar_soft_bp = rows.get(ContractName.COLLAR_SOFT_BP, 0)
         is_checked = bool(rows.keys() - _ORDINARY) or self._take_hours(contract, instrument.venue)
+        # Of instruments with the same parameters one object: what many routes read stays in the cache.
+        contract = self._same.setdefault(contract.values(), contract)
         self._contracts[instrument.name] = contract, is_checked
         return contract, is_checked
 
     def _take_rows(self, contract: Contract, rows: Mapping[ContractName, int], instrument: InstrumentState) -> None:
         get = rows.get
-        contract.lot = instrument.lot
         contract.freeze_e9 = get(ContractName.FREEZE, UNLIMITED)
         contract.band_low_e9 = get(ContractName.BAND_LOW, 0)
         contract.band_high_e9 = get(ContractName.BAND_HIGH, UNLIMITED)
@@ -156,8 +158,9 @@ class Furthers:
         contract.is_protected = contract.lpp_bp > 0 or contract.lpp_break_e9 > 0
         contract.value_min_e9 = get(ContractName.ORDER_VALUE_MIN, 0)
         more_e9 = get(ContractName.MARGIN_CALENDAR, 0)
-        contract.margin_long_e9 = get(ContractName.MARGIN_LONG, 0) + more_e9
-        contract.margin_short_e9 = get(ContractName.MARGIN_SHORT, 0) + more_e9
+        contract.take_margins(
+            get(ContractName.MARGIN_LONG, 0) + more_e9, get(ContractName.MARGIN_SHORT, 0) + more_e9, instrument.lot
+        )
         contract.exposure_long_e18 = get(ContractName.EXPOSURE_LONG, 0) * instrument.quantity_step_e9
         contract.exposure_short_e18 = get(ContractName.EXPOSURE_SHORT, 0) * instrument.quantity_step_e9
         contract.delta = get(ContractName.DELTA_BP, BP) * instrument.quantity_step_e9 if contract.underlying else 0
@@ -200,6 +203,10 @@ class Furthers:
         more.key = self._keys.setdefault((account, instrument.name), KeySums())
         given = self._accounts.get(account)
         more.checks_margin = given is not None and given.checks_margin
+        # What no row reads is not kept. It is the same for all that share the sums.
+        more.reserves = given is not None and (given.checks_cash or given.checks_margin)
+        more.bounds_delta = not self._limited.isdisjoint((LimitName.NET_MAX, LimitName.UNDERLYING_MAX))
+        more.bounds_gross = LimitName.GROSS_MAX in self._limited
         return more
 
     def _take_people(self, more: More, account: str, strategy: str, instrument: InstrumentState) -> None:

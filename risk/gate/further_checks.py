@@ -26,7 +26,7 @@ from risk.gate.checks import (
     check_tick,
     check_type,
 )
-from risk.gate.flow import Signature, signature
+from risk.gate.flow import NO_INTENTS, Signature, signature
 from risk.gate.view import View
 
 Check = Callable[[View], Code]
@@ -36,7 +36,7 @@ LIMIT: Final = OrderType.LIMIT
 MARKET: Final = OrderType.MARKET
 E9: Final = 10**9
 BP: Final = more.BP
-FEE_DIVISOR: Final = more.FEE_DIVISOR
+FEE_BITS: Final = more.FEE_BITS
 ALL_REFUSED: Final = more.ALL_REFUSED
 
 
@@ -99,7 +99,11 @@ def check_lpp(v: View) -> Code:
     """PRICE_LPP: a LIMIT worse than reference ± width. Ref 50.05, 40 %: BUY 70.05 A, 70.10 R. Exits too."""
     return (
         Code.PRICE_LPP
-        if v.order_type is LIMIT and v.route.more.contract.is_protected and is_beyond_lpp(v)
+        if v.order_type is LIMIT
+        and v.route.more.contract.is_protected
+        and v.reference is not None
+        and (v.price_e9 > v.reference.price_e9 if v.side is BUY else v.price_e9 < v.reference.price_e9)
+        and is_beyond_lpp(v)
         else OK
     )  # fmt: skip
 
@@ -134,12 +138,20 @@ def check_day_strategy(v: View) -> Code:
 
 def check_duplicate(v: View) -> Code:
     """DUP_ECONOMIC: same terms again within the window. 500 ms: 499.999 R, 500 A; one tick off A. Exits too."""
-    return Code.DUP_ECONOMIC if v.route.more.duplicates is not None and is_duplicate(v) else OK
+    return (
+        Code.DUP_ECONOMIC
+        if v.route.more.duplicates is not None and v.now_ns < v.route.more.duplicates.until_ns and is_duplicate(v)
+        else OK
+    )
 
 
 def check_intent(v: View) -> Code:
     """LOOP_INTENT: so often the same side without a fill; halts the strategy. n=20 in 10 s: the 20th. Exits pass."""
-    return Code.LOOP_INTENT if v.route.more.intents_buy is not None and is_loop(v) else OK
+    return (
+        Code.LOOP_INTENT
+        if (v.route.more.intents_buy if v.side is BUY else v.route.more.intents_sell).room <= 0 and is_loop(v)
+        else OK
+    )
 
 
 def check_underlying(v: View) -> Code:
@@ -229,7 +241,9 @@ def check_rate_global(v: View) -> Code:
     """RATE_GLOBAL: sliding log of the engine full; ``reserve_exit`` more for exits."""
     return (
         Code.RATE_GLOBAL
-        if v.route.more.global_rate is not None and not v.route.more.global_rate.allows(v.now_ns, v.is_exit)
+        if v.route.more.global_rate is not None
+        and v.route.more.global_rate.room <= 0
+        and not v.route.more.global_rate.allows(v.now_ns, v.is_exit)
         else OK
     )
 
@@ -238,7 +252,9 @@ def check_rate_venue(v: View) -> Code:
     """RATE_VENUE: sliding log of the venue full. N=10, W=1 s: 11th at 0.999999999 s R, at 1.000000000 s A."""
     return (
         Code.RATE_VENUE
-        if v.route.more.venue_rate is not None and not v.route.more.venue_rate.allows(v.now_ns, v.is_exit)
+        if v.route.more.venue_rate is not None
+        and v.route.more.venue_rate.room <= 0
+        and not v.route.more.venue_rate.allows(v.now_ns, v.is_exit)
         else OK
     )
 
@@ -279,6 +295,16 @@ def signature_of(v: View) -> Signature:
     return signature(v.side, v.order_type, v.time_in_force, v.quantity_e9, v.price_e9, stop_price_e9)
 
 
+def remember(v: View, now_ns: int) -> None:
+    """Have the route remember the order, which was accepted: its terms, and that it was meant."""
+    of = v.route.more
+    if of.duplicates is not None:
+        of.duplicates.take(signature_of(v), now_ns)
+    intents = of.intents_buy if v.side is BUY else of.intents_sell
+    if intents is not NO_INTENTS:
+        intents.take(now_ns)
+
+
 def is_duplicate(v: View) -> bool:
     """Whether as many of these terms as are allowed were just accepted."""
     duplicates = v.route.more.duplicates
@@ -288,7 +314,7 @@ def is_duplicate(v: View) -> bool:
 def is_loop(v: View) -> bool:
     """Whether this one would be one too many of its side without a fill."""
     intents = v.route.more.intents_buy if v.side is BUY else v.route.more.intents_sell
-    return intents is not None and not v.is_exit and intents.is_full(v.now_ns)
+    return intents is not NO_INTENTS and not v.is_exit and intents.is_full(v.now_ns)
 
 
 def exposure_added(v: View) -> int:
@@ -302,10 +328,8 @@ def side_after(v: View) -> int:
     """Return the worst-case delta on the order's side of its underlying with it; 1e-9 times basis points of a unit."""
     delta = v.route.more.contract.delta
     key, of = v.route.more.key, v.route.more.underlying
-    after = abs(max(0, v.reach) * delta)
-    if (v.side is BUY) is (delta > 0):
-        return of.long - key.long + after
-    return of.short - key.short + after
+    change = (max(0, v.reach) - max(0, key.high if v.side is BUY else -key.low)) * abs(delta)
+    return change + (of.long if (v.side is BUY) is (delta > 0) else of.short)
 
 
 def net_after(v: View) -> int:
@@ -342,39 +366,43 @@ def margin_short(v: View) -> int:
     return short_e9 - of.pledged_e9() if short_e9 > 0 and of.collateral else short_e9
 
 
-def is_tight(v: View) -> bool:
-    """Whether any of ``SUMMED`` may refuse: their sums at once, without a call. Most orders are far from it."""
+def is_tight(v: View) -> bool:  # noqa: C901 - written out: a call costs as much as a sum
+    """Whether any of ``SUMMED`` may refuse: their sums at once, without a call. Most orders are far from it.
+
+    It may say so where none does, never the other way: an order adds at most its own quantity to each sum, as if its
+    ledger were empty, and its fee is rounded up without a division.
+    """
     if v.is_exit:
         return False
-    route, reach = v.route, v.reach
+    route, quantity = v.route, v.quantity
     of = route.more
-    contract, key, account = of.contract, of.key, of.account
+    contract, account = of.contract, of.account
     is_buy = v.side is BUY
-    if reach * route.instrument.quantity_step_e9 > of.soft_position_e9:
+    if v.reach * route.instrument.quantity_step_e9 > of.soft_position_e9:
         return True
-    exposure = reach * (contract.exposure_long_e18 if is_buy else contract.exposure_short_e18)
-    if exposure > key.exposure_e18 and account.gross_e18 + exposure - key.exposure_e18 > of.gross_least_e18:
-        return True
+    if of.bounds_gross:
+        added = quantity * (contract.exposure_long_e18 if is_buy else contract.exposure_short_e18)
+        if account.gross_e18 + added > of.gross_least_e18:
+            return True
     delta = contract.delta
-    if delta:
-        sums, after, grown = of.underlying, reach * delta if reach > 0 else 0, v.quantity * delta
-        if delta < 0:
-            after, grown = -after, -grown
+    if delta and of.bounds_delta:
+        sums, grown = of.underlying, quantity * delta if delta > 0 else -quantity * delta
         if is_buy is (delta > 0):
-            if sums.up + grown > of.net_least or sums.long - key.long + after > of.side_least:
+            if sums.up + grown > of.net_least or sums.long + grown > of.side_least:
                 return True
-        elif grown - sums.down > of.net_least or sums.short - key.short + after > of.side_least:
+        elif grown - sums.down > of.net_least or sums.short + grown > of.side_least:
             return True
     if not of.checks_cash and not of.checks_margin:
         return False
-    needed_e9 = -(-v.value_e9 * contract.fee_bp_e9 // FEE_DIVISOR) if contract.fee_bp_e9 > 0 else 0
+    needed_e9 = (v.value_e9 * contract.fee_2e40 >> FEE_BITS) + 1
     if is_buy and contract.is_paid:
         needed_e9 += v.value_e9
-    free_e9 = of.cash_e9.get(of.currency, 0) - account.cash_reserved_e9
-    if needed_e9 > free_e9:
-        return True
-    added_e9 = -(-reach * (contract.margin_long_e9 if is_buy else contract.margin_short_e9) // contract.lot)
-    return of.checks_margin and added_e9 - key.margin_e9 + needed_e9 > free_e9 - account.margin_e9
+    if of.checks_margin:
+        added_e9 = quantity * (contract.margin_long_e9 if is_buy else contract.margin_short_e9)
+        if contract.margin_steps != 1:
+            added_e9 = -(-added_e9 // contract.margin_steps)
+        needed_e9 += added_e9 + account.margin_e9
+    return needed_e9 > of.cash_e9.get(of.currency, 0) - account.cash_reserved_e9
 
 
 def first_of_sums(v: View) -> Code:

@@ -82,7 +82,6 @@ def _duplicate(v: View) -> Facts:
 
 def _intent(v: View) -> Facts:
     intents = v.route.more.intents_buy if v.side is BUY else v.route.more.intents_sell
-    assert intents is not None
     return _strategy(intents.most, intents.most, v)
 
 

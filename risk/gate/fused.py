@@ -84,9 +84,9 @@ def first_refusal(v: View) -> Code:
         return Code.REDUCE_ONLY_VIOLATION
     if v__reach * v__route__instrument.quantity_step_e9 > v__route__limits.position_e9 and (not v__is_exit):
         return Code.POS_LIMIT
-    if v__route__account.rate is not None and (not v__route__account.rate.allows(v__now_ns, v__is_exit)):
+    if v__route__account.rate is not None and v__route__account.rate.room <= 0 and (not v__route__account.rate.allows(v__now_ns, v__is_exit)):
         return Code.RATE_ACCOUNT
-    if v__route__strategy.rate is not None and (not v__route__strategy.rate.allows(v__now_ns, v__is_exit)):
+    if v__route__strategy.rate is not None and v__route__strategy.rate.room <= 0 and (not v__route__strategy.rate.allows(v__now_ns, v__is_exit)):
         return Code.RATE_STRATEGY
     return OK
 
@@ -196,7 +196,7 @@ def first_complete_refusal(v: View) -> Code:
         return Code.PRICE_COLLAR
     if v__route__more__contract.collar_soft_bp and (not v__is_exit) and is_beyond_soft(v):
         return Code.PRICE_COLLAR
-    if v__order_type is LIMIT and v__route__more__contract.is_protected and is_beyond_lpp(v):
+    if v__order_type is LIMIT and v__route__more__contract.is_protected and (v__reference is not None) and (v__price_e9 > v__reference.price_e9 if v__side is BUY else v__price_e9 < v__reference.price_e9) and is_beyond_lpp(v):
         return Code.PRICE_LPP
     if v__off_quantity or v__quantity % v__route__instrument.lot:
         return Code.QTY_LOT
@@ -226,9 +226,9 @@ def first_complete_refusal(v: View) -> Code:
         return Code.COUNT_DAILY_MAX
     if v__route__more.strategy_day.count >= v__route__more.per_strategy.value and (not v__is_exit):
         return Code.COUNT_DAILY_MAX
-    if v__route__more.duplicates is not None and is_duplicate(v):
+    if v__route__more.duplicates is not None and v__now_ns < v__route__more.duplicates.until_ns and is_duplicate(v):
         return Code.DUP_ECONOMIC
-    if v__route__more.intents_buy is not None and is_loop(v):
+    if (v__route__more.intents_buy if v__side is BUY else v__route__more.intents_sell).room <= 0 and is_loop(v):
         return Code.LOOP_INTENT
     if v__reduce_only and (not v__is_exit):
         return Code.REDUCE_ONLY_VIOLATION
@@ -238,13 +238,13 @@ def first_complete_refusal(v: View) -> Code:
         return first_of_sums(v)
     if v__route__more.own_prices is not None and (not v__is_exit) and is_crossing(v):
         return Code.STP_CROSS
-    if v__route__more.global_rate is not None and (not v__route__more.global_rate.allows(v__now_ns, v__is_exit)):
+    if v__route__more.global_rate is not None and v__route__more.global_rate.room <= 0 and (not v__route__more.global_rate.allows(v__now_ns, v__is_exit)):
         return Code.RATE_GLOBAL
-    if v__route__more.venue_rate is not None and (not v__route__more.venue_rate.allows(v__now_ns, v__is_exit)):
+    if v__route__more.venue_rate is not None and v__route__more.venue_rate.room <= 0 and (not v__route__more.venue_rate.allows(v__now_ns, v__is_exit)):
         return Code.RATE_VENUE
-    if v__route__account.rate is not None and (not v__route__account.rate.allows(v__now_ns, v__is_exit)):
+    if v__route__account.rate is not None and v__route__account.rate.room <= 0 and (not v__route__account.rate.allows(v__now_ns, v__is_exit)):
         return Code.RATE_ACCOUNT
-    if v__route__strategy.rate is not None and (not v__route__strategy.rate.allows(v__now_ns, v__is_exit)):
+    if v__route__strategy.rate is not None and v__route__strategy.rate.room <= 0 and (not v__route__strategy.rate.allows(v__now_ns, v__is_exit)):
         return Code.RATE_STRATEGY
     return OK
 
@@ -289,7 +289,7 @@ def first_late_complete_refusal(v: View) -> Code:
         return Code.REF_STALE
     if not v__is_exit and (v__price > v__worst if v__side is BUY else v__price < v__worst):
         return Code.PRICE_COLLAR
-    if v__order_type is LIMIT and v__route__more__contract.is_protected and is_beyond_lpp(v):
+    if v__order_type is LIMIT and v__route__more__contract.is_protected and (v__reference is not None) and (v__price_e9 > v__reference.price_e9 if v__side is BUY else v__price_e9 < v__reference.price_e9) and is_beyond_lpp(v):
         return Code.PRICE_LPP
     if v__route__more.own_prices is not None and (not v__is_exit) and is_crossing(v):
         return Code.STP_CROSS

@@ -11,11 +11,12 @@ counts both ends: up is the larger of δ·hi and δ·lo, down the smaller.
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Final
 
 from protocol.codes import Scope, Side
 from risk.gate.crossing import OwnPrices
-from risk.gate.flow import Duplicates, Intents, Signature, Tally
+from risk.gate.flow import NO_INTENTS, Duplicates, Signature, Tally
 from risk.gate.money import Collateral, Money
 from risk.gate.rate import RateLog
 
@@ -24,6 +25,7 @@ NEVER_NS: Final = 1 << 63
 UNLIMITED: Final = 1 << 200
 BP: Final = 10_000
 FEE_DIVISOR: Final = BP * 10**9
+FEE_BITS: Final = 40
 OPEN: Final = 0
 EXITS_PASS: Final = 1
 ALL_REFUSED: Final = 2
@@ -68,19 +70,27 @@ class Limits:
         self.bounds = bounds
 
 
+CONTRACT_FIELDS: Final = (
+    "band_high_e9", "band_low_e9", "close_ns", "collar_soft_bp", "cutoff_buy_ns", "cutoff_sell_ns", "delta",
+    "exposure_long_e18", "exposure_short_e18", "fee", "fee_2e40", "fee_divisor", "freeze_e9", "is_option",
+    "is_owned", "is_paid", "is_premium", "is_protected", "lpp_absolute_e9", "lpp_bp", "lpp_break_e9",
+    "margin_long_e9", "margin_short_e9", "margin_steps", "open_ns", "underlying", "value_min_e9",
+)  # fmt: skip
+
+
 class Contract:
     """Further parameters of one instrument, resolved for a trading date. Prices, quantities, money in 1e-9.
 
-    ``margin_*_e9`` a lot, in money; ``exposure_*_e18`` a quantity step, in 1e-18; ``delta`` a quantity step, in 1e-13
-    of a unit of the underlying (1e-9 times basis points); the fee rate as of ``InstrumentParams``.
+    ``margin_*_e9`` for ``margin_steps``, in money; ``exposure_*_e18`` a quantity step, in 1e-18; ``delta`` a quantity
+    step, in 1e-13 of a unit of the underlying (1e-9 times basis points). The fee is ``fee`` over ``fee_divisor`` of the
+    value; ``fee_2e40`` is the same in binary and rounded up, for a bound without a division.
     """
 
-    __slots__ = (
-        "band_high_e9", "band_low_e9", "close_ns", "collar_soft_bp", "cutoff_buy_ns", "cutoff_sell_ns", "delta",
-        "exposure_long_e18", "exposure_short_e18", "fee_bp_e9", "freeze_e9", "is_option", "is_owned", "is_paid",
-        "is_premium", "is_protected", "lot", "lpp_absolute_e9", "lpp_bp", "lpp_break_e9", "margin_long_e9",
-        "margin_short_e9", "open_ns", "underlying", "value_min_e9",
-    )  # fmt: skip
+    __slots__ = CONTRACT_FIELDS
+
+    def values(self) -> tuple[object, ...]:
+        """Return all of it, to find one that is the same."""
+        return tuple(getattr(self, name) for name in CONTRACT_FIELDS)
 
     def __init__(self) -> None:
         self.open_ns = 0
@@ -95,13 +105,15 @@ class Contract:
         self.freeze_e9 = UNLIMITED
         self.value_min_e9 = 0
         self.collar_soft_bp = 0
-        self.lot = 1
+        self.margin_steps = 1
         self.margin_long_e9 = 0
         self.margin_short_e9 = 0
         self.exposure_long_e18 = 0
         self.exposure_short_e18 = 0
         self.delta = 0
-        self.fee_bp_e9 = 0
+        self.fee = 0
+        self.fee_divisor = 1
+        self.fee_2e40 = 0
         self.is_option = False
         self.is_owned = False
         self.is_paid = False
@@ -115,15 +127,28 @@ class Contract:
             return self.lpp_absolute_e9
         return reference_e9 * self.lpp_bp // BP
 
+    def take_margins(self, long_e9: int, short_e9: int, lot: int) -> None:
+        """Take what a long and a short lot of so many steps need, in lowest terms: most need no division then."""
+        common = gcd(long_e9, short_e9, lot)
+        self.margin_long_e9, self.margin_short_e9 = long_e9 // common, short_e9 // common
+        self.margin_steps = lot // common
+
+    def take_fee(self, fee_bp_e9: int) -> None:
+        """Take a fee rate of ``InstrumentParams``, in lowest terms: small numbers are quick ones. A rebate is none."""
+        fee = max(0, fee_bp_e9)
+        common = gcd(fee, FEE_DIVISOR)
+        self.fee, self.fee_divisor = fee // common, FEE_DIVISOR // common
+        self.fee_2e40 = -((-fee << FEE_BITS) // FEE_DIVISOR)
+
     def cash_e9(self, side: Side, value_e9: int) -> int:
         """Return the cash that an order of this value may take: what is paid for, and the fee; rounded up."""
-        fee_e9 = -(-value_e9 * self.fee_bp_e9 // FEE_DIVISOR) if self.fee_bp_e9 > 0 else 0
+        fee_e9 = (value_e9 * self.fee + self.fee_divisor - 1) // self.fee_divisor
         return fee_e9 + value_e9 if self.is_paid and side is BUY else fee_e9
 
     def margin_e9(self, high: int, low: int) -> int:
         """Return the margin of a ledger that can reach ``high`` and ``low``, in steps; rounded up."""
-        long_e9 = -(-high * self.margin_long_e9 // self.lot) if high > 0 else 0
-        short_e9 = -(low * self.margin_short_e9 // self.lot) if low < 0 else 0
+        long_e9 = -(-high * self.margin_long_e9 // self.margin_steps) if high > 0 else 0
+        short_e9 = -(low * self.margin_short_e9 // self.margin_steps) if low < 0 else 0
         return max(long_e9, short_e9)
 
 
@@ -159,21 +184,21 @@ class UnderlyingSums:
 
 
 class KeySums:
-    """What one (account, instrument) contributes."""
+    """What one (account, instrument) contributes; ``high``, ``low``: the ends, in steps, that it was made from."""
 
-    __slots__ = ("down", "exposure_e18", "long", "margin_e9", "short", "spent_e9", "up")
+    __slots__ = ("exposure_e18", "high", "low", "margin_e9", "spent_e9")
 
     def __init__(self) -> None:
         self.exposure_e18 = 0
         self.margin_e9 = 0
         self.spent_e9 = 0  # premiums paid that no settlement took out of the cash yet
-        self.up = self.down = self.long = self.short = 0
+        self.high = self.low = 0
 
     def copy(self) -> KeySums:
         """Return one of its own."""
         made = KeySums()
         made.exposure_e18, made.margin_e9, made.spent_e9 = self.exposure_e18, self.margin_e9, self.spent_e9
-        made.up, made.down, made.long, made.short = self.up, self.down, self.long, self.short
+        made.high, made.low = self.high, self.low
         return made
 
 
@@ -181,6 +206,8 @@ FIELDS: Final = (
     "account",
     "account_day",
     "banned",
+    "bounds_delta",
+    "bounds_gross",
     "cash_e9",
     "checks_cash",
     "checks_margin",
@@ -204,6 +231,7 @@ FIELDS: Final = (
     "own_prices",
     "per_account",
     "per_strategy",
+    "reserves",
     "restricted",
     "side_least",
     "soft_open_value_e9",
@@ -234,6 +262,10 @@ class More:
         self.lacks_algo_id = False
         self.checks_cash = False
         self.checks_margin = False
+        # Whether any row reads them: exposure, delta, cash reserved.
+        self.bounds_gross = True
+        self.bounds_delta = True
+        self.reserves = True
         self.currency = ""
         self.cash_e9: dict[str, int] = {}
         self.collateral: dict[str, Collateral] = {}
@@ -247,8 +279,8 @@ class More:
         self.account_day = Tally()
         self.strategy_day = Tally()
         self.duplicates: Duplicates | None = None
-        self.intents_buy: Intents | None = None
-        self.intents_sell: Intents | None = None
+        self.intents_buy = NO_INTENTS
+        self.intents_sell = NO_INTENTS
         self.global_rate: RateLog | None = None
         self.venue_rate: RateLog | None = None
         self.soft_position_e9 = UNLIMITED
@@ -273,14 +305,14 @@ class More:
         if self.duplicates is not None:
             self.duplicates.take(signature, now_ns)
         intents = self.intents_buy if side is BUY else self.intents_sell
-        if intents is not None:
+        if intents is not NO_INTENTS:
             intents.take(now_ns)
 
     def fill(self, side: Side) -> None:
         """Take note of a fill: what was meant so often had an effect."""
         intents = self.intents_buy if side is BUY else self.intents_sell
-        if intents is not None:
-            intents.log.clear()
+        if intents is not NO_INTENTS:
+            intents.clear()
 
     def pledged_e9(self) -> int:
         """Return what the account's collateral counts for in the instrument's currency; without a mark: nothing."""
@@ -292,16 +324,73 @@ class More:
 
     def reserve(self, side: Side, before_e9: int, after_e9: int) -> None:
         """Set what an order reserves in cash: it reserved the value ``before_e9``, and reserves ``after_e9``."""
-        cash_e9 = self.contract.cash_e9
-        self.account.cash_reserved_e9 += cash_e9(side, after_e9) - cash_e9(side, before_e9)
+        if self.reserves:
+            cash_e9 = self.contract.cash_e9
+            self.account.cash_reserved_e9 += cash_e9(side, after_e9) - cash_e9(side, before_e9)
+
+    def grow(self, side: Side, reach: int, value_e9: int) -> None:
+        """Set what this ledger contributes with one order more, which raises the end on its side only; O(1).
+
+        The same as ``reserve`` and ``refresh`` would. Written out: it runs for every order.
+
+        Args:
+            side: Of the order.
+            reach: The worst-case position on that side with it, as a positive number, in steps.
+            value_e9: What the order reserves.
+        """
+        contract, key, account = self.contract, self.key, self.account
+        is_buy = side is BUY
+        if is_buy:
+            before, key.high = key.high, reach
+        else:
+            before, key.low = -key.low, -reach
+        if reach > 0:
+            weight = contract.exposure_long_e18 if is_buy else contract.exposure_short_e18
+            if weight:
+                exposure = reach * weight
+                if exposure > key.exposure_e18:
+                    account.gross_e18 += exposure - key.exposure_e18
+                    key.exposure_e18 = exposure
+            if self.checks_margin:
+                margin = reach * (contract.margin_long_e9 if is_buy else contract.margin_short_e9)
+                if contract.margin_steps != 1:
+                    margin = -(-margin // contract.margin_steps)
+                if margin > key.margin_e9:
+                    account.margin_e9 += margin - key.margin_e9
+                    key.margin_e9 = margin
+        if self.reserves:
+            cash_e9 = (value_e9 * contract.fee + contract.fee_divisor - 1) // contract.fee_divisor
+            if is_buy and contract.is_paid:
+                cash_e9 += value_e9
+            account.cash_reserved_e9 += cash_e9
+        delta = contract.delta
+        if delta and self.bounds_delta:
+            of, size = self.underlying, delta if delta > 0 else -delta
+            grown = (reach - before) * size
+            held = grown if before >= 0 else max(0, reach) * size
+            if is_buy is (delta > 0):
+                of.up += grown
+                of.long += held
+            else:
+                of.down -= grown
+                of.short += held
 
     def refresh(self, position: int, buy: int, sell: int, traded_e9: int) -> None:
         """Set what this ledger contributes, from what can be reached now and what its trades paid; O(1).
 
-        Written out: it runs for every order and every fill, and a call, also of max, costs as much as the sum it makes.
+        Written out: it runs for every fill, and a call, also of max, costs as much as the sum it makes.
         """
         contract, key, account = self.contract, self.key, self.account
+        if contract.is_premium and self.reserves:
+            spent_e9 = -traded_e9 if traded_e9 < 0 else 0
+            if spent_e9 != key.spent_e9:
+                account.cash_reserved_e9 += spent_e9 - key.spent_e9
+                key.spent_e9 = spent_e9
         high, low = position + buy, position - sell
+        was_high, was_low = key.high, key.low
+        if high == was_high and low == was_low:
+            return
+        key.high, key.low = high, low
         long = high if high > 0 else 0  # noqa: FURB136
         short = -low if low < 0 else 0
         exposure, other = long * contract.exposure_long_e18, short * contract.exposure_short_e18
@@ -311,29 +400,28 @@ class More:
             account.gross_e18 += exposure - key.exposure_e18
             key.exposure_e18 = exposure
         if self.checks_margin:
-            margin = -(-long * contract.margin_long_e9 // contract.lot)
-            other = -(-short * contract.margin_short_e9 // contract.lot)
+            margin = -(-long * contract.margin_long_e9 // contract.margin_steps)
+            other = -(-short * contract.margin_short_e9 // contract.margin_steps)
             if other > margin:  # noqa: PLR1730
                 margin = other
             account.margin_e9 += margin - key.margin_e9
             key.margin_e9 = margin
-        if contract.is_premium:
-            spent_e9 = -traded_e9 if traded_e9 < 0 else 0
-            if spent_e9 != key.spent_e9:
-                account.cash_reserved_e9 += spent_e9 - key.spent_e9
-                key.spent_e9 = spent_e9
         delta = contract.delta
-        if delta:
+        if delta and self.bounds_delta:
             of = self.underlying
+            rise, fall = (high - was_high) * delta, (low - was_low) * delta
+            long -= was_high if was_high > 0 else 0  # noqa: FURB136
+            short -= -was_low if was_low < 0 else 0
             if delta > 0:
-                up, down, long, short = high * delta, low * delta, long * delta, short * delta
+                of.up += rise
+                of.down += fall
+                of.long += long * delta
+                of.short += short * delta
             else:
-                up, down, long, short = low * delta, high * delta, -short * delta, -long * delta
-            of.up += up - key.up
-            of.down += down - key.down
-            of.long += long - key.long
-            of.short += short - key.short
-            key.up, key.down, key.long, key.short = up, down, long, short
+                of.up += fall
+                of.down += rise
+                of.long -= short * delta
+                of.short -= long * delta
 
     def alone(self) -> More:
         """Return one with the same parameters and sums of its own: for orders that are only looked at."""

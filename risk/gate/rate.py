@@ -17,15 +17,17 @@ class RateLog:
     """At most ``count`` charges in any interval of ``window_ns``, and ``reserve_exit`` more for exits.
 
     ``wider``: the log of another scope's row that binds too; of two windows neither need be the tighter one.
+    ``room``: so many more pass for certain, whenever they come, so nobody has to look; 0 = ``allows`` says.
     """
 
-    __slots__ = ("_charged", "_charged_ns", "count", "reserve_exit", "times", "wider", "window_ns")
+    __slots__ = ("_charged", "_charged_ns", "count", "reserve_exit", "room", "times", "wider", "window_ns")
 
     def __init__(self, count: int, window_ns: int, reserve_exit: int, wider: RateLog | None = None) -> None:
         self.wider = wider
         self.count = count
         self.window_ns = window_ns
         self.reserve_exit = reserve_exit
+        self.room = 0
         self.times: deque[int] = deque(maxlen=max(1, count + reserve_exit))
         self._charged_ns = -1
         self._charged: Any = -1
@@ -38,10 +40,21 @@ class RateLog:
         times = self.times
         if len(times) >= most and now_ns - times[-most] < self.window_ns:
             return False
-        return self.wider is None or self.wider.allows(now_ns, is_exit)
+        if self.wider is not None and not self.wider.allows(now_ns, is_exit):
+            return False
+        self.room = self._room()
+        return True
+
+    def _room(self) -> int:
+        """Return how many more no log can refuse: of what a log holds, all may be within the window."""
+        own = self.count - len(self.times)
+        if self.wider is not None:
+            own = min(own, self.wider._room())
+        return max(0, own)
 
     def charge(self, now_ns: int) -> None:
         """Count one."""
+        self.room -= 1
         if now_ns != self._charged_ns:
             # Charges of one batch share one object: compiled, each would make its own, and free it a window later.
             self._charged_ns = now_ns
@@ -87,6 +100,7 @@ class RateLog:
 
     def remember(self, charges: RateLog) -> RateLog:
         """Take over what another log was charged, under this one's limits; returns this one."""
+        self.room = 0
         self.times.extend(charges.times)
         if self.wider is not None:
             self.wider.remember(charges.wider or charges)

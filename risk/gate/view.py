@@ -133,7 +133,7 @@ class View:
         self.created_at_ns = created_at_ns
         step_e9 = instrument.quantity_step_e9
         self.quantity = quantity = quantity_e9 // step_e9
-        self.off_quantity = quantity_e9 % step_e9
+        self.off_quantity = quantity_e9 - quantity * step_e9  # a product is cheaper than a second division
         # EXIT by RISK.md A1: with all pending orders of its side and this one filled it still can't cross zero.
         position = ledger.position
         if side is BUY:
@@ -148,8 +148,8 @@ class View:
             self.off_price = 0
         else:
             step_e9 = instrument.price_step_e9
-            price = price_e9 // step_e9  # two divisions: compiled, divmod would make a tuple of two objects
-            self.off_price = price_e9 % step_e9
+            price = price_e9 // step_e9
+            self.off_price = price_e9 - price * step_e9
         self.price = price
         unit_e9 = instrument.unit_value_e9
         self.value_e9 = quantity * price * unit_e9 if unit_e9 else instrument.value_e9(quantity, price)

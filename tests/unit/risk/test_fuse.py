@@ -96,7 +96,7 @@ def mores(draw: st.DrawFn) -> More:
 
 @st.composite
 def views(draw: st.DrawFn) -> View:
-    """Any value in any field: also those that no order could have."""
+    """Any value in any field: also those that no order could have. Only the sums hold what the ledger holds."""
     v = View()
     v.route = draw(routes())
     v.reference = draw(
@@ -115,6 +115,9 @@ def views(draw: st.DrawFn) -> View:
     v.now_ns, v.created_at_ns = draw(st.integers(0, 12)), draw(st.integers(0, 12))
     v.order_age_max_ns, v.skew_max_ns = draw(st.integers(3, 12)), draw(st.integers(3, 12))
     v.state, v.stop_price_e9 = draw(states), 0
+    before, other = v.reach - v.quantity, draw(small)
+    high, low = (before, other) if v.side is Side.BUY else (other, -before)
+    v.route.more.refresh(0, high, -low, 0)
     return v
 
 

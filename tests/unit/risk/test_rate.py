@@ -126,6 +126,7 @@ def test_what_left_the_window_is_forgotten_and_never_missed(window: int, count: 
         now += steps[n % len(steps)]
         while everything and now - everything[0] >= window:
             everything.popleft()
+        assert log.room <= 0 or len(everything) < count, "it promised room that is not there"
         assert log.allows(now, False) == (len(everything) < count)
         if len(everything) < count:
             log.charge(now)
