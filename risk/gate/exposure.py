@@ -337,6 +337,7 @@ class ExposureBook:
             more.charge(now_ns)
             reach = ledger.position + ledger.buy if order.side is BUY else ledger.sell - ledger.position
             more.grow(order.side, reach, order.reserved_value_e9)
+            note_price(order)
 
     def suspend(self, order: Reservation, now_ns: int) -> None:
         """Take an order that waits: it is open and charged for, and reserves nothing."""
@@ -446,5 +447,4 @@ def _follow(order: Reservation, before_e9: int) -> None:
     more = order.route.more
     more.reserve(order.side, before_e9, order.reserved_value_e9)
     _refresh(order.route)
-    if more.own_prices is not None:
-        note_price(order)
+    note_price(order)

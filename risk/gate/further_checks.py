@@ -432,9 +432,7 @@ AFTER: Final[dict[Check, tuple[Check, ...]]] = {
     check_order_value: (check_soft_order_value, check_value_min),
     check_open_value: (check_soft_open_value,),
     check_open_count: (check_day_account, check_day_strategy, check_duplicate, check_intent),
-    check_position: (
-        *SUMMED, check_cross, check_rate_global, check_rate_venue,
-    ),
+    check_position: (*SUMMED, check_cross, check_rate_global, check_rate_venue),
 }  # fmt: skip
 """What the complete gate checks behind a check of the plain one. Rates come last."""
 
@@ -446,10 +444,6 @@ def completed(checks: Iterable[Check]) -> tuple[Check, ...]:
 
 FURTHER_SEND: Final = frozenset({check_session, check_restricted, check_band, check_lpp, check_cross})
 COMPLETE_CHECKS: Final = completed(CHECKS)
-COMPLETE_FUSED: Final = tuple(
-    check_sums if each is SUMMED[0] else each for each in COMPLETE_CHECKS if each not in SUMMED[1:]
-)
+COMPLETE_FUSED: Final = tuple(check_sums if c is SUMMED[0] else c for c in COMPLETE_CHECKS if c not in SUMMED[1:])
 """What is fused of them: the same answers."""
-COMPLETE_SEND_CHECKS: Final = tuple(
-    each for each in COMPLETE_CHECKS if each in SEND_CHECKS or each in FURTHER_SEND
-)  # fmt: skip
+COMPLETE_SEND_CHECKS: Final = tuple(each for each in COMPLETE_CHECKS if each in SEND_CHECKS or each in FURTHER_SEND)
