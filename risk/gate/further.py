@@ -100,7 +100,7 @@ class Furthers:
     def update(self, instrument: InstrumentState) -> None:
         """Let dated rows stand in the place of the instrument's own tick, lot, bounds of quantity and collar."""
         rows = self._resolved(instrument)
-        if not _ORDINARY & rows.keys():
+        if _ORDINARY.isdisjoint(rows):
             return
         if ContractName.TICK in rows:
             instrument.tick = max(1, rows[ContractName.TICK] // instrument.price_step_e9)
