@@ -285,6 +285,7 @@ def test_a_late_send_may_not_meet_what_an_exit_put_there() -> None:
     assert late.cancel.code is Code.UNSENT_STALE
 
 
+@pytest.mark.plants
 def test_the_property_bites(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gate that lets everything pass is found."""
     monkeypatch.setattr(engine.orders, "first_complete_refusal", lambda _: Code.OK)
