@@ -64,12 +64,13 @@ class KinesisLocal(Broker):
 
     def __init__(self) -> None:
         node, modules = require_node(), require_modules(PROJECT)
+        survive = str(PROJECT / "survive.js")
         self.folder = Path(tempfile.mkdtemp(prefix="wojak-kinesis-"))
         self._port, tls, self.leases_port = free_ports(3)
         self._data = self.folder / "data"
         self._data.mkdir()
         self._server = Server(
-            [node, "-r", str(PROJECT / "loopback.js"), str(modules / "kinesis-local" / "main.js")],
+            [node, "-r", survive, "-r", str(PROJECT / "loopback.js"), str(modules / "kinesis-local" / "main.js")],
             self.folder / "kinesis",
             {
                 "KINESIS_MOCK_CERT_PATH": str(modules / "kinesis-local" / "server.json"),
@@ -80,7 +81,7 @@ class KinesisLocal(Broker):
             },
         )  # fmt: skip
         self._leases = Server(
-            [node, str(modules / "dynalite" / "cli.js"), "--host", "127.0.0.1", "--port", str(self.leases_port),
+            [node, "-r", survive, str(modules / "dynalite" / "cli.js"), "--host", "127.0.0.1", "--port", str(self.leases_port),
              "--createTableMs", "10", "--deleteTableMs", "10"],
             self.folder / "leases",
         )  # fmt: skip
