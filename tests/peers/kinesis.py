@@ -81,8 +81,8 @@ class KinesisLocal(Broker):
             },
         )  # fmt: skip
         self._leases = Server(
-            [node, "-r", survive, str(modules / "dynalite" / "cli.js"), "--host", "127.0.0.1", "--port", str(self.leases_port),
-             "--createTableMs", "10", "--deleteTableMs", "10"],
+            [node, "-r", survive, str(modules / "dynalite" / "cli.js"), "--host", "127.0.0.1",
+             "--port", str(self.leases_port), "--createTableMs", "10", "--deleteTableMs", "10"],
             self.folder / "leases",
         )  # fmt: skip
         self.queues = Moto()
