@@ -2,7 +2,7 @@
 
 What can go wrong on the other side and what happens here:
 - slow: an attempt ends at the order's deadline, or after ``timeout_ms``; others wait in the session's bounded queues;
-- gone, or refusing for now (408, 425, 429, 5xx): asked again, under the same id, until the order left;
+- gone, or refusing what it may take later (408, 425, 429, 5xx): asked again, under the same id, until the order left;
 - refusing for good (any other status): not asked again;
 - repeated: an id that comes twice is the same question, and its answer the same;
 - lying: an answer whose signature, time, id, size or content is not what it has to be is none.

@@ -56,6 +56,7 @@ class WebPeer(Peer):
 
     def __init__(self, *answers: bytes | Handler) -> None:
         self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.asked = threading.Event()
         self._answers = list(answers)
         super().__init__(self._answer)
 
@@ -71,6 +72,7 @@ class WebPeer(Peer):
             name, _, value = line.decode().partition(": ")
             headers[name.lower()] = value
         self.requests.append((headers, reader.read(int(headers.get("content-length", "0")))))
+        self.asked.set()
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if callable(answer):
             answer(connection)

@@ -199,7 +199,7 @@ def test_mail_is_never_sent_in_the_clear_or_to_a_stranger(serve: Callable[[Any],
 def test_a_mail_server_that_refuses_is_asked_again_only_where_that_may_help(
     serve: Callable[[Any], Any], answers: dict[str, str], is_final: bool
 ) -> None:
-    """4xx is for now, 5xx for good (RFC 5321 4.2.1)."""
+    """4xx may pass, 5xx is for good (RFC 5321 4.2.1)."""
     assert refusal(mail_to(serve(MailPeer(answers=answers)), security="none")).is_final is is_final
 
 

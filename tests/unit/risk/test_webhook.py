@@ -201,8 +201,7 @@ def test_a_slow_one_ends_at_the_deadline_and_delays_nobody(serve: Serve, make: M
     ended.append(peer)
     webhook = make(peer.url, account_max=1, give_up_ms=600)
     webhook.ask(asked(hold_ns=300_000_000), time.time_ns())
-    while not peer.requests:
-        time.sleep(0)
+    assert peer.asked.wait(WITHIN_S)
     webhook.ask(asked("P-2", "a2"), time.time_ns())
     assert (webhook.is_busy("a1"), webhook.is_busy("a3")) == (True, False)
     assert [answer.order_id for answer in collected(webhook)] == ["P-2"]
@@ -216,8 +215,7 @@ def test_what_nobody_waits_for_is_cut(serve: Serve, make: Make) -> None:
     ended.append(peer)
     webhook = make(peer.url, account_max=1, timeout_ms=600_000)
     webhook.ask(asked(), time.time_ns())
-    while not peer.requests:
-        time.sleep(0)
+    assert peer.asked.wait(WITHIN_S)
     webhook.withdraw("P-1")
     assert collected(webhook) == []
     assert (webhook.is_busy("a1"), webhook.failed) == (False, 0)
