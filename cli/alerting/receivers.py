@@ -2,7 +2,8 @@
 
 What can go wrong on the other side and what happens here:
 - slow: an attempt ends ``timeout_s`` after it began, whatever the other side dribbles;
-- gone, or refusing what it may take later (408, 425, 429, 5xx, SMTP 4xx): tried again, not before it says (at most ``AFTER_S_MAX``);
+- gone, or refusing what it may take later (408, 425, 429, 5xx, SMTP 4xx): tried again, not before it says
+  (``AFTER_S_MAX`` at most);
 - refusing for good (other 4xx, a redirect, SMTP 5xx): not tried again;
 - repeated: an attempt that did arrive comes again under the same id;
 - lying: an answer is read to ``ANSWER_BYTES_MAX``; of a chat only ``{"ok": true}`` counts as taken.
