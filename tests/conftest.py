@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests import schedule
@@ -47,6 +48,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         files = (schedule.file_of(item.nodeid) for item in items)
         place = {file: n for n, file in enumerate(schedule.starts(files, schedule.recorded()))}
         items.sort(key=lambda item: place[schedule.file_of(item.nodeid)])
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_one_test() -> Iterator[None]:
+    """Forget how a test set up logs: the standard error they go to is closed when it ends, and the next test logs."""
+    yield
+    structlog.reset_defaults()
 
 
 # A skipped test looks like one that could have run: in CI it is an error (what can't run is not collected, or absent).
