@@ -69,6 +69,9 @@ class KinesisLocal(Broker):
         self._port, tls, self.leases_port = free_ports(3)
         self._data = self.folder / "data"
         self._data.mkdir()
+        self._file = self._data / "kinesis-data.json"
+        self.newest = ""
+        """The sequence number of the record that was put last."""
         self._server = Server(
             [node, "-r", survive, "-r", str(PROJECT / "loopback.js"), str(modules / "kinesis-local" / "main.js")],
             self.folder / "kinesis",
@@ -117,10 +120,22 @@ class KinesisLocal(Broker):
 
     def stop(self) -> None:
         """Stop streams, when all that was put is on the disk; SIGTERM would wait for its clients half a minute."""
-        file = self._data / "kinesis-data.json"
         put_ns = wall_ns()
-        wait_until(lambda: file.stat().st_mtime_ns > put_ns + WRITE_NS, START_S, "data on the disk")
+        kept = wait_until(lambda: self._whole(put_ns + WRITE_NS), START_S, "data on the disk")
         self._server.kill()
+        if self._whole(0) is None:
+            self._file.write_bytes(kept or b"")  # killed while it wrote the next
+
+    def _whole(self, after_ns: int) -> bytes | None:
+        """Return the data if a write ended after a time, and it is all there with the newest record that was put."""
+        try:
+            if self._file.stat().st_mtime_ns <= after_ns:
+                return None
+            data = self._file.read_bytes()
+            msgspec.json.decode(data)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        return data if self.newest.encode("ascii") in data else None
 
     def end(self) -> None:
         """Leave nothing running and nothing on the disk."""
@@ -220,6 +235,7 @@ class KinesisPeer(Peer):
         assert not answer["FailedRecordCount"], answer
         for record in answer["Records"]:
             self._sent[record["ShardId"]].append(int(record["SequenceNumber"]))
+            self.broker.newest = record["SequenceNumber"]
 
     # What became of it
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 LOOK_S: Final = 0.02
 PR_SET_PDEATHSIG: Final = 1
+PORTS: Final = range(20_000, 32_000)  # Linux begins those of outgoing connections at 32,768
 CACHE: Final = Path(os.environ.get("WOJAK_PEER_CACHE") or Path.home() / ".cache" / "wojak" / "peers")
 
 
@@ -36,8 +38,19 @@ def require_program(name: str, how: str, *places: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    """Return ports that nobody listens on now.
+
+    None is of those that the system gives to outgoing connections: a server that is away would find its own taken, by
+    a client that calls it in vain and meets itself for instance.
+    """
+    probes: list[socket.socket] = []
+    while len(probes) < count:
+        probe = socket.socket()
+        try:
+            probe.bind(("127.0.0.1", secrets.choice(PORTS)))
+            probes.append(probe)
+        except OSError:
+            probe.close()
     ports = [int(p.getsockname()[1]) for p in probes]
     for probe in probes:
         probe.close()

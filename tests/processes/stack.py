@@ -29,6 +29,7 @@ from cli.readiness import Readiness
 from cli.supervisor import ProcessState, state_decoder
 from cli.wiring import books_url, http_url
 from protocol.control import EngineStatus
+from tests.peers.process import free_ports
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_S: Final = 60.0
@@ -37,15 +38,6 @@ LOOK_S: Final = 0.02
 PR_SET_PDEATHSIG: Final = 1
 T = TypeVar("T")
 SMALL_ENGINE: Final = "[engine]\nsegment_bytes = 4194304\ndedup_keys_max = 1000000\n\n"
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(p.getsockname()[1]) for p in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def wait_until(look: Callable[[], T], within_s: float, what: str) -> T:

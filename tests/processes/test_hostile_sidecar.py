@@ -14,7 +14,8 @@ from protocol.channels import Context, Dealer
 from protocol.codes import ByeReason
 from protocol.orders import CancelOrder
 from protocol.session import PROTOCOL_VERSION, Bye, Claim, Claimed, EngineMessage, Hello, Item, Submit, engine_decoder
-from tests.processes.stack import Stack, free_ports, wait_until
+from tests.peers.process import free_ports
+from tests.processes.stack import Stack, wait_until
 
 CREDITS = 64
 RESERVED = 16

@@ -14,7 +14,8 @@ from cli.alerting.message import Message
 from cli.scrape import Scraped, Scraper
 from cli.top_figures import Figures
 from runtime.webhooks import signature_of
-from tests.processes.stack import START_S, Stack, free_ports, wait_until
+from tests.peers.process import free_ports
+from tests.processes.stack import START_S, Stack, wait_until
 from tests.unit.cli.alert_peers import WebPeer, http_answer
 
 ORDERS = 100

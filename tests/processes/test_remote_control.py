@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from cli.configuration import load
-from tests.processes.stack import Stack, free_ports, wait_until
+from tests.peers.process import free_ports
+from tests.processes.stack import Stack, wait_until
 
 
 def test_an_operator_elsewhere_kills_and_a_reader_may_not(tmp_path: Path) -> None:
