@@ -22,6 +22,7 @@ from runtime.clock import monotonic_ns, wall_ns
 app = App(name="order", help="Send an order, change or cancel one, or see why and when things happened to it.")
 NS_PER_S: Final = 1_000_000_000
 FILL_WAIT_NS: Final = 1_000_000_000
+END_WAIT_NS: Final = 10_000_000_000  # of an order that can't rest: it ends, however busy the machine is
 LOOK_S: Final = 0.02
 
 
@@ -317,11 +318,12 @@ def _accepted(answer: dict[str, Any]) -> str:
 
 
 def _say_fills(body: dict[str, Any], answer: dict[str, Any], url: str) -> None:
-    """Print each fill as the books get it, until the order is finished or a second is over."""
+    """Print each fill as the books get it, until the order is finished, or a second is over and it may rest."""
     account, client_order_id = body["account"], body["client_order_id"]
     books = BooksClient(url)
     shown = 0
-    deadline = monotonic_ns() + FILL_WAIT_NS
+    may_rest = body["order_type"] != "MARKET" and body.get("time_in_force") not in {"IOC", "FOK"}
+    deadline = monotonic_ns() + (FILL_WAIT_NS if may_rest else END_WAIT_NS)
     try:
         while True:
             order = books.get(f"/v1/orders/{account}/{client_order_id}", min_seq=answer["seq"])["order"]
@@ -334,7 +336,7 @@ def _say_fills(body: dict[str, Any], answer: dict[str, Any], url: str) -> None:
             is_finished = not order["open"] and order["cum_quantity"] == _sum(trades)
             if is_finished or monotonic_ns() > deadline:
                 break
-            time.sleep(LOOK_S)  # a REST API has no event to wait for; bounded by FILL_WAIT_NS
+            time.sleep(LOOK_S)  # a REST API has no event to wait for; bounded by the deadline
     except (NoAnswerError, AnsweredError) as e:
         say(f"fills not shown: {e}")
         return
