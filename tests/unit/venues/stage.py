@@ -41,7 +41,7 @@ from venues.sandbox import SandboxVenue
 E9 = 10**9
 TRACE = bytes(16)
 INSTANCE = b"engine-instance1"
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 TOKEN = "let me in"
 
 XY = InstrumentParams(
