@@ -43,8 +43,7 @@ from books.metrics import CONTENT_TYPE, ApiMetrics
 from books.queries import LIMIT_DEFAULT, Query, parse_min_seq, parse_query
 from books.settings import ApiSettings
 from books.shards import AllBooks
-from books.sqlite import accepted_filters
-from books.store import FILTERS, LIMIT_MAX, Page, Reader
+from books.store import FILTERS, LIMIT_MAX, Page, Reader, accepted_filters
 from books.views import OrderView, view
 from protocol.errors import ConfigError, StoreError, WojakError
 from runtime import clock, logs

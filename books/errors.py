@@ -1,4 +1,8 @@
-"""What can go wrong with the books' store. A FencedError (protocol) stops the writer; these may be tried again."""
+"""What can go wrong with the books' store, by what to do about it.
+
+Temporary: ``StoreUnavailableError``, tried again. Ambiguous: ``StoreAmbiguousError``, tried again after a look at what
+is there. Too large and lost stop the writer, as a FencedError (protocol) does: trying again would change nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,40 @@ class StoreUnavailableError(StoreError):
         self.where = where
         self.cause = cause
         super().__init__(f"{self.code}: {where}: {cause}; tried again until it works: free its disk or unlock it")
+
+
+class StoreAmbiguousError(StoreUnavailableError):
+    """The store did not say whether it kept a write; what it has is read again before anything else is written."""
+
+    code = "STORE_AMBIGUOUS"
+
+
+class StoreTooLargeError(StoreError):
+    """A row is larger than the store takes; no later try would bring it in."""
+
+    code = "STORE_TOO_LARGE"
+
+    def __init__(self, key: str, size_bytes: int) -> None:
+        self.key = key
+        self.size_bytes = size_bytes
+        super().__init__(
+            f"{self.code}: document {key} expected to be small enough for the store, was {size_bytes} bytes; "
+            "use a store without this limit and report it"
+        )
+
+
+class StoreLostError(StoreError):
+    """The store has lost what its watermark says it has."""
+
+    code = "STORE_LOST"
+
+    def __init__(self, what: str, seq: int) -> None:
+        self.what = what
+        self.seq = seq
+        super().__init__(
+            f"{self.code}: {what} expected in the books up to record {seq}, was absent: the store lost it; "
+            "stop the books writer and make them anew from the journal: wojak books rebuild"
+        )
 
 
 class StoreDamagedError(StoreError):

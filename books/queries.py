@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from books.errors import QueryError
-from books.sqlite import accepted_filters
-from books.store import FILTERS, LIMIT_MAX
+from books.store import FILTERS, LIMIT_MAX, accepted_filters
 from protocol.codes import Code, TradeStatus
 from protocol.shards import SHARDS_MAX
 from protocol.units import INT64_MAX

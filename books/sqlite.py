@@ -15,9 +15,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from books.errors import QueryError, StoreDamagedError, StoreUnavailableError, StoreVersionError
+from books.errors import StoreDamagedError, StoreUnavailableError, StoreVersionError
 from books.schema import SCHEMA_VERSION, TABLES, Coder, ddl
-from books.store import FILTERS, LIMIT_MAX, Counts, Page, Progress, StoreMark
+from books.store import LIMIT_MAX, Counts, Page, Progress, StoreMark, mark_text, require_query
 from journal.projection import Changes
 from journal.rows import OrderRow, PositionRow, TradeRow
 from protocol.errors import FencedError
@@ -94,7 +94,7 @@ class SqliteStore:
             if was == mark:
                 return  # committed before, the writer died before it noticed
             if was != after:
-                raise FencedError(f"the books in {self._path}", _name(after), _name(was))
+                raise FencedError(f"the books in {self._path}", mark_text(after), mark_text(was))
             for kind, statement in _WRITES:
                 encode = _CODERS[_TABLE_OF.get(kind, kind)].encode
                 self._write(statement, [encode(row) for row in getattr(changes, kind)])
@@ -164,10 +164,7 @@ class SqliteStore:
 
     def list_rows(self, kind: str, filters: dict[str, str | int], limit: int, cursor: int = 0) -> Page:
         """See ``Reader.list_rows``. One read transaction, so that rows and watermark belong together."""
-        if frozenset(filters) not in FILTERS[kind]:
-            raise QueryError("filters", "+".join(sorted(filters)), f"one of: {accepted_filters(kind)}")
-        if not 1 <= limit <= LIMIT_MAX:
-            raise QueryError("limit", str(limit), f"1 to {LIMIT_MAX}")
+        require_query(kind, filters, limit)
         by = TABLES[kind].cursor
         where = " AND ".join([*(f"{_FILTER_COLUMN.get(f, f)} = ?" for f in filters), f"{by} > ?"])
         with self._available(), self._transaction("DEFERRED"):
@@ -233,12 +230,3 @@ class SqliteStore:
             raise StoreUnavailableError(str(self._path), str(e)) from e
         except sqlite3.DatabaseError as e:
             raise StoreDamagedError(str(self._path), str(e)) from e
-
-
-def accepted_filters(kind: str) -> str:
-    """Return the closed list of filters, for a person."""
-    return ", ".join("+".join(sorted(f)) or "none" for f in FILTERS[kind])
-
-
-def _name(mark: StoreMark) -> str:
-    return f"record {mark.seq}, chain {mark.crc:08x}, epoch {mark.epoch}"

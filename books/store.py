@@ -1,7 +1,13 @@
-"""The contract of a store: rows and watermark in one transaction, insert-only under seq, closed lists of reads.
+"""The contract of a store: rows and watermark change together, insert-only under seq, closed lists of reads.
 
-Rules: ``apply`` is all or nothing and may be repeated; a store that holds another history raises FencedError;
-every filter has its index (DECISIONS 45), every list is paged by the record number that made the row.
+A batch is what a run of records changed: new orders, trades and breaches, the newest form of orders, positions and
+amended trades, and the mark behind the last record. Whoever reads sees all of it or nothing, by whatever means the
+store has: a transaction, or documents that count only from the watermark on.
+
+Rules: ``apply`` is all or nothing and may be repeated, also with other batches of the same records after a crash; a
+store that holds another history raises FencedError; every filter has its index (DECISIONS 45), every list is paged by
+a number that grows with the records. Errors by kind stand in ``books.errors``. A new store is one file, and a test
+that inherits ``tests/conformance/store.py``.
 """
 
 from __future__ import annotations
@@ -11,6 +17,7 @@ from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from books.errors import QueryError
 from journal.projection import Changes, State
 from journal.rows import BreachRow, OrderRow, PositionRow, TradeRow
 
@@ -130,11 +137,14 @@ class Store(Reader, Protocol):
     """What the books writer needs on top."""
 
     def apply(self, after: StoreMark, changes: Changes, mark: StoreMark) -> None:
-        """Move from ``after`` to ``mark`` with these rows, in one transaction; if it is there already, do nothing.
+        """Move from ``after`` to ``mark`` with these rows, all or nothing; if it is there already, do nothing.
 
         Raises:
             FencedError: If the store is at neither, or holds another row under a seq or trade id.
-            StoreUnavailableError: If it can't now; nothing was changed.
+            StoreUnavailableError: If it can't now; nothing of it is seen.
+            StoreAmbiguousError: If it is not known whether it is there; the watermark says it to who asks again.
+            StoreTooLargeError: If a row is larger than the store takes; nothing of it is seen.
+            StoreLostError: If rows that the watermark covers are gone.
         """
 
     def publish(self, progress: Progress) -> None:
@@ -142,3 +152,25 @@ class Store(Reader, Protocol):
 
     def drop(self) -> None:
         """Forget everything."""
+
+
+def accepted_filters(kind: str) -> str:
+    """Return the closed list of filters, for a person."""
+    return ", ".join("+".join(sorted(f)) or "none" for f in FILTERS[kind])
+
+
+def require_query(kind: str, filters: dict[str, str | int], limit: int) -> None:
+    """Refuse what no store answers.
+
+    Raises:
+        QueryError: If these filters are not one of FILTERS, or the limit is out of bounds.
+    """
+    if frozenset(filters) not in FILTERS[kind]:
+        raise QueryError("filters", "+".join(sorted(filters)), f"one of: {accepted_filters(kind)}")
+    if not 1 <= limit <= LIMIT_MAX:
+        raise QueryError("limit", str(limit), f"1 to {LIMIT_MAX}")
+
+
+def mark_text(mark: StoreMark) -> str:
+    """Return a watermark, for a person."""
+    return f"record {mark.seq}, chain {mark.crc:08x}, epoch {mark.epoch}"

@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from books.errors import QueryError
-from books.store import FILTERS, Progress, Store, StoreMark
+from books.store import FILTERS, Progress, Row, Store, StoreMark
 from journal.projection import Changes, NothingStored, Projection, State
 from journal.rows import OrderRow
 from protocol.codes import Code, OrderStatus, OutcomeKind
@@ -27,6 +27,11 @@ def changes_of(records: list[Record]) -> tuple[Changes, StoreMark]:
         projection.apply(seq, seq * 10, record)
     changes = projection.take()
     return changes, StoreMark(len(records), 77, 1, changes.state)
+
+
+def _field(row: Row, name: str) -> str | int:
+    value = getattr(row, "is_open" if name == "open" else name)
+    return value if isinstance(value, str) else int(value)
 
 
 class StoreContract:
@@ -62,6 +67,37 @@ class StoreContract:
         store.apply(StoreMark(), changes, mark)
 
         assert store.counts() == before
+
+    @pytest.mark.parametrize("step", [1, 7, 60])
+    def test_batches_of_any_size_end_in_the_same_rows(self, store: Store, step: int) -> None:
+        """How the records were cut into batches shows nowhere, also where rows are read back to go on."""
+        records = Story(Random(6)).write(120)
+        expected, mark = changes_of(records)
+        at, projection = StoreMark(), Projection(store)
+        for seq, record in enumerate(records, start=1):
+            projection.apply(seq, seq * 10, record)
+            if seq % step == 0 or seq == len(records):
+                changes = projection.take()
+                to = StoreMark(seq, 77, 1, changes.state)
+                store.apply(at, changes, to)
+                at, projection = to, Projection(store, changes.state)  # as a writer that was started again
+
+        assert store.watermark() == mark
+        for kind in ("orders", "trades", "positions", "breaches"):
+            rows = store.list_rows(kind, {}, 500).rows
+            assert sorted(map(repr, rows)) == sorted(map(repr, getattr(expected, kind))), kind
+
+    def test_every_filter_finds_what_the_rows_say(self, store: Store) -> None:
+        """For each list, each filter and each value, also of what changed since it was written: exactly its rows."""
+        changes, mark = changes_of(Story(Random(8)).write(150))
+        store.apply(StoreMark(), changes, mark)
+        for kind, sets in FILTERS.items():
+            every = store.list_rows(kind, {}, 500).rows
+            for names in sets:
+                asked = {tuple((n, _field(row, n)) for n in sorted(names)) for row in every}
+                for values in asked:
+                    wanted = [row for row in every if all(_field(row, n) == v for n, v in values)]
+                    assert store.list_rows(kind, dict(values), 500).rows == wanted, (kind, values)
 
     def test_another_history_is_fenced(self, store: Store) -> None:
         """A store that is elsewhere, or saw another chain, refuses and stays as it was."""
