@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ssl
-from pathlib import Path
 from typing import Annotated, Final
 from uuid import uuid4
 
 from cyclopts import App, Parameter
 
-from cli.alert_rows import ChatRow, EmailRow, WebhookRow, secret_of
+from cli.alerting.configured import deployment_name, receiver_of
 from cli.alerting.judge import Alert, Key, Say
 from cli.alerting.message import message_of
-from cli.alerting.receivers import Chat, DeliveryError, Email, Receiver, Webhook
-from cli.configuration import Loaded
+from cli.alerting.receivers import DeliveryError
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from protocol.errors import ConfigError
 from runtime.clock import wall_ns
@@ -21,7 +18,6 @@ from runtime.clock import wall_ns
 app = App(name="alerts", help="Tell people by webhook, e-mail or chat when something is wrong.")
 NS_PER_S: Final = 1_000_000_000
 MS_PER_S: Final = 1_000
-Row = WebhookRow | EmailRow | ChatRow
 
 
 @app.command
@@ -66,47 +62,3 @@ def send_test(
             ok = False
             say(f"✘ {row.name}: {e.why}")
     return 0 if ok else 1
-
-
-def require_secrets(loaded: Loaded) -> list[str]:
-    """Return why receivers can't be told: secrets and certificates that are not there."""
-    faults: list[str] = []
-    for row in loaded.config.alerts.receivers:
-        try:
-            receiver_of(row, loaded)
-        except ConfigError as e:
-            faults += e.problems
-    return faults
-
-
-def receiver_of(row: Row, loaded: Loaded) -> Receiver:
-    """Return what hands over messages to a receiver.
-
-    Raises:
-        ConfigError: If its secret or its certificates are not there.
-    """
-    folder = loaded.path.parent
-    secret = secret_of(row, folder)
-    match row:
-        case WebhookRow():
-            return Webhook(row.url, secret)
-        case ChatRow():
-            return Chat(row.url, secret, row.chat_id)
-        case EmailRow():
-            return Email(
-                row.host, row.port, row.security, row.from_address, row.to, user=row.user, password=secret,
-                trust=_trust(row, folder),
-            )  # fmt: skip
-
-
-def _trust(row: EmailRow, folder: Path) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=str(folder / row.ca_file) if row.ca_file else None)
-    except (OSError, ssl.SSLError) as e:
-        fault = f"alerts receiver {row.name}: ca_file: expected certificates in {row.ca_file}, was {type(e).__name__}"
-        raise ConfigError([fault]) from None
-
-
-def deployment_name(loaded: Loaded) -> str:
-    """Return by which name messages call this deployment: the folder of its configuration."""
-    return loaded.config.alerts.deployment or loaded.path.resolve().parent.name or "wojak"

@@ -7,10 +7,10 @@ from typing import Final, Literal
 
 import msgspec
 
+from cli.addresses import GATEWAY_SOCKET, VENUE
 from cli.asking import AwayError, RefusedError, answer_to
 from cli.configuration import Loaded
 from cli.paths import read_token
-from cli.wiring import GATEWAY_SOCKET, VENUE
 from protocol.channels import Context
 from protocol.errors import ConfigError
 from venues.core.control import GatewayControl, GatewayControlReply, reply_decoder

@@ -7,10 +7,10 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from cli.addresses import EVENTS_SOCKET, HISTORY_SOCKET
 from cli.journal import event_fields, event_line
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.shards import Shard, one
-from cli.wiring import EVENTS_SOCKET, HISTORY_SOCKET
 from journal.watermark import WatermarkReader
 from protocol.channels import Context
 from protocol.events import events_of

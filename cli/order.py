@@ -10,11 +10,11 @@ from typing import Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 
+from cli.addresses import authorization, books_url, http_trust, http_url
 from cli.http_client import AnsweredError, BooksClient, NoAnswerError, OrdersClient, Signature
 from cli.options import DEFAULT_CONFIG, ConfigPath, KeyEnv, Url, deployment, say, secret_of
 from cli.timeline import described, find_timeline
 from cli.view import decimal
-from cli.wiring import authorization, books_url, http_trust, http_url
 from protocol.errors import ConfigError
 from protocol.units import format_e9, parse_e9
 from runtime.clock import monotonic_ns, wall_ns

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import App, Parameter
 
+from cli.addresses import books_url
 from cli.configuration import Loaded
 from cli.http_client import BooksClient
 from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
 from cli.shards import Shard, ask, chosen
 from cli.view import decimal, grouped
-from cli.wiring import books_url
 from protocol.codes import OrderStatus
 from protocol.control import EnterBust, EnterFill, Resolve, ResolveSuspense, SuspenseFills, UnknownOrders
 from protocol.errors import ConfigError, FieldError

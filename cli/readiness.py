@@ -6,6 +6,7 @@ from typing import Final
 
 import httpx
 
+from cli.addresses import books_url, http_trust, http_url
 from cli.configuration import Loaded
 from cli.engine_client import EngineAwayError, EngineClient
 from cli.processes import (
@@ -22,7 +23,7 @@ from cli.processes import (
     kind_of,
     process_names,
 )
-from cli.wiring import books_url, http_trust, http_url, played
+from cli.wiring import played
 from market.table import TableReader
 from protocol.control import EngineStatus
 from protocol.errors import MarketError

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from cli.addresses import TICKS_SOCKET, books_url
 from cli.asking import RefusedError
 from cli.configuration import Loaded
 from cli.http_client import BooksClient
@@ -14,7 +15,7 @@ from cli.processes import FLOW, source_of
 from cli.readiness import Readiness
 from cli.shards import together
 from cli.view import Down, Price, Snapshot
-from cli.wiring import TICKS_SOCKET, books_url, played
+from cli.wiring import played
 from market.table import TableReader
 from protocol.channels import Context, Subscriber, Waiter
 from protocol.control import EngineStatus

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from cli.addresses import VENUE
 from cli.gateway_client import ask_gateway
 from cli.options import DEFAULT_CONFIG, ConfigPath, Reason, deployment, say
 from cli.shards import Shard, one
-from cli.wiring import VENUE
 
 app = App(name="sandbox", help="Have the simulated venue take a trade back, or correct it.")
 

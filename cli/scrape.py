@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
+from cli.addresses import books_url, http_trust, http_url
 from cli.configuration import Loaded
 from cli.processes import (
     ALERTS,
@@ -27,7 +28,6 @@ from cli.processes import (
     sidecar_name,
     supervised,
 )
-from cli.wiring import books_url, http_trust, http_url
 from runtime.clock import monotonic_ns
 from runtime.health import Ready
 from runtime.metrics import OBSERVED_AT

@@ -12,12 +12,12 @@ import subprocess
 from collections.abc import Iterator
 from typing import Final
 
+from cli.addresses import SIDECARS_SOCKET
 from cli.configuration import Loaded, account_shards
 from cli.held_file import HeldError, hold
 from cli.lives import argv_of
 from cli.processes import sidecar_name
 from cli.sidecar_rows import SidecarRow
-from cli.wiring import SIDECARS_SOCKET
 from protocol.errors import ConfigError
 from runtime.health import HealthSettings
 from sidecars.core.kinds import find_kind, kind_names, read_settings

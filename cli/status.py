@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from cli.addresses import books_url
 from cli.adjust import money_line
 from cli.configuration import Loaded
 from cli.http_client import BooksClient
@@ -21,7 +22,6 @@ from cli.shards import Shard, ask, ask_one, chosen, together
 from cli.top_figures import Figures, figures
 from cli.top_view import loop, processes, stores
 from cli.view import Down, Snapshot, grouped, lines, milliseconds, wrap
-from cli.wiring import books_url
 from protocol.control import EngineStatus, Status
 from protocol.errors import WojakError
 from protocol.money import ShowMoney

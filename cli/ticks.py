@@ -60,8 +60,8 @@ def replay(
 
     Example: `wojak ticks replay btcusdt_20240808.gz --speed 10`
     """
+    from cli.addresses import SNAPSHOTS_SOCKET, TICKS_SOCKET
     from cli.paths import prepare
-    from cli.wiring import SNAPSHOTS_SOCKET, TICKS_SOCKET
     from market.feed import Feed
     from market.feed_settings import FeedSettings
     from protocol.channels import Context

@@ -12,7 +12,8 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from cli.alerts import require_secrets
+from cli.addresses import books_url, http_url
+from cli.alerting.configured import require_secrets
 from cli.configuration import Loaded, load
 from cli.example import write_example
 from cli.options import DEFAULT_CONFIG, ConfigPath, say
@@ -36,7 +37,7 @@ from cli.shards import left_behind
 from cli.sidecar_process import sidecar_health, unusable
 from cli.supervisor import ProcessFailedError, Supervisor, is_port_free
 from cli.view import lines, wrap
-from cli.wiring import books_url, health_settings, http_url
+from cli.wiring import health_settings
 from protocol.errors import ConfigError
 from runtime.clock import monotonic_ns
 from runtime.exits import CLEAN, FAILED, UNFINISHED

@@ -5,16 +5,32 @@ Rule: a starter imports its own room inside its function, so that no process car
 
 from __future__ import annotations
 
-import os
-import ssl
 from collections.abc import Callable
 from typing import Final
 
+from cli.addresses import (
+    CONTROL_SOCKET,
+    EVENTS_SOCKET,
+    GATEWAY_SOCKET,
+    HISTORY_SOCKET,
+    RISK_SOCKET,
+    SIDECARS_SOCKET,
+    SNAPSHOTS_SOCKET,
+    STORED_SOCKET,
+    TICKS_SOCKET,
+    VENUE,
+    VENUES_SOCKET,
+    authorization,
+    bearer_keys,
+    books_url,
+    http_trust,
+    http_url,
+    secret,
+)
 from cli.configuration import Loaded, account_shards, to_opening, to_wire_params
 from cli.engine_client import shifted
 from cli.problems import session_rules, tls_settings
 from cli.processes import ALERTS, API, BOOKS, ENGINE, FEED, FLOW, FOLLOWER, GATEWAY, HTTP, RISK, process_name
-from cli.settings import HttpKeyRow, HttpSection
 from engine.settings import EngineSettings, RemoteControl
 from market.instruments import to_params
 from protocol.codes import Mode
@@ -24,17 +40,6 @@ from runtime.health import HealthSettings
 from runtime.sessions import SessionRules
 from sidecars.sources.http_tls import TlsSettings
 
-SIDECARS_SOCKET: Final = "sidecars"
-VENUES_SOCKET: Final = "venues"
-EVENTS_SOCKET: Final = "events"
-CONTROL_SOCKET: Final = "control"
-TICKS_SOCKET: Final = "ticks"
-SNAPSHOTS_SOCKET: Final = "snapshots"
-GATEWAY_SOCKET: Final = "gateway-control"
-STORED_SOCKET: Final = "stored"
-HISTORY_SOCKET: Final = "history"
-RISK_SOCKET: Final = "risk"
-VENUE: Final = "sandbox"
 NS_PER_MS: Final = 1_000_000
 
 
@@ -294,21 +299,6 @@ def http_tls(loaded: Loaded) -> TlsSettings | None:
     return tls_settings(tls, loaded.path.parent)
 
 
-def http_trust(loaded: Loaded) -> ssl.SSLContext | bool:
-    """Return what this host's own commands trust the HTTP source by: exactly the certificate of the configuration.
-
-    Whatever name it is for: they speak to the address that it listens on.
-    """
-    tls = loaded.config.http.tls
-    if not tls.certificate_file:
-        return True
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.load_verify_locations(loaded.resolve(tls.certificate_file))
-    return context
-
-
 def run_api(loaded: Loaded) -> int:
     """Run the books' REST API."""
     from books.api import run
@@ -362,35 +352,6 @@ def flow_headers(loaded: Loaded) -> dict[str, str]:
     if not shown:
         raise ConfigError(["http.keys: expected one of kind bearer for the demonstration flow, was none"], "flow")
     return authorization(secret(loaded, shown[0]))
-
-
-def bearer_keys(http: HttpSection) -> list[HttpKeyRow]:
-    """Return the keys that are shown with a request."""
-    return [key for key in http.keys if key.kind == "bearer"]
-
-
-def authorization(key: str) -> dict[str, str]:
-    """Return the header that carries an API key; none for an empty one."""
-    return {"authorization": f"Bearer {key}"} if key else {}
-
-
-def secret(loaded: Loaded, row: HttpKeyRow) -> str:
-    """Return the secret of an API key from where the configuration says it is."""
-    if row.secret_env:
-        return os.environ[row.secret_env]
-    return loaded.resolve(row.secret_file).read_text("utf-8").strip()
-
-
-def http_url(loaded: Loaded) -> str:
-    """Return the address of the order source."""
-    http = loaded.config.http
-    return f"{'https' if http.tls.certificate_file else 'http'}://{http.host}:{http.port}"
-
-
-def books_url(loaded: Loaded) -> str:
-    """Return the address of the books' REST API."""
-    books = loaded.config.books
-    return f"http://{books.host}:{books.port}"
 
 
 def run_alerts(loaded: Loaded) -> int:

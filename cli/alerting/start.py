@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
+from cli.addresses import EVENTS_SOCKET, HISTORY_SOCKET
+from cli.alerting.configured import deployment_name, receiver_of, require_secrets
 from cli.alerting.lanes import Lane, LaneRules
 from cli.alerting.process import ASK_MS, FAMILIES, Engine, Times, Watch, Watched
-from cli.alerts import deployment_name, receiver_of, require_secrets
 from cli.configuration import Loaded
 from cli.engine_client import EngineClient, client_of
 from cli.processes import ALERTS, ENGINE, process_name
 from cli.scrape import Scraper
-from cli.wiring import EVENTS_SOCKET, HISTORY_SOCKET
 from protocol.channels import Context
 from protocol.control import EngineStatus
 from protocol.errors import ConfigError, WojakError

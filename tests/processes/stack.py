@@ -21,13 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+from cli.addresses import books_url, http_url
 from cli.configuration import Loaded
 from cli.engine_client import EngineClient
 from cli.example import EXAMPLE
 from cli.options import deployment
 from cli.readiness import Readiness
 from cli.supervisor import ProcessState, state_decoder
-from cli.wiring import books_url, http_url
 from protocol.control import EngineStatus
 from tests.peers.process import free_ports
 

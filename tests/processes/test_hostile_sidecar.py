@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from cli.wiring import SIDECARS_SOCKET
+from cli.addresses import SIDECARS_SOCKET
 from protocol.channels import Context, Dealer
 from protocol.codes import ByeReason
 from protocol.orders import CancelOrder

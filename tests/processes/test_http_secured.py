@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cli.wiring import http_trust
+from cli.addresses import http_trust
 from runtime.clock import wall_ns
 from tests.processes.stack import START_S, Stack, wait_until
 from tests.unit.sidecars.certificates import Authority

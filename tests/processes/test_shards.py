@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import pytest
 
-from cli.wiring import SIDECARS_SOCKET
+from cli.addresses import SIDECARS_SOCKET
 from sidecars.sources.http import HttpSettings
 from tests.processes.stack import START_S, Stack, wait_until
 from tests.unit.sidecars.conftest import Sidecar
