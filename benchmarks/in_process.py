@@ -178,7 +178,7 @@ class AnsweringVenue:
         engine = self._engine
         decision = engine.core.reports.decide_report(venue, report)
         engine.writer.append(Reported(venue.name, msgspec.Raw(_encode(report)), decision))
-        engine.core.reports.apply_report(venue, report, decision)
+        engine.core.reports.apply_report(venue, report, decision, engine.now_ns)
         if engine.writer.full:
             engine.writer.commit(engine.now_ns)
 

@@ -27,6 +27,9 @@ RATIO_UNITS: Final = {
     LimitName.MESSAGE_RATIO_MAX: "messages a trade",
     LimitName.REJECT_COUNT: "rejections",
     LimitName.EXECUTION_COUNT: "fills",
+    LimitName.CHURN_COUNT: "fills",
+    LimitName.CHURN_RATIO: "times",
+    LimitName.REJECT_SHARE_BP: "bp",
 }
 QUANTITIES: Final = frozenset(
     {LimitName.POSITION_MAX, LimitName.QUANTITY_MAX, LimitName.NET_MAX, LimitName.UNDERLYING_MAX}

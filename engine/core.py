@@ -127,7 +127,7 @@ class Core:
                     self.flattens.apply_child(order)
             case Reported():
                 venue = self.state.venues[record.venue]
-                self.reports.apply_report(venue, report_decoder.decode(record.report), record.decision)
+                self.reports.apply_report(venue, report_decoder.decode(record.report), record.decision, now_ns)
             case CancelRequested():
                 cancel = command_decoder.decode(record.item.command)
                 assert isinstance(cancel, CancelOrder)
@@ -167,7 +167,7 @@ class Core:
                 self.reconciler.apply(record, now_ns)
             case FillEntered():
                 venue = self.state.venues[record.venue]
-                self.reports.apply_entered(venue, report_decoder.decode(record.report), record.decision)
+                self.reports.apply_entered(venue, report_decoder.decode(record.report), record.decision, now_ns)
             case CollateralAdjusted() | FxMarked():
                 self.moneys.apply(record, now_ns)
             case StateChecked():

@@ -249,7 +249,7 @@ class Gateways:
                 continue
             decision = reports.decide_report(venue, report)
             writer.append(Reported(venue.name, raw, decision))
-            reports.apply_report(venue, report, decision)
+            reports.apply_report(venue, report, decision, now_ns)
             session.reports_seen = True
             if report.last_quantity_e9:
                 self._meters.fills += 1

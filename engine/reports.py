@@ -95,7 +95,7 @@ class Reports:
         effect = APPLIED if report.cum_quantity_e9 == cum_e9 else effect_of_cum(report)
         return described(order, effect, status, leaves, cum, filled, report)
 
-    def apply_report(self, venue: VenueState, report: Report, decision: ReportDecision) -> None:
+    def apply_report(self, venue: VenueState, report: Report, decision: ReportDecision, now_ns: int) -> None:
         """Write what ``decide_report`` decided."""
         state = self._state
         venue.report_seq = report.report_seq
@@ -117,7 +117,7 @@ class Reports:
             state.book.fill(order, filled)
             venue.remember_trade(report.trade_id, book_trade(state, order, filled, report))
         if order.route.watch is not None:
-            self._count(order, order.route.watch, report, decision.status)
+            self._count(order, order.route.watch, report, decision.status, now_ns)
         was_stale = bool(state.stale) and report.last_quantity_e9 > 0 and order.order_id in state.stale
         self.set_order(venue, order, decision)
         if was_stale:
@@ -141,15 +141,18 @@ class Reports:
         ):
             order.cancel_seq = 0
 
-    def _count(self, order: Order, watch: Watch, report: Report, status: OrderStatus) -> None:
+    def _count(self, order: Order, watch: Watch, report: Report, status: OrderStatus, now_ns: int) -> None:
         """Count a fill, a refusal, or that the venue took an order, before the order is set."""
         if report.last_quantity_e9:
-            watch.take_fill()
+            filled = report.last_quantity_e9 // order.route.instrument.quantity_step_e9
+            watch.take_fill(filled if order.side is BUY else -filled, now_ns)
         if status is OrderStatus.REJECTED and order.status is not OrderStatus.REJECTED:
             watch.take_reject()
         elif report.exec_type is ExecType.NEW or report.exec_type is TRADE:
-            watch.rejects.count = 0
-        self._state.halt_watched(order.route)
+            # The acknowledgement may come behind a cancel on its way or a doubt, or a fill before it.
+            is_late = report.exec_type is ExecType.NEW and order.cum == 0 and order.status is not OrderStatus.NEW
+            watch.take_order(is_first=is_late or order.status is PENDING_NEW)
+        self._state.halt_watched(order.route, now_ns)
 
     def _apply_doubtful(self, venue: VenueState, order: Order, effect: ReportEffect) -> None:
         """Write what follows where a booked report can't be all: more than was ordered, or another sum than here."""
@@ -212,7 +215,7 @@ class Reports:
             return structs.replace(decision, status=OrderStatus.UNKNOWN)
         return decision
 
-    def apply_entered(self, venue: VenueState, report: Report, decision: ReportDecision) -> None:
+    def apply_entered(self, venue: VenueState, report: Report, decision: ReportDecision, now_ns: int) -> None:
         """Write a trade entered by hand; the venue's own report of it will be a duplicate."""
         state = self._state
         order = state.orders.get(report.order_id) or state.closed[report.order_id]
@@ -220,7 +223,7 @@ class Reports:
         state.book.fill(order, filled)
         venue.manual_trades[report.trade_id] = None
         if order.route.watch is not None:
-            self._count(order, order.route.watch, report, decision.status)
+            self._count(order, order.route.watch, report, decision.status, now_ns)
         venue.remember_trade(report.trade_id, book_trade(state, order, filled, report))
         self.set_order(venue, order, decision)
         note_drift(state, order.route.ledger)

@@ -188,8 +188,8 @@ class State:
         self.permits.clear()
         for route in self.routes.values():
             route.limits = limits.limits(route.account, route.strategy, route.instrument)
-            route.watch = self.watches.watch(route.strategy.name, route.instrument.venue)
-            self.halt_watched(route)  # a limit may be tighter now than what was counted
+            route.watch = self.watches.watch(route.strategy.name, route.instrument.name, route.instrument.venue)
+            self.halt_watched(route, self.last_ns)  # a limit may be tighter now than what was counted
         if further is not None or was_further is not None:
             self.count_further()
 
@@ -253,7 +253,7 @@ class State:
             # Under the scopes' own names: those of an order are its own copies, and would stay as long as the route.
             names = scopes[0].name, scopes[1].name, scopes[2].name
             found = Route(*scopes, self.book.ledger(names[0], names[2]), Ledger(), self.limits.limits(*scopes))
-            found.watch = self.watches.watch(names[1], scopes[2].venue)
+            found.watch = self.watches.watch(names[1], names[2], scopes[2].venue)
             if self.further is not None:
                 self.further.attach(found)
             self.routes[names] = found
@@ -296,9 +296,9 @@ class State:
             self.halts[scope, key] = Halt(trading_state, reason, ENGINE)
             self.set_trading_state(scope, key, trading_state)
 
-    def halt_watched(self, route: Route) -> None:
-        """Halt the strategy if what its venue said has used up a limit (RISK.md A2, LOOP_EXECUTIONS, ERR_BUDGET)."""
-        if route.watch is not None and (why := route.watch.why_halted()):
+    def halt_watched(self, route: Route, now_ns: int) -> None:
+        """Halt the strategy if what its venue said has used up a limit: fills, churn or refusals (RISK.md A2)."""
+        if route.watch is not None and (why := route.watch.why_halted(now_ns)):
             self.raise_state(Scope.STRATEGY, route.strategy.name, TradingState.HALTED_AUTO, why)
 
     def knows(self, scope: Scope, key: str) -> bool:

@@ -230,6 +230,7 @@ class Code(IntEnum):
     LOOP_EXECUTIONS = 607
     ERR_BUDGET = 608
     STP_CROSS = 609
+    LOOP_CHURN = 650
     # 700 exposure
     REDUCE_ONLY_VIOLATION = 701
     POS_LIMIT = 702

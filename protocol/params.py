@@ -148,6 +148,10 @@ class LimitName(IntEnum):
     MESSAGE_RATIO_MAX = 19  # messages a trade, of a trading date
     EXECUTION_COUNT = 20  # fills of a strategy since a person last looked
     MARGIN_USED_MAX_BP = 21
+    CHURN_COUNT = 31  # so many fills of a strategy in an instrument within the window, and CHURN_RATIO times their net
+    CHURN_RATIO = 32
+    REJECT_SHARE_BP = 33  # of the newest REJECT_SHARE_ORDERS orders of a strategy that a venue answered
+    REJECT_SHARE_ORDERS = 34
 
 
 WINDOWED: Final = frozenset(
@@ -157,6 +161,7 @@ WINDOWED: Final = frozenset(
         LimitName.INTENT_COUNT,
         LimitName.GLOBAL_RATE_COUNT,
         LimitName.VENUE_RATE_COUNT,
+        LimitName.CHURN_COUNT,
     }
 )
 """Limits that hold within any interval of ``window_ns``."""
@@ -169,6 +174,9 @@ COUNTED: Final = WINDOWED | {
     LimitName.MESSAGE_RATIO_MAX,
     LimitName.EXECUTION_COUNT,
     LimitName.MARGIN_USED_MAX_BP,
+    LimitName.CHURN_RATIO,
+    LimitName.REJECT_SHARE_BP,
+    LimitName.REJECT_SHARE_ORDERS,
 }
 """Limits whose value is a plain number; the others are in 1e-9."""
 

@@ -218,6 +218,7 @@ _TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
     Code.STP_CROSS: _amount("no price that meets an own open order of the other side, which is at"),
     Code.ERR_BUDGET: _count("orders refused by the venue one after another of fewer than"),
     Code.POS_UNDERLYING: _amount("a worst-case delta on one side of the underlying of at most"),
+    Code.LOOP_CHURN: _count("fills that trade little more than they change of fewer than"),
     Code.EXPO_GROSS: _amount("a worst-case exposure of at most"),
     Code.EXPO_NET: _amount("a worst-case net delta in the underlying of at most"),
     Code.CASH_INSUFFICIENT: _amount("cash to be taken of at most"),

@@ -17,6 +17,9 @@ Signature = tuple[int, int, int, int]
 """Side, order type and time in force as one number; quantity, price, stop price in 1e-9."""
 FlowRow = tuple[object, ...]
 ALWAYS_NS: Final = 1 << 63
+FILLS_MAX: Final = 10_000
+"""So many fills of a strategy in an instrument are remembered at most; the window is shorter where there are more."""
+ANSWERS_MAX: Final = 10_000
 _Rows = Iterable[Any]
 
 
@@ -147,10 +150,74 @@ NO_INTENTS: Final = Intents(1, 0)
 NO_INTENTS.room = 1 << 62
 
 
+class Churn:
+    """Fills of one (strategy, instrument) within a window, and what they come to (LOOP_CHURN).
+
+    ``log``: when, and how much, negative = sold, in quantity steps; oldest first. ``traded`` is their sum without
+    signs, ``net`` with them.
+    """
+
+    __slots__ = ("log", "net", "traded")
+
+    def __init__(self) -> None:
+        self.log: deque[tuple[int, int]] = deque()
+        self.traded = 0
+        self.net = 0
+
+    def take(self, signed: int, now_ns: int) -> None:
+        """Count one fill."""
+        self.log.append((now_ns, signed))
+        self.traded += abs(signed)
+        self.net += signed
+        if len(self.log) > FILLS_MAX:
+            self._drop()
+
+    def forget(self, before_ns: int) -> None:
+        """Forget what came at this time or earlier."""
+        while self.log and self.log[0][0] <= before_ns:
+            self._drop()
+
+    def clear(self) -> None:
+        """Forget all of it: a person has looked."""
+        self.log.clear()
+        self.traded = self.net = 0
+
+    def _drop(self) -> None:
+        signed = self.log.popleft()[1]
+        self.traded -= abs(signed)
+        self.net -= signed
+
+
+class Answers:
+    """What a venue said of the newest orders of a strategy, oldest first: whether it refused each (ERR_BUDGET)."""
+
+    __slots__ = ("log", "refused")
+
+    def __init__(self) -> None:
+        self.log: deque[bool] = deque()
+        self.refused = 0
+
+    def take(self, is_refused: bool, most: int) -> None:
+        """Count one; so many are remembered."""
+        self.log.append(is_refused)
+        self.refused += is_refused
+        self.forget(most)
+
+    def forget(self, most: int) -> None:
+        """Forget all but the newest ones."""
+        while len(self.log) > most:
+            self.refused -= self.log.popleft()
+
+    def clear(self) -> None:
+        """Forget all of it: a person has looked."""
+        self.log.clear()
+        self.refused = 0
+
+
 class Flow:
     """All counters, by what they are of; made when first asked for."""
 
-    __slots__ = ("days", "duplicates", "executions", "intents", "rates", "rejects")
+    __slots__ = ("answers", "churns", "days", "duplicates", "executions", "intents", "rates", "rejects")
 
     def __init__(self) -> None:
         self.days: dict[tuple[int, str], Tally] = {}
@@ -159,6 +226,8 @@ class Flow:
         self.rates: dict[tuple[int, str], RateLog] = {}
         self.executions: dict[str, Tally] = {}
         self.rejects: dict[tuple[str, str], Tally] = {}
+        self.churns: dict[tuple[str, str], Churn] = {}
+        self.answers: dict[tuple[str, str], Answers] = {}
 
     def day(self, scope: Scope, key: str) -> Tally:
         """Return what was accepted today of a scope."""
@@ -200,6 +269,14 @@ class Flow:
         """Return the orders of a strategy that a venue refused since it last took one."""
         return self.rejects.setdefault((strategy, venue), Tally())
 
+    def churn_of(self, strategy: str, instrument: str) -> Churn:
+        """Return the newest fills of a strategy in an instrument."""
+        return self.churns.setdefault((strategy, instrument), Churn())
+
+    def answers_of(self, strategy: str, venue: str) -> Answers:
+        """Return what a venue said of a strategy's newest orders."""
+        return self.answers.setdefault((strategy, venue), Answers())
+
     def rearm(self, strategy: str) -> None:
         """Count a strategy's fills and refusals from 0: a person has looked."""
         if strategy in self.executions:
@@ -207,6 +284,12 @@ class Flow:
         for (name, _), tally in self.rejects.items():
             if name == strategy:
                 tally.count = 0
+        for (name, _), churn in self.churns.items():
+            if name == strategy:
+                churn.clear()
+        for (name, _), answers in self.answers.items():
+            if name == strategy:
+                answers.clear()
 
     def roll(self) -> None:
         """Begin a trading date: what is counted by the day starts at 0."""
@@ -216,11 +299,16 @@ class Flow:
     def row(self) -> FlowRow:
         """Return everything that is not empty, in canonical order: for the state's hash and the snapshot.
 
-        Fills and refusals only if there are any: without them the row is what it was before they were counted.
+        Fills and refusals only if there are any: without them the row is what it was before they were counted. So with
+        the newest of them.
         """
         executions = [(key, tally.count) for key, tally in sorted(self.executions.items()) if tally.count]
         rejects = [(*key, tally.count) for key, tally in sorted(self.rejects.items()) if tally.count]
-        more = (executions, rejects) if executions or rejects else ()
+        churns = [(*key, list(churn.log)) for key, churn in sorted(self.churns.items()) if churn.log]
+        answers = [(*key, list(each.log)) for key, each in sorted(self.answers.items()) if each.log]
+        more: tuple[object, ...] = (executions, rejects) if executions or rejects or churns or answers else ()
+        if churns or answers:
+            more = (*more, churns, answers)
         return (
             [(*key, tally.count) for key, tally in sorted(self.days.items()) if tally.count],
             [(*key, d.most, d.window_ns, list(d.log)) for key, d in sorted(self.duplicates.items()) if d.log],
@@ -234,8 +322,9 @@ class Flow:
         )
 
     def load(
-        self, days: _Rows, duplicates: _Rows, intents: _Rows, rates: _Rows, executions: _Rows = (), rejects: _Rows = ()
-    ) -> None:
+        self, days: _Rows, duplicates: _Rows, intents: _Rows, rates: _Rows, executions: _Rows = (), rejects: _Rows = (),
+        churns: _Rows = (), answers: _Rows = (),
+    ) -> None:  # fmt: skip
         """Take what ``row`` returned. Counters that others hold already are filled, not replaced."""
         for scope, key, count in days:
             self.day(Scope(scope), key).count = count
@@ -251,6 +340,12 @@ class Flow:
             self.executions_of(strategy).count = count
         for strategy, venue, count in rejects:
             self.rejects_of(strategy, venue).count = count
+        for strategy, instrument, log in churns:
+            for at_ns, signed in log:
+                self.churn_of(strategy, instrument).take(signed, at_ns)
+        for strategy, venue, log in answers:
+            for is_refused in log:
+                self.answers_of(strategy, venue).take(is_refused, ANSWERS_MAX)
 
     @property
     def is_empty(self) -> bool:

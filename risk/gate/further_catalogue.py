@@ -123,9 +123,18 @@ BEYOND: Final[dict[Code, Check]] = {
         "100: after 99 fills A, after 100 R; resumed A", limits=(L.EXECUTION_COUNT,), route="halt the strategy",
     ),
     Code.ERR_BUDGET: Check(
-        "so many orders of a strategy refused by a venue one after another; the next order is `STATE_HALTED`",
-        "pass, and count", "house; FIA Best Practices 2024", "5: 4 refused, 1 taken, 4 refused A; 5 refused R",
-        limits=(L.REJECT_COUNT,), route="halt the strategy",
+        "so many orders of a strategy refused by a venue one after another, or such a share of its newest "
+        "REJECT_SHARE_ORDERS (50 without a row); the next order is `STATE_HALTED`",
+        "pass, and count", "house; FIA Best Practices 2024",
+        "5: 4 refused, 1 taken, 4 refused A; 5 refused R; 30 % of 50: 14 refused A, 15 R",
+        limits=(L.REJECT_COUNT, L.REJECT_SHARE_BP, L.REJECT_SHARE_ORDERS), route="halt the strategy",
+    ),
+    Code.LOOP_CHURN: Check(
+        "so many fills of a strategy in one instrument within the window that come to little: all they traded is more "
+        "than CHURN_RATIO (8 without a row) times what they changed; the next order is `STATE_HALTED`",
+        "pass, and count", "FIA Best Practices 2024 (repeated execution throttle)",
+        "10 in 60 s, 8 times: BUY 1, SELL 1 by turns R at the 10th fill; 10 times BUY 1 A",
+        limits=(L.CHURN_COUNT, L.CHURN_RATIO), route="halt the strategy",
     ),
 }  # fmt: skip
 """What new orders are refused with, or why their strategy is halted, outside the gate."""

@@ -14,6 +14,7 @@ from protocol.contract_rows import ContractName, ContractRow, ContractScope, res
 from protocol.params import WINDOWED, InstrumentParams, LimitName, LimitRow
 from protocol.units import INT64_MAX, format_e9
 from risk.gate.catalogue import CHECKED_LIMITS
+from risk.gate.flow import ANSWERS_MAX, FILLS_MAX
 from risk.gate.watch import WATCHED
 
 BINDS_EXITS: Final = frozenset(
@@ -45,10 +46,20 @@ SCOPES: Final[dict[LimitName, tuple[Scope, ...]]] = {
     LimitName.MESSAGE_RATIO_MAX: OF_WHO,
     LimitName.EXECUTION_COUNT: (Scope.GLOBAL, Scope.STRATEGY),
     LimitName.MARGIN_USED_MAX_BP: OF_ACCOUNT,
+    LimitName.CHURN_COUNT: (Scope.GLOBAL, Scope.STRATEGY, Scope.INSTRUMENT),
+    LimitName.CHURN_RATIO: (Scope.GLOBAL, Scope.STRATEGY, Scope.INSTRUMENT),
+    LimitName.REJECT_SHARE_BP: (Scope.GLOBAL, Scope.STRATEGY, Scope.VENUE),
+    LimitName.REJECT_SHARE_ORDERS: (Scope.GLOBAL, Scope.STRATEGY, Scope.VENUE),
 }
 """Scopes at which a limit is read; of the others ``ANYWHERE``."""
 OF_EVENTS: Final = frozenset(WATCHED)
 """Limits that halt at the event that reaches them: 0 would never be reached by one."""
+MOST: Final = {
+    LimitName.CHURN_COUNT: FILLS_MAX,
+    LimitName.REJECT_SHARE_ORDERS: ANSWERS_MAX,
+    LimitName.REJECT_SHARE_BP: 10_000,
+}
+"""Limits above which nothing could be counted: so many are remembered, or it is more than all."""
 NOBODY_OUT: Final = "nobody could leave a position"
 DATE_MAX: Final = 99_991_231
 COLLAR_BP_MAX: Final = 9_999  # below 100 %: a bound of 0 would let a MARKET order count for nothing
@@ -65,6 +76,8 @@ def limit_fault(row: LimitRow) -> str:
     most = value if row.value_max is None else int(row.value_max)
     if not 0 <= value <= INT64_MAX or most > INT64_MAX:
         return f"value expected 0 to {INT64_MAX}, was {row.value}"
+    if value > MOST.get(row.name, INT64_MAX):
+        return f"value expected at most {MOST[row.name]} for {row.name.name}, was {row.value}"
     if most < value:
         return f"value_max expected at least the value ({value}), was {most}"
     if row.soft is not None and not 0 <= int(row.soft) <= value:

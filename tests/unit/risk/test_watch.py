@@ -13,16 +13,34 @@ from protocol.codes import Code, ExecType, OrderStatus, Scope, Side, TradingStat
 from protocol.params import LimitName, LimitRow
 from protocol.records import ControlAction
 from risk.gate.row_rules import limit_fault
-from tests.unit.engine.desk import Desk, params
+from tests.unit.engine.desk import E9, Desk, limit, params
 from tests.unit.engine.test_snapshot import save
 from tests.unit.risk.complete import BUY, SELL, code
 
 EXECUTIONS, REJECTS = LimitName.EXECUTION_COUNT, LimitName.REJECT_COUNT
+CHURN, RATIO = LimitName.CHURN_COUNT, LimitName.CHURN_RATIO
+SHARE, ORDERS = LimitName.REJECT_SHARE_BP, LimitName.REJECT_SHARE_ORDERS
+MINUTE_NS = 60 * E9
 S1 = (Scope.STRATEGY, "s1")
 
 
 def row(name: LimitName, value: int, scope: Scope = Scope.STRATEGY, key: str = "s1") -> LimitRow:
     return LimitRow(name, scope, key, value)
+
+
+def churn(value: int, scope: Scope = Scope.STRATEGY, key: str = "s1") -> LimitRow:
+    return LimitRow(CHURN, scope, key, value, window_ns=MINUTE_NS)
+
+
+def by_turns(desk: Desk, count: int, each_ns: int = 1) -> None:
+    for n in range(count):
+        desk.now += each_ns
+        filled(desk, side=SELL if n % 2 else BUY)
+
+
+def acknowledged(desk: Desk, count: int = 1) -> None:
+    for _ in range(count):
+        desk.report(ExecType.NEW, sent(desk).order_id, status=OrderStatus.NEW)
 
 
 def sent(desk: Desk, side: Side = BUY, strategy: str = "s1") -> Order:
@@ -156,11 +174,13 @@ def test_without_a_limit_nothing_is_counted() -> None:
 
 def test_what_was_counted_outlives_a_restart_from_a_snapshot(tmp_path: Path) -> None:
     """Two fills and a refusal before it: the third fill after it halts; recovery halts nobody by itself."""
-    desk = Desk(row(EXECUTIONS, 3), row(REJECTS, 2))
+    desk = Desk(row(EXECUTIONS, 3), row(REJECTS, 2), churn(9), row(SHARE, 10_000))
     filled(desk, 2)
     refused(desk)
     core, _ = load_snapshot(save(tmp_path, desk), 256)
     assert state_hash(core.state) == desk.hash()
+    assert core.state.flow.churns["s1", "XY"].traded == 2
+    assert list(core.state.flow.answers["s1", "sandbox"].log) == [False, False, True]
     assert core.state.strategies["s1"].state is TradingState.ACTIVE
     desk.core = core
     filled(desk)
@@ -169,6 +189,102 @@ def test_what_was_counted_outlives_a_restart_from_a_snapshot(tmp_path: Path) -> 
 
 def test_a_limit_that_nothing_could_reach_is_refused() -> None:
     """They halt at the event that reaches them: 0 would be reached by none."""
-    for name in (EXECUTIONS, REJECTS):
+    for name in (EXECUTIONS, REJECTS, RATIO, SHARE, ORDERS):
         assert "at least 1" in limit_fault(row(name, 0))
         assert not limit_fault(row(name, 1))
+    for given in (churn(10_001), row(ORDERS, 10_001), row(SHARE, 10_001)):
+        assert "at most 10000" in limit_fault(given)
+
+
+def test_fills_that_come_to_nothing_halt_and_fills_that_build_do_not() -> None:
+    """n=10, r=8, W=60 s: BUY 1, SELL 1 by turns halts at the 10th fill (10/1); ten times BUY 1 is 10/10."""
+    desk = Desk(churn(10))
+    filled(desk, 10)
+    assert state_of(desk) is TradingState.ACTIVE
+    desk = Desk(churn(10))
+    by_turns(desk, 9)
+    assert state_of(desk) is TradingState.ACTIVE
+    filled(desk, side=SELL)
+    assert state_of(desk) is TradingState.HALTED_AUTO
+    assert desk.state.halts[S1].reason == (
+        "LOOP_CHURN: expected to trade at most 8 times what the position changes, of 10 fills or more in 60000 ms, was "
+        "10 steps for 0 in 10 fills"
+    )
+    assert code(desk) is Code.STATE_HALTED
+    desk.control(ControlAction.RESUME, *S1)
+    by_turns(desk, 9)
+    assert state_of(desk) is TradingState.ACTIVE
+
+
+def test_churn_counts_within_its_window_and_against_its_ratio() -> None:
+    """Fills 60 s old are out, younger ones in. 10 traded for 2: 5 times; r=5 passes, r=4 halts."""
+    desk = Desk(churn(10))
+    by_turns(desk, 24, MINUTE_NS // 9 + 1)
+    assert state_of(desk) is TradingState.ACTIVE
+    assert len(desk.state.flow.churns["s1", "XY"].log) == 9
+    filled(desk)
+    assert state_of(desk) is TradingState.HALTED_AUTO
+    for ratio, expected in ((5, TradingState.ACTIVE), (4, TradingState.HALTED_AUTO)):
+        desk = Desk(churn(10), row(RATIO, ratio))
+        by_turns(desk, 8)
+        filled(desk, 2)
+        assert state_of(desk) is expected
+
+
+def test_churn_is_counted_by_instrument_and_strategy() -> None:
+    """What s2 churns is no matter of s1; the row of an instrument binds every strategy in it."""
+    desk = Desk(churn(4, Scope.INSTRUMENT, "XY"), row(RATIO, 3, Scope.GLOBAL, ""))
+    by_turns(desk, 3)
+    for side in (BUY, SELL, BUY):
+        filled(desk, 1, side, "s2")
+    assert (state_of(desk), state_of(desk, "s2")) == (TradingState.ACTIVE, TradingState.ACTIVE)
+    filled(desk, 1, SELL, "s2")
+    assert (state_of(desk), state_of(desk, "s2")) == (TradingState.ACTIVE, TradingState.HALTED_AUTO)
+
+
+def test_old_churn_halts_nobody_when_the_limit_gets_tighter_later() -> None:
+    """A new limit looks at the fills of its window before now, not at the window of the last fill."""
+    for wait_ns, expected in ((0, TradingState.HALTED_AUTO), (MINUTE_NS, TradingState.ACTIVE)):
+        desk = Desk(churn(99))
+        by_turns(desk, 20)
+        desk.now += wait_ns
+        desk.set_params(params(churn(10)))
+        assert state_of(desk) is expected
+
+
+def test_a_share_of_the_newest_orders_refused_halts() -> None:
+    """30 % of the last 50: 14 refused pass, 15 halt; with 49 answers nothing is known yet."""
+    for before, refusals, expected in (
+        (36, 14, TradingState.ACTIVE),
+        (35, 15, TradingState.HALTED_AUTO),
+        (34, 15, TradingState.ACTIVE),
+    ):
+        desk = Desk(row(SHARE, 3_000, Scope.VENUE, "sandbox"), limit(LimitName.OPEN_COUNT_MAX, 100))
+        acknowledged(desk, before)
+        refused(desk, refusals)
+        assert state_of(desk) is expected
+    desk = Desk(row(SHARE, 3_000), row(ORDERS, 10))
+    refused(desk, 3)
+    acknowledged(desk, 6)
+    assert state_of(desk) is TradingState.ACTIVE
+    acknowledged(desk)
+    assert state_of(desk) is TradingState.HALTED_AUTO
+    assert desk.state.halts[S1].reason == (
+        "ERR_BUDGET: expected less than 3000 bp of the last 10 orders refused by the venue, was 3 orders"
+    )
+
+
+def test_an_order_is_one_answer_however_often_the_venue_speaks_of_it() -> None:
+    """Acknowledged, acknowledged again, filled in two parts: taken once. An order cancelled first is one, too."""
+    desk = Desk(row(SHARE, 5_000), row(ORDERS, 10))
+    order = desk.accept(desk.order("1", BUY, 2))
+    for _ in range(2):
+        desk.report(ExecType.NEW, order.order_id, status=OrderStatus.NEW)
+    desk.fill(order, 1)
+    desk.fill(order, 1)
+    filled(desk)
+    late = sent(desk)
+    desk.cancel(late.client_order_id)
+    desk.report(ExecType.NEW, late.order_id, status=OrderStatus.NEW)
+    assert list(desk.state.flow.answers["s1", "sandbox"].log) == [False] * 3
+    assert state_of(desk) is TradingState.ACTIVE
