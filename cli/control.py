@@ -5,6 +5,7 @@ An account's goes to its shard, every other scope to all shards, and the answer 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -113,22 +114,28 @@ def resume(  # noqa: PLR0913 - one option a scope
 
 
 def scope_of(account: str, strategy: str, instrument: str, *, everything: bool) -> tuple[Scope, str]:
-    """Return the one scope that the options name.
+    """Return the one scope that the options name, of those at which trading states stand.
 
     Raises:
         ConfigError: If they name none, or several.
     """
-    chosen = [
-        (scope, key)
-        for scope, key in ((Scope.ACCOUNT, account), (Scope.STRATEGY, strategy), (Scope.INSTRUMENT, instrument))
-        if key
-    ]
+    keys = {Scope.ACCOUNT: account, Scope.STRATEGY: strategy, Scope.INSTRUMENT: instrument}
+    return one_scope(keys, everything=everything)
+
+
+def one_scope(keys: Mapping[Scope, str], *, everything: bool) -> tuple[Scope, str]:
+    """Return the one scope that has a key.
+
+    Raises:
+        ConfigError: If none has, or several.
+    """
+    named = [(scope, key) for scope, key in keys.items() if key]
     if everything:
-        chosen.append((Scope.GLOBAL, ""))
-    if len(chosen) != 1:
-        what = "expected exactly one of --account, --strategy, --instrument, --global"
-        raise ConfigError([f"{what}, was {len(chosen) or 'none'}"], "options")
-    return chosen[0]
+        named.append((Scope.GLOBAL, ""))
+    if len(named) != 1:
+        options = ", ".join(f"--{scope.name.lower()}" for scope in (*keys, Scope.GLOBAL))
+        raise ConfigError([f"expected exactly one of {options}, was {len(named) or 'none'}"], "options")
+    return named[0]
 
 
 def _set(action: str, reason: str, at: tuple[Scope, str], shard: int | None, config: Path) -> int:

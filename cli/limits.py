@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from cyclopts import App, Parameter
 
 from cli.configuration import Loaded
-from cli.control import Account, Everything, Instrument, Strategy, scope_of
+from cli.control import Account, Everything, Instrument, Strategy, one_scope
 from cli.engine_client import EngineClient, client_of
 from cli.limit_files import Rows, configured_rows, known_to, over_on, read_limits
 from cli.limit_rows import LimitKind
@@ -31,6 +31,8 @@ app.command("cli.explain:explain")
 NO_LIMITS: Final = "no limit has a row: nothing but the contracts and the gate's own rules bind"
 MS_NS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
+Underlying = Annotated[str, Parameter(help="Only what has this underlying.")]
+Venue = Annotated[str, Parameter(help="Only this venue.")]
 
 
 @app.command
@@ -151,6 +153,8 @@ def set_limit(  # noqa: PLR0913 - one option a field of a row
     account: Account = "",
     strategy: Strategy = "",
     instrument: Instrument = "",
+    underlying: Underlying = "",
+    venue: Venue = "",
     everything: Everything = False,
     window_ms: Annotated[int, Parameter(help="Of limits within a time; 0 = as the row in force says.")] = 0,
     reserve_exit: Annotated[int, Parameter(help="Of rates; -1 = as the row in force says.")] = -1,
@@ -163,7 +167,7 @@ def set_limit(  # noqa: PLR0913 - one option a field of a row
 
     Example: `wojak limits set POSITION_MAX 3 --account demo --reason "volatile"`
     """
-    scope, key = scope_of(account, strategy, instrument, everything=everything)
+    scope, key = _scope_of(account, strategy, instrument, underlying, venue, everything=everything)
     name = LimitName[limit]
     exact = _parse(limit, value)
     loaded = deployment(config)
@@ -188,7 +192,7 @@ def set_limit(  # noqa: PLR0913 - one option a field of a row
 
 
 @app.command
-def lift(
+def lift(  # noqa: PLR0913 - one option a scope
     limit: LimitKind,
     /,
     *,
@@ -196,6 +200,8 @@ def lift(
     account: Account = "",
     strategy: Strategy = "",
     instrument: Instrument = "",
+    underlying: Underlying = "",
+    venue: Venue = "",
     everything: Everything = False,
     shard: Shard = None,
     config: ConfigPath = DEFAULT_CONFIG,
@@ -204,7 +210,7 @@ def lift(
 
     Example: `wojak limits lift POSITION_MAX --account demo --reason "calm again"`
     """
-    scope, key = scope_of(account, strategy, instrument, everything=everything)
+    scope, key = _scope_of(account, strategy, instrument, underlying, venue, everything=everything)
     loaded = deployment(config)
 
     def lift_one(of: Loaded) -> str:
@@ -216,6 +222,14 @@ def lift(
         return f"{reply.text}, the file's value binds · durable at seq {grouped(reply.seq)}"
 
     return each(loaded, chosen(loaded, shard, key if scope is Scope.ACCOUNT else ""), lift_one)
+
+
+def _scope_of(
+    account: str, strategy: str, instrument: str, underlying: str, venue: str, *, everything: bool
+) -> tuple[Scope, str]:
+    keys = {Scope.ACCOUNT: account, Scope.STRATEGY: strategy, Scope.INSTRUMENT: instrument,
+            Scope.UNDERLYING: underlying, Scope.VENUE: venue}  # fmt: skip
+    return one_scope(keys, everything=everything)
 
 
 @app.command

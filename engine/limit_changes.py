@@ -50,7 +50,7 @@ def decide_limit(state: State, change: LimitChange) -> ParamsSet | str:
 
 
 def _refusal(state: State, params: Params, change: LimitChange) -> str:
-    if not state.knows(change.scope, change.key):
+    if not _is_known(state, params, change):
         return f"{change.scope.name.lower()} {change.key!r} is not known; see wojak.toml"
     elsewhere = state.belongs_elsewhere(change.key) if change.scope is Scope.ACCOUNT else None
     if elsewhere is not None:
@@ -58,12 +58,20 @@ def _refusal(state: State, params: Params, change: LimitChange) -> str:
     value = change.value
     if value is None:
         return ""
-    if change.name is LimitName.RATE_COUNT and change.scope is Scope.INSTRUMENT:
-        return f"{_name(change)}: RATE_COUNT expected a global, account or strategy scope, was instrument"
     row = LimitRow(change.name, change.scope, change.key, value, change.window_ns, change.reserve_exit)
     if why := limit_fault(row):
         return f"{_name(change)}: {why}"
     return next((why for row in _rows(params.limits).get(key_of(change), ()) if (why := _too_loose(change, row))), "")
+
+
+def _is_known(state: State, params: Params, change: LimitChange) -> bool:
+    match change.scope:
+        case Scope.UNDERLYING:
+            return any(i.underlying == change.key for i in params.instruments) and change.key != ""
+        case Scope.VENUE:
+            return any(i.venue == change.key for i in params.instruments)
+        case _:
+            return state.knows(change.scope, change.key)
 
 
 def _too_loose(change: LimitChange, row: LimitRow) -> str:

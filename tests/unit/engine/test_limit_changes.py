@@ -15,6 +15,7 @@ from protocol.events import events_of
 from protocol.params import LimitChange, LimitName, LimitRow, Params
 from protocol.records import ParamsSet
 from tests.unit.engine.desk import E9, Desk, limit, params
+from tests.unit.venues.stage import XY
 
 POSITION, RATE = LimitName.POSITION_MAX, LimitName.RATE_COUNT
 A1 = (Scope.ACCOUNT, "a1")
@@ -71,6 +72,29 @@ def test_a_tightened_limit_stops_no_exit() -> None:
     assert code_of(desk, "2", 4, Side.SELL) is Code.OK
 
 
+@pytest.mark.parametrize(
+    ("name", "at", "known"),
+    [
+        (LimitName.UNDERLYING_MAX, (Scope.UNDERLYING, "GOLD"), True),
+        (LimitName.UNDERLYING_MAX, (Scope.UNDERLYING, "TIN"), False),
+        (LimitName.UNDERLYING_MAX, (Scope.UNDERLYING, ""), False),
+        (LimitName.REJECT_COUNT, (Scope.VENUE, "sandbox"), True),
+        (LimitName.REJECT_COUNT, (Scope.VENUE, "moon"), False),
+    ],
+)
+def test_limits_of_underlyings_and_venues_are_changed_too(name: LimitName, at: tuple[Scope, str], known: bool) -> None:
+    """Of those that an instrument has; the row is in force, and in the state that a replay comes to."""
+    desk = Desk(given=params(instruments=(structs.replace(XY, underlying="GOLD"),)))
+    changed = LimitChange(name, *at, 3, "op", "why", 7)
+    if not known:
+        assert "is not known" in str(decide_limit(desk.state, changed))
+        return
+    set_limit(desk, changed)
+    views = limit_views(params_now(desk.state))
+    assert views[name, *at].change == changed
+    assert desk.hash() == desk.replayed_hash()
+
+
 def test_a_rate_is_changed_with_what_it_has_counted() -> None:
     """Two in a second were taken; with a new bound of two the third is refused."""
     desk = Desk()
@@ -88,7 +112,10 @@ def test_a_rate_is_changed_with_what_it_has_counted() -> None:
         (change(3, at=(Scope.ACCOUNT, "zz")), "not known"),
         (change(3, LimitName.DAILY_LOSS_MAX), "nothing would come of it"),
         (change(3, RATE), "window"),
-        (change(3, RATE, (Scope.INSTRUMENT, "XY"), window_ns=E9), "RATE_COUNT expected"),
+        (
+            change(3, RATE, (Scope.INSTRUMENT, "XY"), window_ns=E9),
+            "scope expected global, account, strategy, was instrument",
+        ),
         (change(3, window_ns=E9), "window"),
         (change(3, reserve_exit=1), "window"),
         (change(10**10), "expected 0 to"),
