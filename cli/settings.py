@@ -282,7 +282,7 @@ class HttpSection(Struct, frozen=True, forbid_unknown_fields=True):
     head_ms: Annotated[int, Meta(ge=100, le=600_000)] = 5_000
     receive_ms: Annotated[int, Meta(ge=100, le=600_000)] = 10_000
     send_ms: Annotated[int, Meta(ge=100, le=600_000)] = 10_000
-    connections_max: Annotated[int, Meta(ge=1, le=100_000)] = 1_024
+    connections_max: Annotated[int, Meta(ge=1, le=100_000)] = 768
     connections_per_address: Annotated[int, Meta(ge=0, le=100_000)] = 256
     certificates: tuple[HttpCertificateRow, ...] = ()
     tls: HttpTlsSection = HttpTlsSection()

@@ -84,7 +84,7 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     receive_ms: Positive = 10_000
     head_ms: Positive = 5000
     send_ms: Positive = 10_000
-    connections_max: Positive = 1024
+    connections_max: Positive = 768
     connections_per_address: Annotated[int, Meta(ge=0)] = 256
     head_bytes_max: Annotated[int, Meta(ge=1024, le=65_536)] = HEAD_BYTES_MAX
     body_bytes_max: Annotated[int, Meta(ge=1024, le=BODY_BYTES_MAX)] = BODY_BYTES

@@ -62,7 +62,7 @@ class PubSubPushSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     request_ms: Annotated[int, Meta(ge=100, le=600_000)] = 8_000
     hold_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2_000
     in_flight: Annotated[int, Meta(ge=1, le=20_000)] = 500
-    connections_max: Annotated[int, Meta(ge=1, le=20_000)] = 1_024
+    connections_max: Annotated[int, Meta(ge=1, le=20_000)] = 768
     endpoint: Annotated[str, Meta(min_length=1, max_length=255)] = "pubsub.googleapis.com"
 
     def problems(self) -> list[str]:

@@ -53,7 +53,7 @@ class SnsSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     request_ms: Annotated[int, Meta(ge=100, le=14_000)] = 10_000
     hold_ms: Annotated[int, Meta(ge=0, le=14_000)] = 2_000
     in_flight: Annotated[int, Meta(ge=1, le=20_000)] = 500
-    connections_max: Annotated[int, Meta(ge=1, le=20_000)] = 1_024
+    connections_max: Annotated[int, Meta(ge=1, le=20_000)] = 768
     endpoint: Annotated[str, Meta(max_length=2_048)] = ""
 
     def problems(self) -> list[str]:
