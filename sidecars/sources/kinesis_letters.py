@@ -7,10 +7,8 @@ all of them are there. What was looked at is visible again at the end, or when i
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,18 +16,15 @@ from msgspec import Struct
 
 from runtime.clock import wall_ns
 from sidecars.core.kinds import DeadLetter, Replay
-from sidecars.core.letters import LettersFailedError, with_field
-from sidecars.sources.aws_client import BROKEN, client, text_of
+from sidecars.core.letters import with_field
+from sidecars.sources.aws_client import client
 from sidecars.sources.kinesis_dead import Original, join
 from sidecars.sources.kinesis_records import Replayed, put_back
 from sidecars.sources.kinesis_settings import KinesisSettings
 from sidecars.sources.sqs_dead import ORIGINAL, REASON
-from sidecars.sources.sqs_link import BATCH, DONE, Link
+from sidecars.sources.sqs_letter_queue import LetterQueue, sent_ms
 from sidecars.sources.sqs_message import texts
 
-LOOKED_AT_MAX: Final = 1_000
-HIDDEN_S: Final = 120
-WAIT_S: Final = 1
 NEW_ID_BYTES: Final = 8
 BY_SOMEBODY: Final = "put there by somebody else"
 _original: Final = msgspec.json.Decoder(Original)
@@ -44,78 +39,42 @@ class _Letter(Struct):
     handles: Sequence[str]
 
 
-class KinesisLetters:
+class KinesisLetters(LetterQueue[_Letter]):
     """The dead letter queue of one source."""
 
-    def __init__(self, name: str, settings: KinesisSettings) -> None:
-        self._name = name
-        self._settings = settings
-        self._link = Link(WAIT_S, HIDDEN_S, 1, 1)
+    def __init__(self, _name: str, settings: KinesisSettings) -> None:
+        super().__init__(settings.dead_letter_queue)
+        self._stream = settings.stream
         self._kinesis = client("kinesis", 1)
 
-    async def list(self, most: int) -> Sequence[DeadLetter]:
-        """Return the oldest ones of those that SQS shows; they stay."""
-        return await asyncio.to_thread(self._list, most)
+    def _letters(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[_Letter]:
+        return letters_of(messages)
 
-    async def replay(self, replay: Replay, most: int) -> Sequence[DeadLetter]:
-        """Put back those that are asked for; the others stay."""
-        return await asyncio.to_thread(self._replay, replay, most)
+    def _handles(self, letter: _Letter) -> Sequence[str]:
+        return letter.handles
 
-    def _list(self, most: int) -> Sequence[DeadLetter]:
-        with self._taken(most) as (_, letters):
-            return [_shown(n, letter) for n, letter in enumerate(letters, 1)]
+    def _shown(self, number: int, letter: _Letter) -> DeadLetter:
+        original = letter.original
+        headers = {"partition key": original.partition_key} if original.partition_key else {}
+        if original.parts > 1:
+            headers["messages"] = str(original.parts)
+        return DeadLetter(
+            number=number, reason=letter.reason, source_id=original.place, at_ns=original.at_ns, body=letter.body,
+            headers=headers,
+        )  # fmt: skip
 
-    def _replay(self, replay: Replay, most: int) -> Sequence[DeadLetter]:
-        done = []
-        with self._taken(most) as (url, letters):
-            for number, letter in enumerate(letters, 1):
-                if replay.numbers and number not in replay.numbers:
-                    continue
-                self._kinesis.put_record(
-                    StreamName=self._settings.stream, Data=_changed(letter, replay),
-                    PartitionKey=letter.original.partition_key or secrets.token_hex(NEW_ID_BYTES),
-                )  # fmt: skip
-                for at in range(0, len(letter.handles), BATCH):
-                    self._require(self._link.delete(url, letter.handles[at : at + BATCH]))
-                done.append(_shown(number, letter))
-        return done
-
-    def _require(self, words: Sequence[str]) -> None:
-        for word in words:
-            if word != DONE:
-                raise LettersFailedError(self._settings.dead_letter_queue, word)
-
-    @contextmanager
-    def _taken(self, most: int) -> Iterator[tuple[str, Sequence[_Letter]]]:
-        """Yield the queue's URL and its letters, oldest first; then let everybody see them again."""
-        taken: dict[str, dict[str, Any]] = {}
-        url = ""
-        try:
-            url = self._link.url_of(self._settings.dead_letter_queue)
-            while len(taken) < LOOKED_AT_MAX:
-                messages = self._link.poll(url, BATCH, "").messages
-                if not messages:
-                    break
-                taken.update((str(m["MessageId"]), m) for m in messages)
-            yield url, letters_of(list(taken.values()))[:most]
-        except BROKEN as e:
-            raise LettersFailedError(self._settings.dead_letter_queue, text_of(e)) from e
-        finally:
-            self._show_again(url, [str(m["ReceiptHandle"]) for m in taken.values()])
-
-    def _show_again(self, url: str, handles: Sequence[str]) -> None:
-        for at in range(0, len(handles), BATCH):
-            try:  # a handle of a letter that was put back is nobody's any more, which is as it should be
-                self._link.set_visibility(url, [(handle, 0) for handle in handles[at : at + BATCH]])
-            except BROKEN:
-                return  # SQS shows them when their time is over
+    def _put_back(self, letter: _Letter, replay: Replay) -> None:
+        self._kinesis.put_record(
+            StreamName=self._stream, Data=_changed(letter, replay),
+            PartitionKey=letter.original.partition_key or secrets.token_hex(NEW_ID_BYTES),
+        )  # fmt: skip
 
 
 def letters_of(messages: Sequence[Mapping[str, Any]]) -> list[_Letter]:
     """Return the letters that are whole among messages, oldest first; parts that came twice count once."""
     found: dict[tuple[str, str, int], dict[int, tuple[Original, Mapping[str, Any]]]] = {}
     doubles: dict[tuple[str, str, int], list[str]] = {}
-    for message in sorted(messages, key=_sent_ms):
+    for message in sorted(messages, key=sent_ms):
         original = _read(message)
         key = (original.stream, original.place, original.parts)
         parts = found.setdefault(key, {})
@@ -140,11 +99,7 @@ def _read(message: Mapping[str, Any]) -> Original:
             return _original.decode(text)
         except (msgspec.DecodeError, UnicodeError):
             pass  # somebody else's: what SQS knows of it counts
-    return Original("", f"(message)/{message['MessageId']}", "", _sent_ms(message) * 1_000_000, 0)
-
-
-def _sent_ms(message: Mapping[str, Any]) -> int:
-    return int((message.get("Attributes") or {}).get("SentTimestamp", "0"))
+    return Original("", f"(message)/{message['MessageId']}", "", sent_ms(message) * 1_000_000, 0)
 
 
 def _changed(letter: _Letter, replay: Replay) -> bytes:
@@ -163,14 +118,3 @@ def _changed(letter: _Letter, replay: Replay) -> bytes:
         body = with_field(body, "client_order_id", f"replay-{new}")
     changes = replay.restamp or replay.new_id
     return put_back(Replayed(place, created_at_ns, replay.operator if changes else ""), body)
-
-
-def _shown(number: int, letter: _Letter) -> DeadLetter:
-    original = letter.original
-    headers = {"partition key": original.partition_key} if original.partition_key else {}
-    if original.parts > 1:
-        headers["messages"] = str(original.parts)
-    return DeadLetter(
-        number=number, reason=letter.reason, source_id=original.place, at_ns=original.at_ns, body=letter.body,
-        headers=headers,
-    )  # fmt: skip

@@ -20,12 +20,12 @@ from sidecars.core.letters import NEW_ID_BYTES
 from sidecars.sources.aws_client import client
 from sidecars.sources.sns_settings import SnsSettings
 from sidecars.sources.sqs_dead import without_ours
-from sidecars.sources.sqs_letters import LetterQueue, original_of
+from sidecars.sources.sqs_letters import MessageLetters, original_of
 
 _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class SnsLetters(LetterQueue):
+class SnsLetters(MessageLetters):
     """The dead letter queue of the endpoint."""
 
     def __init__(self, _name: str, settings: SnsSettings) -> None:
@@ -33,12 +33,12 @@ class SnsLetters(LetterQueue):
         self._topics = settings.topics
         self._sns = client("sns", 1)
 
-    def _put_back(self, message: Mapping[str, Any], replay: Replay) -> None:
-        topic = original_of(message).queue
+    def _put_back(self, letter: Mapping[str, Any], replay: Replay) -> None:
+        topic = original_of(letter).queue
         if topic not in self._topics:
             raise FieldError("topic", topic, "one of the topics set; what SNS put here itself, redrive with its tools")
         self._sns.publish(
-            TopicArn=topic, Message=self._body(message, replay, topic).decode(), MessageAttributes=without_ours(message)
+            TopicArn=topic, Message=self._body(letter, replay, topic).decode(), MessageAttributes=without_ours(letter)
         )
 
     def _body(self, message: Mapping[str, Any], replay: Replay, topic: str) -> bytes:

@@ -7,19 +7,15 @@ its time is over.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from protocol.errors import FieldError
 from sidecars.core.kinds import DeadLetter, Replay
-from sidecars.core.letters import NEW_ID_BYTES, REPLAYED, LettersFailedError, put_back
-from sidecars.sources.aws_client import BROKEN, text_of
+from sidecars.core.letters import NEW_ID_BYTES, REPLAYED, put_back
 from sidecars.sources.sqs_dead import (
     ATTRIBUTES_MAX,
     ORIGINAL,
@@ -30,96 +26,44 @@ from sidecars.sources.sqs_dead import (
     text_attribute,
     without_ours,
 )
-from sidecars.sources.sqs_link import BATCH, DONE, Link
+from sidecars.sources.sqs_letter_queue import LetterQueue, sent_ms
 from sidecars.sources.sqs_message import NS_PER_MS, texts
 from sidecars.sources.sqs_settings import SqsSettings
 
-LOOKED_AT_MAX: Final = 1_000
-HIDDEN_S: Final = 120
-WAIT_S: Final = 1
 BY_SQS: Final = "put there by SQS: it came more often than the queue's redrive policy allows"
 
 
-class LetterQueue(ABC):
-    """A queue of SQS that holds the dead letters of a source; where they are put back is the source's."""
+class MessageLetters(LetterQueue[Mapping[str, Any]]):
+    """Letters of which each is one message."""
 
-    def __init__(self, queue: str) -> None:
-        self._queue = queue
-        self._link = Link(WAIT_S, HIDDEN_S, 1, 1)
+    def _letters(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        return sorted(messages, key=lambda m: (sent_ms(m), str(m["MessageId"])))
 
-    async def list(self, most: int) -> Sequence[DeadLetter]:
-        """Return the oldest ones of those that SQS shows; they stay."""
-        return await asyncio.to_thread(self._list, most)
+    def _handles(self, letter: Mapping[str, Any]) -> Sequence[str]:
+        return [str(letter["ReceiptHandle"])]
 
-    async def replay(self, replay: Replay, most: int) -> Sequence[DeadLetter]:
-        """Put back those that are asked for; the others stay."""
-        return await asyncio.to_thread(self._replay, replay, most)
-
-    def _list(self, most: int) -> Sequence[DeadLetter]:
-        with self._taken(most) as (_, messages):
-            return [_letter(n, message) for n, message in enumerate(messages, 1)]
-
-    def _replay(self, replay: Replay, most: int) -> Sequence[DeadLetter]:
-        done = []
-        with self._taken(most) as (url, messages):
-            for number, message in enumerate(messages, 1):
-                if replay.numbers and number not in replay.numbers:
-                    continue
-                self._put_back(message, replay)
-                self._require(self._link.delete(url, [str(message["ReceiptHandle"])]))
-                done.append(_letter(number, message))
-        return done
-
-    @abstractmethod
-    def _put_back(self, message: Mapping[str, Any], replay: Replay) -> None:
-        """Put a letter back to its source, durably.
-
-        Raises:
-            FieldError: If it can't be changed as asked.
-        """
-
-    def _require(self, words: Sequence[str]) -> None:
-        for word in words:
-            if word != DONE:
-                raise LettersFailedError(self._queue, word)
-
-    @contextmanager
-    def _taken(self, most: int) -> Iterator[tuple[str, Sequence[dict[str, Any]]]]:
-        """Yield the queue's URL and its letters, oldest first; then let everybody see them again."""
-        taken: dict[str, dict[str, Any]] = {}
-        url = ""
-        try:
-            url = self._link.url_of(self._queue)
-            while len(taken) < LOOKED_AT_MAX:
-                messages = self._link.poll(url, BATCH, "").messages
-                if not messages:
-                    break
-                taken.update((str(m["MessageId"]), m) for m in messages)
-            oldest_first = sorted(taken.values(), key=lambda m: (_sent_ms(m), str(m["MessageId"])))
-            yield url, oldest_first[:most]
-        except BROKEN as e:
-            raise LettersFailedError(self._queue, text_of(e)) from e
-        finally:
-            self._show_again(url, [str(m["ReceiptHandle"]) for m in taken.values()])
-
-    def _show_again(self, url: str, handles: Sequence[str]) -> None:
-        for at in range(0, len(handles), BATCH):
-            try:  # a handle of a letter that was put back is nobody's any more, which is as it should be
-                self._link.set_visibility(url, [(handle, 0) for handle in handles[at : at + BATCH]])
-            except BROKEN:
-                return  # SQS shows them when their time is over
+    def _shown(self, number: int, letter: Mapping[str, Any]) -> DeadLetter:
+        original = original_of(letter)
+        headers = texts(_own(letter))
+        if original.group:
+            headers["MessageGroupId"] = original.group
+        reason = texts(letter.get("MessageAttributes") or {}).get(REASON, "") or BY_SQS
+        return DeadLetter(
+            number=number, reason=reason, source_id=original.message_id, at_ns=original.at_ns,
+            body=str(letter["Body"]).encode("utf-8", "surrogatepass"), headers=headers,
+        )  # fmt: skip
 
 
-class SqsLetters(LetterQueue):
+class SqsLetters(MessageLetters):
     """The dead letter queue of a queue."""
 
     def __init__(self, _name: str, settings: SqsSettings) -> None:
         super().__init__(settings.dead_letter_queue)
         self._settings = settings
 
-    def _put_back(self, message: Mapping[str, Any], replay: Replay) -> None:
+    def _put_back(self, letter: Mapping[str, Any], replay: Replay) -> None:
         target = self._link.url_of(self._settings.queue)
-        self._require(self._link.send(target, [self._changed(message, replay)]))
+        self._require(self._link.send(target, [self._changed(letter, replay)]))
 
     def _changed(self, message: Mapping[str, Any], replay: Replay) -> dict[str, Any]:
         """Return what goes back: the original, but for what the operator asked for.
@@ -151,24 +95,8 @@ def original_of(message: Mapping[str, Any]) -> Original:
         except (msgspec.DecodeError, UnicodeError):
             pass  # somebody else's: what SQS knows of it counts
     group = (message.get("Attributes") or {}).get("MessageGroupId", "")
-    return Original("", str(message["MessageId"]), _sent_ms(message) * NS_PER_MS, 0, group=group)
+    return Original("", str(message["MessageId"]), sent_ms(message) * NS_PER_MS, 0, group=group)
 
 
 def _own(message: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {**without_ours(message), **from_texts(original_of(message).attributes)}
-
-
-def _sent_ms(message: Mapping[str, Any]) -> int:
-    return int((message.get("Attributes") or {}).get("SentTimestamp", "0"))
-
-
-def _letter(number: int, message: Mapping[str, Any]) -> DeadLetter:
-    original = original_of(message)
-    headers = texts(_own(message))
-    if original.group:
-        headers["MessageGroupId"] = original.group
-    reason = texts(message.get("MessageAttributes") or {}).get(REASON, "") or BY_SQS
-    return DeadLetter(
-        number=number, reason=reason, source_id=original.message_id, at_ns=original.at_ns,
-        body=str(message["Body"]).encode("utf-8", "surrogatepass"), headers=headers,
-    )  # fmt: skip
