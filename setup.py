@@ -18,6 +18,8 @@ HOT: Final = (
     "risk/gate/crossing.py",
     "risk/gate/flow.py",
     "risk/gate/watch.py",
+    "risk/gate/ratio.py",
+    "risk/gate/ratio_checks.py",
     "risk/gate/more.py",
     "risk/gate/exposure.py",
     "risk/gate/limits.py",

@@ -27,6 +27,7 @@ RATIO_UNITS: Final = {
     LimitName.MESSAGE_RATIO_MAX: "messages a trade",
     LimitName.REJECT_COUNT: "rejections",
     LimitName.EXECUTION_COUNT: "fills",
+    LimitName.MESSAGE_FLOOR: "messages",
     LimitName.CHURN_COUNT: "fills",
     LimitName.CHURN_RATIO: "times",
     LimitName.REJECT_SHARE_BP: "bp",
@@ -37,7 +38,7 @@ QUANTITIES: Final = frozenset(
 CONTRACT_UNITS: Final = {
     ContractName.LOT: UNITS, ContractName.QUANTITY_MIN: UNITS, ContractName.QUANTITY_MAX: UNITS,
     ContractName.FREEZE: UNITS, ContractName.COLLAR_BP: "bp", ContractName.COLLAR_SOFT_BP: "bp",
-    ContractName.LPP_BP: "bp", ContractName.DELTA_BP: "bp", ContractName.CUTOFF_BUY_NS: "ms",
+    ContractName.OTR_BP: "bp", ContractName.LPP_BP: "bp", ContractName.DELTA_BP: "bp", ContractName.CUTOFF_BUY_NS: "ms",
     ContractName.CUTOFF_SELL_NS: "ms",
 }  # fmt: skip
 """Units of contract parameters; the others are money: prices and amounts in the instrument's currency."""

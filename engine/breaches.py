@@ -16,11 +16,20 @@ from protocol.session import Facts
 HALTED_AUTO: Final = TradingState.HALTED_AUTO
 
 
-def halt_loop(state: State, order: NewOrder, facts: Facts | None) -> None:
-    """Stop a strategy that means the same again and again (RISK.md A2, LOOP_INTENT)."""
-    expected = facts.expected if facts is not None else 0
+def halt_loop(state: State, order: NewOrder, code: Code, facts: Facts | None) -> None:
+    """Stop a strategy that means the same again and again; reduce one that sends much and trades little: RISK.md A2."""
+    expected, actual = (facts.expected, facts.actual) if facts is not None else (0, 0)
+    if code is Code.RATIO_OTR:
+        reduce_ratio(state, order.strategy, expected, actual)
+        return
     reason = f"{Code.LOOP_INTENT.name}: {expected} orders on one side of {order.instrument} without a fill"
     state.raise_state(Scope.STRATEGY, order.strategy, HALTED_AUTO, reason)
+
+
+def reduce_ratio(state: State, strategy: str, expected: int | str, actual: int | str) -> None:
+    """Put a strategy into reduce-only that sends too many messages for its trades."""
+    reason = f"{Code.RATIO_OTR.name}: expected at most {expected} messages today for its trades, was {actual}"
+    state.raise_state(Scope.STRATEGY, strategy, TradingState.REDUCING, reason)
 
 
 def halt_breach(state: State, code: Code, facts: Facts | None, account: str) -> None:

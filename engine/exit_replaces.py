@@ -43,6 +43,7 @@ from protocol.units import INT64_MAX
 from risk.gate.evidence import facts_of
 from risk.gate.exposure import Ledger, Route
 from risk.gate.gate import checks_of, late_refusal_of, refusal_of
+from risk.gate.ratio_checks import count_message
 from risk.gate.view import View
 
 OK: Final = Code.OK
@@ -336,6 +337,7 @@ class ExitReplaces:
         order.quantity = record.quantity_e9 // instrument.quantity_step_e9
         state.book.release(order, order.quantity, record.reserved_price_e9 // instrument.price_step_e9)
         order.venue_seq = record.venue_seq
+        count_message(order.route, order.limit_price)
         state.set_status(order, OrderStatus.PENDING_NEW)
         state.venues[record.venue].add(record.venue_seq, OutgoingKind.NEW, order, now_ns)
 

@@ -32,6 +32,7 @@ from protocol.units import INT64_MAX
 from risk.gate.evidence import facts_of
 from risk.gate.flow import Signature, signature
 from risk.gate.forward import forwarded, late_refusal
+from risk.gate.ratio_checks import count_message
 from risk.gate.view import View
 
 OK: Final = Code.OK
@@ -306,6 +307,7 @@ class Holds:
         state.set_status(order, OrderStatus.PENDING_NEW)
         if order.route.is_complete:
             order.route.more.take(order.side, _signature(order), now_ns)
+            count_message(order.route, order.limit_price)
         venue = state.venues[order.route.instrument.venue]
         venue.add(decision.venue_seq, OutgoingKind.NEW, order, now_ns)
 

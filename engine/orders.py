@@ -31,6 +31,7 @@ from protocol.units import INT64_MAX
 from risk.gate.exposure import Route
 from risk.gate.further_checks import remember
 from risk.gate.fused import first_complete_refusal, first_refusal
+from risk.gate.ratio_checks import count_message, count_new
 from risk.gate.termed import GTD, STOP, first_termed_refusal
 from risk.gate.view import View
 
@@ -249,8 +250,8 @@ class Orders:
         self._slot = state.dedup.find_parts(self._digest, low, high)
         if decision.kind is not ACCEPTED:
             self._take_key(position | REJECTED_BITS)
-            if decision.code is Code.LOOP_INTENT:
-                halt_loop(state, order, decision.facts)
+            if decision.code is Code.LOOP_INTENT or decision.code is Code.RATIO_OTR:
+                halt_loop(state, order, decision.code, decision.facts)
             elif state.risk.halts:
                 halt_breach(state, decision.code, decision.facts, order.account)
             return
@@ -294,6 +295,7 @@ class Orders:
         venue.add(venue_seq, NEW, opened, now_ns)
         if route.is_complete:
             remember(view, now_ns)
+            count_new(view)
 
     def decide_cancel(self, command: CancelOrder, permit: Permit | None) -> CancelDecision | Defer:
         """Say what happens to a cancel: idempotent by state, never refused by a limit (DECISIONS 10, RISK.md A7.3)."""
@@ -388,6 +390,7 @@ class Orders:
         """Number a cancel and put the order into PENDING_CANCEL (an UNKNOWN one stays UNKNOWN)."""
         state = self._state
         order.cancel_seq = venue_seq
+        count_message(order.route, order.limit_price)
         if order.status is not OrderStatus.UNKNOWN:
             state.set_status(order, OrderStatus.PENDING_CANCEL)
         state.venues[order.route.instrument.venue].add(venue_seq, OutgoingKind.CANCEL, order, now_ns)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.breaches import halt_breach
+from engine.breaches import halt_breach, reduce_ratio
 from engine.dedup import payload_hash, value_of
 from engine.order import Order, OutgoingKind, Replacement, Terms
 from engine.orders import Defer, Orders, Replay
@@ -26,6 +26,7 @@ from protocol.session import Facts, Item
 from protocol.texts import pack_kind
 from protocol.units import INT64_MAX
 from risk.gate.evidence import facts_of
+from risk.gate.ratio_checks import count_message
 from risk.gate.replace import REPLACE_CHECKS, Change, first_replace_refusal
 from risk.gate.view import View
 
@@ -238,6 +239,9 @@ class Replaces:
             state.dedup.replace(slot, payload, value)
         if not accepted:
             halt_breach(state, decision.code, decision.facts, command.account)
+            if decision.code is Code.RATIO_OTR and decision.facts is not None:
+                strategy = state.orders[decision.order_id].route.strategy.name
+                reduce_ratio(state, strategy, decision.facts.expected, decision.facts.actual)
             return
         order = state.orders[decision.order_id]
         if order.terms is None:
@@ -271,6 +275,7 @@ class Replaces:
         reserved = replacement.price_reserved(order)
         if replacement.is_bolder(order):
             state.book.charge(order, now_ns)  # what only takes away is counted no more than a cancel
+        count_message(route, price)
         terms.replacement = replacement
         leaves = max(quantity, order.quantity) - order.cum
         worst = max(order.price, reserved, key=lambda p: instrument.value_e9(leaves, p))

@@ -231,6 +231,7 @@ class Code(IntEnum):
     ERR_BUDGET = 608
     STP_CROSS = 609
     LOOP_CHURN = 650
+    RATIO_OTR = 651
     # 700 exposure
     REDUCE_ONLY_VIOLATION = 701
     POS_LIMIT = 702

@@ -79,6 +79,8 @@ class ContractName(IntEnum):
     DELTA_BP = 19  # of one long unit in units of the underlying; negative for puts; absent = 1
     CUTOFF_BUY_NS = 20  # before expiry: new risk on that side is refused from then on
     CUTOFF_SELL_NS = 21
+    OTR_BP = 31  # so near to the last price messages do not count for RATIO_OTR; the wider of both
+    OTR_ABSOLUTE = 32
 
 
 class ContractRow(Struct, array_like=True, frozen=True):

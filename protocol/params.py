@@ -152,6 +152,7 @@ class LimitName(IntEnum):
     CHURN_RATIO = 32
     REJECT_SHARE_BP = 33  # of the newest REJECT_SHARE_ORDERS orders of a strategy that a venue answered
     REJECT_SHARE_ORDERS = 34
+    MESSAGE_FLOOR = 35  # below it MESSAGE_RATIO_MAX refuses nothing
 
 
 WINDOWED: Final = frozenset(
@@ -177,6 +178,7 @@ COUNTED: Final = WINDOWED | {
     LimitName.CHURN_RATIO,
     LimitName.REJECT_SHARE_BP,
     LimitName.REJECT_SHARE_ORDERS,
+    LimitName.MESSAGE_FLOOR,
 }
 """Limits whose value is a plain number; the others are in 1e-9."""
 

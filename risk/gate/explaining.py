@@ -16,6 +16,7 @@ from protocol.units import INT64_MAX, wide
 from risk.gate.evidence import QUANTITY, facts_of
 from risk.gate.flow import NO_INTENTS
 from risk.gate.further_checks import COMPLETE_CHECKS, exposure_added
+from risk.gate.further_evidence import soft_ratio
 from risk.gate.more import BP, NEVER_NS, Bound
 from risk.gate.termed import TERMED_COMPLETE_CHECKS
 from risk.gate.view import View
@@ -69,6 +70,8 @@ CODE_OF: Final[dict[str, Code]] = {
     "check_value_min": Code.VALUE_ORDER_MIN,
     "check_day_account": Code.COUNT_DAILY_MAX,
     "check_day_strategy": Code.COUNT_DAILY_MAX,
+    "check_ratio": Code.RATIO_OTR,
+    "check_soft_ratio": Code.RATIO_OTR,
     "check_duplicate": Code.DUP_ECONOMIC,
     "check_intent": Code.LOOP_INTENT,
     "check_underlying": Code.POS_UNDERLYING,
@@ -102,6 +105,8 @@ _NEEDS: Final[dict[str, Callable[[View], bool]]] = {
     "check_band": lambda v: v.price_e9 > 0,
     "check_lpp": lambda v: v.reference is not None and v.route.more.contract.is_protected,
     "check_value_min": lambda v: v.route.more.contract.value_min_e9 > 0,
+    "check_ratio": lambda v: v.route.more.ratio is not None,
+    "check_soft_ratio": lambda v: v.route.more.ratio is not None,
     "check_duplicate": lambda v: v.route.more.duplicates is not None,
     "check_intent": lambda v: v.route.more.intents_buy is not NO_INTENTS,
     "check_underlying": lambda v: v.route.more.contract.delta != 0,
@@ -183,5 +188,6 @@ _OWN: Final[dict[str, Callable[[View], Facts]]] = {
         v.route.more.gross_soft.value, -(-(v.route.more.account.gross_e18 + exposure_added(v)) // E9)
     ),
     "check_soft_collar": _soft_collar,
+    "check_soft_ratio": soft_ratio,
 }
 """Evidence of checks that share a code with another one, each its own."""

@@ -39,6 +39,16 @@ class Tally:
         self.count = count
 
 
+class Messages:
+    """Messages and trades of one scope on this trading date (RATIO_OTR)."""
+
+    __slots__ = ("sent", "trades")
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.trades = 0
+
+
 class Duplicates:
     """Which orders of one route were accepted within the window: at most ``most`` of the same terms (DUP_ECONOMIC).
 
@@ -217,7 +227,18 @@ class Answers:
 class Flow:
     """All counters, by what they are of; made when first asked for."""
 
-    __slots__ = ("answers", "churns", "days", "duplicates", "executions", "intents", "rates", "rejects")
+    __slots__ = (
+        "answers",
+        "churns",
+        "days",
+        "duplicates",
+        "executions",
+        "intents",
+        "last_prices",
+        "messages",
+        "rates",
+        "rejects",
+    )
 
     def __init__(self) -> None:
         self.days: dict[tuple[int, str], Tally] = {}
@@ -228,6 +249,8 @@ class Flow:
         self.rejects: dict[tuple[str, str], Tally] = {}
         self.churns: dict[tuple[str, str], Churn] = {}
         self.answers: dict[tuple[str, str], Answers] = {}
+        self.messages: dict[tuple[int, str], Messages] = {}
+        self.last_prices: dict[str, Tally] = {}
 
     def day(self, scope: Scope, key: str) -> Tally:
         """Return what was accepted today of a scope."""
@@ -277,6 +300,14 @@ class Flow:
         """Return what a venue said of a strategy's newest orders."""
         return self.answers.setdefault((strategy, venue), Answers())
 
+    def messages_of(self, scope: Scope, key: str) -> Messages:
+        """Return what a scope sent today, and what came of it."""
+        return self.messages.setdefault((int(scope), key), Messages())
+
+    def last_price_of(self, instrument: str) -> Tally:
+        """Return the newest price of an instrument, in steps, where messages are counted by it."""
+        return self.last_prices.setdefault(instrument, Tally())
+
     def rearm(self, strategy: str) -> None:
         """Count a strategy's fills and refusals from 0: a person has looked."""
         if strategy in self.executions:
@@ -295,6 +326,8 @@ class Flow:
         """Begin a trading date: what is counted by the day starts at 0."""
         for tally in self.days.values():
             tally.count = 0
+        for messages in self.messages.values():
+            messages.sent = messages.trades = 0
 
     def row(self) -> FlowRow:
         """Return everything that is not empty, in canonical order: for the state's hash and the snapshot.
@@ -306,9 +339,12 @@ class Flow:
         rejects = [(*key, tally.count) for key, tally in sorted(self.rejects.items()) if tally.count]
         churns = [(*key, list(churn.log)) for key, churn in sorted(self.churns.items()) if churn.log]
         answers = [(*key, list(each.log)) for key, each in sorted(self.answers.items()) if each.log]
-        more: tuple[object, ...] = (executions, rejects) if executions or rejects or churns or answers else ()
-        if churns or answers:
-            more = (*more, churns, answers)
+        messages = [(*key, m.sent, m.trades) for key, m in sorted(self.messages.items()) if m.sent or m.trades]
+        prices = [(key, price.count) for key, price in sorted(self.last_prices.items()) if price.count]
+        more: list[object] = []
+        for group in ((messages, prices), (churns, answers), (executions, rejects)):
+            if more or any(group):
+                more = [*group, *more]
         return (
             [(*key, tally.count) for key, tally in sorted(self.days.items()) if tally.count],
             [(*key, d.most, d.window_ns, list(d.log)) for key, d in sorted(self.duplicates.items()) if d.log],
@@ -321,10 +357,7 @@ class Flow:
             *more,
         )
 
-    def load(
-        self, days: _Rows, duplicates: _Rows, intents: _Rows, rates: _Rows, executions: _Rows = (), rejects: _Rows = (),
-        churns: _Rows = (), answers: _Rows = (),
-    ) -> None:  # fmt: skip
+    def load(self, days: _Rows, duplicates: _Rows, intents: _Rows, rates: _Rows, *since: _Rows) -> None:
         """Take what ``row`` returned. Counters that others hold already are filled, not replaced."""
         for scope, key, count in days:
             self.day(Scope(scope), key).count = count
@@ -336,16 +369,33 @@ class Flow:
             self.intents_of((strategy, instrument, side), most, window_ns).log.extend(log)
         for scope, key, count, window_ns, reserve_exit, times in rates:
             self.rate(Scope(scope), key, (count, window_ns, reserve_exit)).times.extend(times)
+        if since:
+            self._load_tallies(*since[:2])
+        if len(since) > 2:
+            self._load_newest(*since[2:4])
+        if len(since) > 4:
+            self._load_messages(*since[4:6])
+
+    def _load_tallies(self, executions: _Rows, rejects: _Rows) -> None:
         for strategy, count in executions:
             self.executions_of(strategy).count = count
         for strategy, venue, count in rejects:
             self.rejects_of(strategy, venue).count = count
+
+    def _load_newest(self, churns: _Rows, answers: _Rows) -> None:
         for strategy, instrument, log in churns:
             for at_ns, signed in log:
                 self.churn_of(strategy, instrument).take(signed, at_ns)
         for strategy, venue, log in answers:
             for is_refused in log:
                 self.answers_of(strategy, venue).take(is_refused, ANSWERS_MAX)
+
+    def _load_messages(self, messages: _Rows, prices: _Rows) -> None:
+        for scope, key, sent, trades in messages:
+            counted = self.messages_of(Scope(scope), key)
+            counted.sent, counted.trades = sent, trades
+        for instrument, price in prices:
+            self.last_price_of(instrument).count = price
 
     @property
     def is_empty(self) -> bool:

@@ -24,6 +24,7 @@ from risk.gate.checks import (
 from risk.gate.further_checks import check_gross, check_rate_global, check_rate_venue
 from risk.gate.gate import checks_of, send_checks_of
 from risk.gate.more import UNLIMITED
+from risk.gate.ratio_checks import check_ratio
 from risk.gate.termed import termed_checks_of, termed_send_checks_of
 from risk.gate.view import View
 
@@ -33,6 +34,7 @@ Check = Callable[[View], Code]
 FORWARDABLE: Final = frozenset({
     Code.PRICE_COLLAR, Code.REF_STALE, Code.VALUE_ORDER_MAX, Code.VALUE_OPEN_MAX, Code.POS_LIMIT, Code.POS_UNDERLYING,
     Code.EXPO_GROSS, Code.EXPO_NET, Code.MARGIN_ESTIMATE, Code.INSTR_EXPIRY_CUTOFF, Code.INSTR_BAN_REDUCE_ONLY,
+    Code.RATIO_OTR,
 })  # fmt: skip
 """What the risk service may judge: own limits. What the venue would refuse, and identity, rates and halts, are not."""
 HALTABLE: Final = FORWARDABLE | {
@@ -93,4 +95,6 @@ def _is_hard(check: Check, view: View) -> bool:
         return more.soft_order_value_e9 < UNLIMITED
     if check is check_open_value:
         return more.soft_open_value_e9 < UNLIMITED
+    if check is check_ratio:
+        return True
     return check is check_gross and more.gross_soft.value < UNLIMITED

@@ -38,6 +38,7 @@ from risk.gate.more import (
     More,
     UnderlyingSums,
 )
+from risk.gate.ratio import FLOOR, Ratio, RatioBound
 
 BUY: Final = Side.BUY
 SELL: Final = Side.SELL
@@ -46,15 +47,19 @@ _ORDINARY: Final = frozenset({
     ContractName.TICK, ContractName.LOT, ContractName.QUANTITY_MIN, ContractName.QUANTITY_MAX, ContractName.COLLAR_BP,
 })  # fmt: skip
 """They stand in the place of what ``InstrumentParams`` says, and the plain gate checks them."""
+_NOT_CHECKED: Final = _ORDINARY | {ContractName.OTR_BP, ContractName.OTR_ABSOLUTE}
+"""Rows that alone let no order take the complete gate: a limit reads them, or none does."""
 _FURTHER: Final = frozenset({
     LimitName.DAILY_COUNT_MAX, LimitName.GROSS_MAX, LimitName.NET_MAX, LimitName.UNDERLYING_MAX,
     LimitName.DUPLICATE_COUNT, LimitName.INTENT_COUNT, LimitName.GLOBAL_RATE_COUNT, LimitName.VENUE_RATE_COUNT,
+    LimitName.MESSAGE_RATIO_MAX,
 })  # fmt: skip
 _SOFT: Final = {
     LimitName.POSITION_MAX: Code.POS_LIMIT,
     LimitName.ORDER_VALUE_MAX: Code.VALUE_ORDER_MAX,
     LimitName.OPEN_VALUE_MAX: Code.VALUE_OPEN_MAX,
     LimitName.GROSS_MAX: Code.EXPO_GROSS,
+    LimitName.MESSAGE_RATIO_MAX: Code.RATIO_OTR,
 }
 """Limits that may have a soft value, and their codes."""
 Place = tuple[Scope, str]
@@ -141,7 +146,7 @@ class Furthers:
         self._take_rows(contract, rows, instrument)
         if Code.PRICE_COLLAR in self._forwards:
             contract.collar_soft_bp = rows.get(ContractName.COLLAR_SOFT_BP, 0)
-        is_checked = bool(rows.keys() - _ORDINARY) or self._take_hours(contract, instrument.venue)
+        is_checked = bool(rows.keys() - _NOT_CHECKED) or self._take_hours(contract, instrument.venue)
         # Of instruments with the same parameters one object: what many routes read stays in the cache.
         contract = self._same.setdefault(contract.values(), contract)
         self._contracts[instrument.name] = contract, is_checked
@@ -155,6 +160,7 @@ class Furthers:
         contract.lpp_break_e9 = get(ContractName.LPP_BREAK, 0)
         contract.lpp_absolute_e9 = get(ContractName.LPP_ABSOLUTE, 0)
         contract.lpp_bp = get(ContractName.LPP_BP, 0)
+        contract.otr_bp, contract.otr_absolute_e9 = get(ContractName.OTR_BP, 0), get(ContractName.OTR_ABSOLUTE, 0)
         contract.is_protected = contract.lpp_bp > 0 or contract.lpp_break_e9 > 0
         contract.value_min_e9 = get(ContractName.ORDER_VALUE_MIN, 0)
         more_e9 = get(ContractName.MARGIN_CALENDAR, 0)
@@ -260,12 +266,32 @@ class Furthers:
         row = self._tightest(LimitName.VENUE_RATE_COUNT, (GLOBAL, venue))
         if row is not None:
             more.venue_rate = self._flow.rate(*venue, (int(row.value), row.window_ns, row.reserve_exit))
+        more.ratio = self._ratio(route, more.contract)
         everywhere: tuple[Place, ...] = (
             GLOBAL, (Scope.ACCOUNT, account), (Scope.STRATEGY, strategy), (Scope.INSTRUMENT, instrument.name),
         )  # fmt: skip
         more.soft_position_e9 = self._soft(LimitName.POSITION_MAX, everywhere).value
         more.soft_order_value_e9 = self._soft(LimitName.ORDER_VALUE_MAX, everywhere).value
         more.soft_open_value_e9 = self._soft(LimitName.OPEN_VALUE_MAX, everywhere).value
+
+    def _ratio(self, route: Route, contract: Contract) -> Ratio | None:
+        """Return what counts messages a trade: of the strategy, which the global row binds too, account and venue."""
+        if LimitName.MESSAGE_RATIO_MAX not in self._limited:
+            return None
+        of_strategy, venue = (Scope.STRATEGY, route.strategy.name), (Scope.VENUE, route.instrument.venue)
+        bounds: list[RatioBound] = []
+        for places in ((of_strategy, GLOBAL), ((Scope.ACCOUNT, route.account.name),), (venue,)):
+            hard = self._tightest(LimitName.MESSAGE_RATIO_MAX, places)
+            if hard is None:
+                continue
+            floor = self._tightest(LimitName.MESSAGE_FLOOR, (*places, GLOBAL))
+            counted = self._flow.messages_of(*places[0])
+            soft = self._soft(LimitName.MESSAGE_RATIO_MAX, places).value
+            least = FLOOR if floor is None else int(floor.value)
+            bounds.append(RatioBound(counted, int(hard.value), soft, least, hard.scope, hard.key))
+        step_e9 = route.instrument.price_step_e9
+        last = self._flow.last_price_of(route.instrument.name)
+        return Ratio(bounds, last, contract.otr_bp, contract.otr_absolute_e9 // step_e9) if bounds else None
 
     def _tightest(self, name: LimitName, places: Iterable[Place]) -> LimitRow | None:
         rows = [row for place in places if (row := self._rows.get((name, place))) is not None]

@@ -62,6 +62,13 @@ FURTHER: Final[dict[Code, Check]] = {
         "orders and replaces accepted on this trading date", "pass, and count", "practice: vnpy daily_limit_rule",
         "10,000: 9,999 accepted A, 10,000 R", limits=(L.DAILY_COUNT_MAX,),
     ),
+    Code.RATIO_OTR: Check(
+        "messages a trade of the strategy, account or venue on this trading date, from MESSAGE_FLOOR (500 without a "
+        "row) messages on; those priced within OTR_BP or OTR_ABSOLUTE of the last price do not count",
+        "pass, and count", "NSE order-to-trade ratio (slabs from 50; futures ±0.75 %, options ±40 % or 20 exempt)",
+        "40: 500 messages for 13 trades A, 530 for 13 R", limits=(L.MESSAGE_RATIO_MAX, L.MESSAGE_FLOOR),
+        contracts=(C.OTR_BP, C.OTR_ABSOLUTE), route="reject, and put the strategy into reduce-only",
+    ),
     Code.DUP_ECONOMIC: Check(
         "same account, strategy, instrument, side, quantity, prices, type again within the window", REFUSED,
         "SEC 15c3-5(c)(1)(ii); practice: vnpy duplicate_order_rule",

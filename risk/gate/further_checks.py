@@ -27,6 +27,7 @@ from risk.gate.checks import (
     check_type,
 )
 from risk.gate.flow import NO_INTENTS, Signature, signature
+from risk.gate.ratio_checks import RATIO_CHECKS
 from risk.gate.view import View
 
 Check = Callable[[View], Code]
@@ -431,7 +432,7 @@ AFTER: Final[dict[Check, tuple[Check, ...]]] = {
     check_quantity_max: (check_freeze,),
     check_order_value: (check_soft_order_value, check_value_min),
     check_open_value: (check_soft_open_value,),
-    check_open_count: (check_day_account, check_day_strategy, check_duplicate, check_intent),
+    check_open_count: (check_day_account, check_day_strategy, *RATIO_CHECKS, check_duplicate, check_intent),
     check_position: (*SUMMED, check_cross, check_rate_global, check_rate_venue),
 }  # fmt: skip
 """What the complete gate checks behind a check of the plain one. Rates come last."""

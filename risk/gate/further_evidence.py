@@ -11,6 +11,7 @@ from protocol.units import wide
 from risk.gate.further_checks import cash_short, exposure_added, margin_added, margin_short, net_after, side_after
 from risk.gate.more import BP, Bound
 from risk.gate.rate import RateLog
+from risk.gate.ratio import RatioBound
 from risk.gate.view import View
 
 BUY: Final = Side.BUY
@@ -74,6 +75,29 @@ def _day(v: View) -> Facts:
     return _bound(more.per_strategy, more.strategy_day.count + 1)
 
 
+def _ratio(v: View) -> Facts:
+    ratio = v.route.more.ratio
+    assert ratio is not None
+    bound = ratio.hard()
+    if bound is None and ratio.soft() is not None:
+        return soft_ratio(v)
+    bound = bound or ratio.bounds[0]
+    return _messages(bound, bound.hard)
+
+
+def soft_ratio(v: View) -> Facts:
+    """Return the evidence of the soft value."""
+    ratio = v.route.more.ratio
+    assert ratio is not None
+    bound = ratio.soft() or ratio.bounds[0]
+    return _messages(bound, bound.soft)
+
+
+def _messages(bound: RatioBound, most: int) -> Facts:
+    counted = bound.messages
+    return Facts(wide(most * max(1, counted.trades)), counted.sent, bound.scope, bound.key)
+
+
 def _duplicate(v: View) -> Facts:
     duplicates = v.route.more.duplicates
     assert duplicates is not None
@@ -125,6 +149,7 @@ FURTHER_EVIDENCE: Final[dict[Code, Callable[[View], Facts]]] = {
     Code.QTY_FREEZE: lambda v: _instrument(v.route.more.contract.freeze_e9, v.quantity_e9, v),
     Code.VALUE_ORDER_MIN: lambda v: _instrument(v.route.more.contract.value_min_e9, v.value_e9, v),
     Code.COUNT_DAILY_MAX: _day,
+    Code.RATIO_OTR: _ratio,
     Code.DUP_ECONOMIC: _duplicate,
     Code.LOOP_INTENT: _intent,
     Code.POS_UNDERLYING: lambda v: _bound(v.route.more.underlying_max, -(-side_after(v) // BP)),

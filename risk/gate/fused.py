@@ -1,4 +1,4 @@
-"""The checks of ``risk.gate.further_checks`` as one function a gate. Written by ``wojak docs``; change the checks."""
+"""The checks of ``risk.gate.ratio_checks`` as one function a gate. Written by ``wojak docs``; change the checks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from risk.gate.checks import (
 )
 from risk.gate.further_checks import (
     ALL_REFUSED, first_of_sums, is_beyond_lpp, is_beyond_soft, is_crossing, is_duplicate, is_loop, is_tight,
+)
+from risk.gate.ratio_checks import (
+    is_over_hard, is_over_soft,
 )
 from risk.gate.view import View
 
@@ -126,7 +129,7 @@ def first_late_refusal(v: View) -> Code:
 
 
 def first_complete_refusal(v: View) -> Code:
-    """Return the code of the first of 46 checks."""
+    """Return the code of the first of 48 checks."""
     v__created_at_ns = v.created_at_ns
     v__is_exit = v.is_exit
     v__now_ns = v.now_ns
@@ -226,6 +229,10 @@ def first_complete_refusal(v: View) -> Code:
         return Code.COUNT_DAILY_MAX
     if v__route__more.strategy_day.count >= v__route__more.per_strategy.value and (not v__is_exit):
         return Code.COUNT_DAILY_MAX
+    if v__route__more.ratio is not None and (not v__is_exit) and is_over_hard(v):
+        return Code.RATIO_OTR
+    if v__route__more.ratio is not None and (not v__is_exit) and is_over_soft(v):
+        return Code.RATIO_OTR
     if v__route__more.duplicates is not None and v__now_ns < v__route__more.duplicates.until_ns and is_duplicate(v):
         return Code.DUP_ECONOMIC
     if (v__route__more.intents_buy if v__side is BUY else v__route__more.intents_sell).room <= 0 and is_loop(v):

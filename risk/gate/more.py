@@ -19,6 +19,7 @@ from risk.gate.crossing import OwnPrices
 from risk.gate.flow import NO_INTENTS, Duplicates, Signature, Tally
 from risk.gate.money import Collateral, Money
 from risk.gate.rate import RateLog
+from risk.gate.ratio import Ratio
 
 BUY: Final = Side.BUY
 NEVER_NS: Final = 1 << 63
@@ -74,7 +75,8 @@ CONTRACT_FIELDS: Final = (
     "band_high_e9", "band_low_e9", "close_ns", "collar_soft_bp", "cutoff_buy_ns", "cutoff_sell_ns", "delta",
     "exposure_long_e18", "exposure_short_e18", "fee", "fee_2e40", "fee_divisor", "freeze_e9", "is_option",
     "is_owned", "is_paid", "is_premium", "is_protected", "lpp_absolute_e9", "lpp_bp", "lpp_break_e9",
-    "margin_long_e9", "margin_short_e9", "margin_steps", "open_ns", "underlying", "value_min_e9",
+    "margin_long_e9", "margin_short_e9", "margin_steps", "open_ns", "otr_absolute_e9", "otr_bp",
+    "underlying", "value_min_e9",
 )  # fmt: skip
 
 
@@ -102,6 +104,8 @@ class Contract:
         self.lpp_break_e9 = 0
         self.lpp_absolute_e9 = 0
         self.lpp_bp = 0
+        self.otr_bp = 0
+        self.otr_absolute_e9 = 0
         self.freeze_e9 = UNLIMITED
         self.value_min_e9 = 0
         self.collar_soft_bp = 0
@@ -231,6 +235,7 @@ FIELDS: Final = (
     "own_prices",
     "per_account",
     "per_strategy",
+    "ratio",
     "reserves",
     "restricted",
     "side_least",
@@ -259,6 +264,7 @@ class More:
         self.no_write = False
         self.no_short = False
         self.own_prices: OwnPrices | None = None  # None = the account's orders may trade with each other
+        self.ratio: Ratio | None = None  # None = messages a trade are not counted
         self.lacks_algo_id = False
         self.checks_cash = False
         self.checks_margin = False
@@ -313,6 +319,8 @@ class More:
         intents = self.intents_buy if side is BUY else self.intents_sell
         if intents is not NO_INTENTS:
             intents.clear()
+        if self.ratio is not None:
+            self.ratio.take_trade()
 
     def pledged_e9(self) -> int:
         """Return what the account's collateral counts for in the instrument's currency; without a mark: nothing."""

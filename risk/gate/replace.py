@@ -54,6 +54,7 @@ from risk.gate.further_checks import (
     check_value_min,
     check_write,
 )
+from risk.gate.ratio_checks import check_ratio
 from risk.gate.termed import check_stop_side, check_termed_price, check_termed_reference, check_termed_tick
 from risk.gate.view import View
 
@@ -143,6 +144,7 @@ FURTHER_TOTAL_CHECKS: Final[tuple[tuple[Check, int], ...]] = (
     (check_value_min, BOLDER),
     (check_day_account, BOLDER),
     (check_day_strategy, BOLDER),
+    (check_ratio, BOLDER),
 )
 FURTHER_MONEY_CHECKS: Final[tuple[tuple[Check, int], ...]] = (
     (check_cash, BOLDER),

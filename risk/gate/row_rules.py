@@ -23,7 +23,13 @@ BINDS_EXITS: Final = frozenset(
 RESERVED: Final = BINDS_EXITS - {LimitName.DUPLICATE_COUNT}
 """Limits with a reserve for exits."""
 SOFT: Final = frozenset(
-    {LimitName.POSITION_MAX, LimitName.ORDER_VALUE_MAX, LimitName.OPEN_VALUE_MAX, LimitName.GROSS_MAX}
+    {
+        LimitName.POSITION_MAX,
+        LimitName.ORDER_VALUE_MAX,
+        LimitName.OPEN_VALUE_MAX,
+        LimitName.GROSS_MAX,
+        LimitName.MESSAGE_RATIO_MAX,
+    }
 )
 """Limits with a soft value that a check reads."""
 ANYWHERE: Final = (Scope.GLOBAL, Scope.ACCOUNT, Scope.STRATEGY, Scope.INSTRUMENT)
@@ -43,7 +49,8 @@ SCOPES: Final[dict[LimitName, tuple[Scope, ...]]] = {
     LimitName.REJECT_COUNT: (Scope.GLOBAL, Scope.STRATEGY, Scope.VENUE),
     LimitName.GLOBAL_RATE_COUNT: (Scope.GLOBAL,),
     LimitName.VENUE_RATE_COUNT: (Scope.GLOBAL, Scope.VENUE),
-    LimitName.MESSAGE_RATIO_MAX: OF_WHO,
+    LimitName.MESSAGE_RATIO_MAX: (*OF_WHO, Scope.VENUE),
+    LimitName.MESSAGE_FLOOR: (*OF_WHO, Scope.VENUE),
     LimitName.EXECUTION_COUNT: (Scope.GLOBAL, Scope.STRATEGY),
     LimitName.MARGIN_USED_MAX_BP: OF_ACCOUNT,
     LimitName.CHURN_COUNT: (Scope.GLOBAL, Scope.STRATEGY, Scope.INSTRUMENT),

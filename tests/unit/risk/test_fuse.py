@@ -13,12 +13,13 @@ from protocol.decisions import Reference
 from risk.gate.checks import CHECKS, OK, SEND_CHECKS
 from risk.gate.crossing import OwnPrices
 from risk.gate.exposure import AccountState, InstrumentState, Ledger, Route, StrategyState
-from risk.gate.flow import Duplicates, Intents, Tally
+from risk.gate.flow import Duplicates, Intents, Messages, Tally
 from risk.gate.further_checks import COMPLETE_CHECKS, COMPLETE_SEND_CHECKS
 from risk.gate.fuse import fused_source
 from risk.gate.fused import first_complete_refusal, first_late_complete_refusal, first_late_refusal, first_refusal
 from risk.gate.more import Bound, Contract, Limits, More
 from risk.gate.rate import RateLog
+from risk.gate.ratio import Ratio, RatioBound
 from risk.gate.view import View
 from tests.unit.venues.stage import XY
 
@@ -70,6 +71,10 @@ def mores(draw: st.DrawFn) -> More:
     contract.is_paid = True
     more.lacks_algo_id, more.banned = (draw(st.integers(0, 5)) == 0 for _ in "ab")
     more.no_write, more.no_short = (draw(st.integers(0, 3)) == 0 for _ in "ab")
+    if draw(st.booleans()):
+        messages = Messages()
+        messages.sent, messages.trades = draw(st.integers(0, 9)), draw(st.integers(0, 2))
+        more.ratio = Ratio([RatioBound(messages, 4, draw(st.integers(1, 4)), 3, Scope.STRATEGY, "s")], Tally(), 0, 0)
     more.restricted = draw(st.sampled_from((0, 0, 0, 1, 2)))
     more.per_account, more.per_strategy = Bound(draw(st.integers(0, 9))), Bound(draw(st.integers(0, 9)))
     more.account_day, more.strategy_day = Tally(draw(st.integers(0, 4))), Tally(draw(st.integers(0, 4)))
