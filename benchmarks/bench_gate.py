@@ -28,8 +28,9 @@ from protocol.orders import NewOrder
 from protocol.params import AccountParams, LimitName, LimitRow, Params
 from protocol.units import E9
 from risk.gate.exposure import Reservation, Route
-from risk.gate.further_checks import COMPLETE_CHECKS, remember
+from risk.gate.further_checks import COMPLETE_CHECKS
 from risk.gate.gate import refusal_of
+from risk.gate.remembering import remember
 from risk.gate.view import View
 
 LARGER: Final = "larger"

@@ -28,7 +28,8 @@ from protocol.session import Facts
 from protocol.texts import refusal_text
 from risk.gate.checks import CHECKS, SEND_CHECKS
 from risk.gate.further_checks import COMPLETE_FUSED, COMPLETE_SEND_CHECKS
-from risk.gate.fuse import module_source
+from risk.gate.fuse import Shortcut, module_source
+from risk.gate.sure import COVERED, is_sure
 from risk.gate.view import View
 
 GATES: Final = {
@@ -37,6 +38,7 @@ GATES: Final = {
     "first_complete_refusal": COMPLETE_FUSED,
     "first_late_complete_refusal": COMPLETE_SEND_CHECKS,
 }
+SHORTCUTS: Final = {"first_complete_refusal": Shortcut(is_sure, COVERED)}
 ROOT: Final = Path(__file__).resolve().parents[1]
 FUSED: Final = "risk/gate/fused.py"
 ROOMS: Final = (
@@ -92,7 +94,7 @@ def pages() -> dict[str, str]:
         "docs/reference/metrics.md": metrics_page(WRITTEN),
         "docs/reference/order-states.md": states_page(WRITTEN),
         "docs/risk.md": risk_page(WRITTEN),
-        FUSED: module_source(GATES, View),
+        FUSED: module_source(GATES, View, SHORTCUTS),
     }
 
 

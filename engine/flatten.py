@@ -32,8 +32,9 @@ from protocol.records import ControlAction, Controlled, FlattenPlan
 from protocol.session import TRACE_ID_BYTES, Item
 from protocol.units import INT64_MAX
 from risk.gate.evidence import facts_of
-from risk.gate.exposure import BP, InstrumentState, Ledger, Route
+from risk.gate.exposure import InstrumentState, Ledger, Route
 from risk.gate.gate import refusal_of
+from risk.gate.more import BP
 from risk.gate.view import View
 
 CHILDREN_MAX: Final = 10_000

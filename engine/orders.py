@@ -29,9 +29,9 @@ from protocol.records import CancelRequested, Ordered
 from protocol.session import Facts, Item
 from protocol.units import INT64_MAX
 from risk.gate.exposure import Route
-from risk.gate.further_checks import remember
 from risk.gate.fused import first_complete_refusal, first_refusal
 from risk.gate.ratio_checks import count_message, count_new
+from risk.gate.remembering import remember
 from risk.gate.termed import GTD, STOP, first_termed_refusal
 from risk.gate.view import View
 

@@ -14,14 +14,14 @@ from protocol.codes import OrderType, Side, TimeInForce, TradingState
 from protocol.params import ContractKind, InstrumentParams, InstrumentStatus
 from protocol.venue import Capabilities
 from risk.gate.money import Collateral, Money, paid_e9
-from risk.gate.more import NOTHING, UNLIMITED, Bound, Limits, More
+from risk.gate.more import BP, NOTHING, UNLIMITED, Bound, Limits, More
 from risk.gate.rate import RateLog
+from risk.gate.same import same
 from risk.gate.watch import Watch
 
 BUY: Final = Side.BUY
 E18: Final = 10**18
 PLAIN_TIMES: Final[tuple[TimeInForce, ...]] = (TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK)
-BP: Final = 10_000
 SPOT: Final = ContractKind.SPOT
 
 
@@ -84,8 +84,8 @@ class InstrumentState:
 
     def __init__(self, params: InstrumentParams) -> None:
         self.name = params.instrument
-        self.price_step_e9 = params.price_step_e9
-        self.quantity_step_e9 = params.quantity_step_e9
+        self.price_step_e9 = same(params.price_step_e9)
+        self.quantity_step_e9 = same(params.quantity_step_e9)
         self.state = TradingState.ACTIVE
         self.index = -1  # of the last-value table; found by the loop
         self.bounds: tuple[Bound, ...] = ()  # of limits.LimitTable
@@ -115,20 +115,20 @@ class InstrumentState:
         self.currency = params.currency
         self.kind = params.kind
         self.multiplier_e9 = params.multiplier_e9
-        self.tick = params.tick_e9 // params.price_step_e9
-        self.lot = params.lot_e9 // params.quantity_step_e9
-        self.quantity_min = -(-params.quantity_min_e9 // params.quantity_step_e9)
-        self.quantity_max = params.quantity_max_e9 // params.quantity_step_e9
-        self.collar_buy_bp = BP + params.collar_bp
-        self.collar_sell_bp = BP - params.collar_bp
-        self.collar_divisor = BP * params.price_step_e9
+        self.tick = same(params.tick_e9 // params.price_step_e9)
+        self.lot = same(params.lot_e9 // params.quantity_step_e9)
+        self.quantity_min = same(-(-params.quantity_min_e9 // params.quantity_step_e9))
+        self.quantity_max = same(params.quantity_max_e9 // params.quantity_step_e9)
+        self.collar_buy_bp = same(BP + params.collar_bp)
+        self.collar_sell_bp = same(BP - params.collar_bp)
+        self.collar_divisor = same(BP * params.price_step_e9)
         self.tick_age_max_ns = params.tick_age_max_ns
         self.tradable = params.status is InstrumentStatus.OPEN
         self.expiry_ns = params.expiry_ns
-        self.step_value_e27 = params.price_step_e9 * params.quantity_step_e9 * params.multiplier_e9
+        self.step_value_e27 = same(params.price_step_e9 * params.quantity_step_e9 * params.multiplier_e9)
         # One step of quantity times one of price where that is a whole number of 1e-9, else 0: nothing to round.
         exact = params.kind is not ContractKind.INVERSE and self.step_value_e27 % E18 == 0
-        self.unit_value_e9 = self.step_value_e27 // E18 if exact else 0
+        self.unit_value_e9 = same(self.step_value_e27 // E18) if exact else 0
 
     def value_e9(self, quantity: int, price: int) -> int:
         """Return the value of ``quantity`` steps at ``price`` steps, in 1e-9 of the currency, rounded up.
@@ -315,8 +315,7 @@ class ExposureBook:
     def open(self, order: Reservation, now_ns: int) -> None:
         """Take an order that comes with its leaves and value set, and count it against its rate limits."""
         route = order.route
-        leaves = order.leaves
-        ledger, own = route.ledger, route.own
+        leaves, ledger, own = order.leaves, route.ledger, route.own
         if order.side is BUY:
             ledger.buy += leaves
             own.buy += leaves
@@ -337,7 +336,8 @@ class ExposureBook:
             more.charge(now_ns)
             reach = ledger.position + ledger.buy if order.side is BUY else ledger.sell - ledger.position
             more.grow(order.side, reach, order.reserved_value_e9)
-            note_price(order)
+            if more.own_prices is not None:
+                note_price(order)
 
     def suspend(self, order: Reservation, now_ns: int) -> None:
         """Take an order that waits: it is open and charged for, and reserves nothing."""

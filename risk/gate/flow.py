@@ -56,15 +56,16 @@ class Duplicates:
     one order at most: only the second one within the window takes a log.
     """
 
-    __slots__ = ("_last", "_log", "_only", "most", "until_ns", "window_ns")
+    __slots__ = ("_last", "_log", "_only", "_only_ns", "most", "until_ns", "window_ns")
 
     def __init__(self, most: int, window_ns: int, log: Iterable[tuple[int, Signature]] = ()) -> None:
         self.most = most
         self.window_ns = window_ns
         self.until_ns = 0 if most > 0 else ALWAYS_NS
-        self._only: tuple[int, Signature] | None = None
+        self._only: Signature | None = None
+        self._only_ns = 0
         self._log: deque[tuple[int, Signature]] | None = None
-        self._last: dict[Signature, list[int]] = {}
+        self._last: dict[Signature, list[int]] | None = None  # made with the log
         for at_ns, signature in log:
             self.take(signature, at_ns)
 
@@ -73,7 +74,7 @@ class Duplicates:
         """What is remembered, oldest first."""
         if self._log is not None:
             return list(self._log)
-        return [] if self._only is None else [self._only]
+        return [] if self._only is None else [(self._only_ns, self._only)]
 
     def is_one_too_many(self, signature: Signature, now_ns: int) -> bool:
         """Whether as many of these terms as are allowed were accepted within the window that ends now."""
@@ -81,16 +82,16 @@ class Duplicates:
             return True
         if now_ns >= self.until_ns:
             return False
-        if self._log is None:
-            return self.most == 1 and self._only is not None and self._only[1] == signature
+        if self._last is None:
+            return self.most == 1 and self._only is not None and self._only == signature
         times = self._last.get(signature)
         return times is not None and len(times) >= self.most and now_ns - times[0] < self.window_ns
 
     def take(self, signature: Signature, now_ns: int) -> None:
         """Remember an accepted one, forget what left the window."""
         if now_ns >= self.until_ns:
-            self._only = (now_ns, signature)
-            self._log = None
+            self._only, self._only_ns = signature, now_ns
+            self._log = self._last = None
         else:
             self._take_second(signature, now_ns)
         if self.most > 0:
@@ -99,12 +100,12 @@ class Duplicates:
     def _take_second(self, signature: Signature, now_ns: int) -> None:
         """Remember one more within the window of another."""
         log, last = self._log, self._last
-        if log is None:
+        if log is None or last is None:
             log = self._log = deque()
-            last.clear()
+            last = self._last = {}
             if self._only is not None:
-                log.append(self._only)
-                last[self._only[1]] = [self._only[0]]
+                log.append((self._only_ns, self._only))
+                last[self._only] = [self._only_ns]
         while log and now_ns - log[0][0] >= self.window_ns:
             at_ns, known = log.popleft()
             times = last.get(known)
@@ -128,11 +129,12 @@ class Intents:
 
     __slots__ = ("log", "most", "room", "window_ns")
 
-    def __init__(self, most: int, window_ns: int, log: deque[int] | None = None) -> None:
+    def __init__(self, most: int, window_ns: int, log: list[int] | None = None) -> None:
         self.most = most
         self.window_ns = window_ns
         self.room = 0
-        self.log: deque[int] = deque() if log is None else log
+        # A list, not a deque: there are many of these, most with few times in them, and an empty deque takes 0.7 KB.
+        self.log: list[int] = [] if log is None else log
 
     def is_full(self, now_ns: int) -> bool:
         """Whether one more would be the ``most``-th within the window."""
@@ -147,8 +149,11 @@ class Intents:
         log = self.log
         self.room -= 1
         log.append(now_ns)
-        while len(log) > self.most or now_ns - log[0] >= self.window_ns:
-            log.popleft()
+        if len(log) > self.most or now_ns - log[0] >= self.window_ns:
+            gone = max(0, len(log) - self.most)
+            while now_ns - log[gone] >= self.window_ns:
+                gone += 1
+            del log[:gone]
 
     def clear(self) -> None:
         """Forget them: one had an effect."""

@@ -39,6 +39,8 @@ from risk.gate.more import (
     UnderlyingSums,
 )
 from risk.gate.ratio import FLOOR, Ratio, RatioBound
+from risk.gate.sure import Identity, identity_of, usual_of
+from risk.gate.usual import Usual
 
 BUY: Final = Side.BUY
 SELL: Final = Side.SELL
@@ -93,6 +95,7 @@ class Furthers:
         self._strategies = {row.strategy: row for row in params.strategies}
         self._contracts: dict[str, tuple[Contract, bool]] = {}
         self._same: dict[tuple[object, ...], Contract] = {}
+        self._usuals: dict[Identity, Usual] = {}
         self._bounds: dict[tuple[LimitName, Place], Bound] = {}
         self._sums: dict[str, AccountSums] = {}
         self._underlyings: dict[tuple[str, str], UnderlyingSums] = {}
@@ -198,15 +201,25 @@ class Furthers:
         more.cash_e9, more.collateral, more.money = account.cash_e9, account.collateral, self._money
         more.currency = instrument.currency
         self._take_flow(more, route)
+        more.usual = self._usual(route, more)
         route.more, route.is_complete = more, True
+
+    def _usual(self, route: Route, more: More) -> Usual:
+        """Return the bounds of a usual order; one object for all routes that they are the same for."""
+        identity = identity_of(route, more)  # it keeps alive what it names
+        found = self._usuals.get(identity)
+        if found is None:
+            found = self._usuals[identity] = usual_of(route, more)
+        return found
 
     def _more_of(self, account: str, instrument: InstrumentState) -> More:
         """Return a new one with the sums that all routes of the account, its underlying and its ledger share."""
-        more = More()
-        more.contract = self.contract(instrument)[0]
-        more.account = self._sums.setdefault(account, AccountSums())
-        more.underlying = self._underlyings.setdefault((account, more.contract.underlying), UnderlyingSums())
-        more.key = self._keys.setdefault((account, instrument.name), KeySums())
+        contract = self.contract(instrument)[0]
+        more = More(
+            contract, self._sums.setdefault(account, AccountSums()),
+            self._underlyings.setdefault((account, contract.underlying), UnderlyingSums()),
+            self._keys.setdefault((account, instrument.name), KeySums()),
+        )  # fmt: skip
         given = self._accounts.get(account)
         more.checks_margin = given is not None and given.checks_margin
         # What no row reads is not kept. It is the same for all that share the sums.

@@ -26,8 +26,9 @@ from risk.gate.checks import (
     check_tick,
     check_type,
 )
-from risk.gate.flow import NO_INTENTS, Signature, signature
+from risk.gate.flow import NO_INTENTS
 from risk.gate.ratio_checks import RATIO_CHECKS
+from risk.gate.remembering import signature_of
 from risk.gate.view import View
 
 Check = Callable[[View], Code]
@@ -288,22 +289,6 @@ def is_beyond_soft(v: View) -> bool:
     if v.side is BUY:
         return v.price_e9 * BP > reference_e9 * (BP + soft_bp)
     return v.price_e9 * BP < reference_e9 * (BP - soft_bp)
-
-
-def signature_of(v: View) -> Signature:
-    """Return the economic terms of an order; account, strategy and instrument are the route's."""
-    stop_price_e9 = 0 if v.order_type is LIMIT or v.order_type is MARKET else v.stop_price_e9
-    return signature(v.side, v.order_type, v.time_in_force, v.quantity_e9, v.price_e9, stop_price_e9)
-
-
-def remember(v: View, now_ns: int) -> None:
-    """Have the route remember the order, which was accepted: its terms, and that it was meant."""
-    of = v.route.more
-    if of.duplicates is not None:
-        of.duplicates.take(signature_of(v), now_ns)
-    intents = of.intents_buy if v.side is BUY else of.intents_sell
-    if intents is not NO_INTENTS:
-        intents.take(now_ns)
 
 
 def is_duplicate(v: View) -> bool:

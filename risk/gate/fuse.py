@@ -13,23 +13,37 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 _SHARED: Final = "route"
 _DEEP: Final = ("more", "contract")
 _LINE_MAX: Final = 118
 
 
-def module_source(gates: Mapping[str, Sequence[Callable[[Any], object]]], view: Callable[..., object]) -> str:
+class Shortcut(NamedTuple):
+    """A predicate that speaks for many checks at once: where it holds, those in ``covered`` pass."""
+
+    predicate: Callable[[Any], bool]
+    covered: frozenset[str]
+
+
+def module_source(
+    gates: Mapping[str, Sequence[Callable[[Any], object]]],
+    view: Callable[..., object],
+    shortcuts: Mapping[str, Shortcut] | None = None,
+) -> str:
     """Return a module with one fused function a gate.
 
     Args:
         gates: Name of the function → its checks; their modules also define ``OK``, the answer of a pass.
         view: The class that the checks look at.
+        shortcuts: Name of a function → what it asks first.
     """
+    given = shortcuts or {}
     checks = [check for gate in gates.values() for check in gate]
-    homes = sorted({check.__module__ for check in checks})
-    functions = [fused_source(name, gate, view.__name__) for name, gate in gates.items()]
+    title_home = max(check.__module__ for check in checks)
+    homes = sorted({check.__module__ for check in [*checks, *(s.predicate for s in given.values())]})
+    functions = [fused_source(name, gate, view.__name__, given.get(name)) for name, gate in gates.items()]
     used = {node.id for text in functions for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
     used = (used | {"OK"}) - {"Code", view.__name__}
     imports: list[str] = []
@@ -38,7 +52,9 @@ def module_source(gates: Mapping[str, Sequence[Callable[[Any], object]]], view: 
         used.difference_update(imported)
         names = textwrap.fill(", ".join(imported), _LINE_MAX - 4, initial_indent="    ", subsequent_indent="    ")
         imports += [f"from {home} import (", f"{names},", ")"] if imported else []
-    title = f'"""The checks of ``{homes[-1]}`` as one function a gate. Written by ``wojak docs``; change the checks."""'
+    title = (
+        f'"""The checks of ``{title_home}`` as one function a gate. Written by ``wojak docs``; change the checks."""'
+    )
     return "\n".join(
         [
             title, "", "from __future__ import annotations", "", "from protocol.codes import Code", *imports,
@@ -47,21 +63,34 @@ def module_source(gates: Mapping[str, Sequence[Callable[[Any], object]]], view: 
     )  # fmt: skip
 
 
-def fused_source(name: str, checks: Sequence[Callable[[Any], object]], view: str) -> str:
+def fused_source(
+    name: str, checks: Sequence[Callable[[Any], object]], view: str, shortcut: Shortcut | None = None
+) -> str:
     """Return the source of ``name(v)``: the answer of the first check that is not ``OK``, else ``OK``.
+
+    With a shortcut, only the checks that it does not cover are asked where it holds.
 
     Raises:
         TypeError: If a check is more than one ``return`` of one expression of its one argument.
     """
+    head = [f"def {name}(v: {view}) -> Code:", f'    """Return the code of the first of {len(checks)} checks."""']
+    if shortcut is not None:
+        head.append(f"    if {shortcut.predicate.__name__}(v):")
+        short = _body([check for check in checks if check.__name__ not in shortcut.covered])
+        head += [f"    {line}" for line in short]
+    return "\n".join([*head, *_body(checks), ""])
+
+
+def _body(checks: Sequence[Callable[[Any], object]]) -> list[str]:
+    """Return the lines of a function that asks these checks: its locals first."""
     lines: list[str] = []
     names: dict[str, None] = {}
     for check in checks:
         expression = _expression(check)
         argument = next(iter(inspect.signature(check).parameters))
         lines += _statements(_Hoist(argument, names).visit(expression))
-    head = [f"def {name}(v: {view}) -> Code:", f'    """Return the code of the first of {len(checks)} checks."""']
     loads = [_load(each) for each in sorted(names, key=lambda n: (n.count("__"), n))]
-    return "\n".join([*head, *loads, *lines, "    return OK", ""])
+    return [*loads, *lines, "    return OK"]
 
 
 def _statements(expression: ast.expr) -> list[str]:

@@ -13,6 +13,9 @@ from risk.gate.further_checks import (
 from risk.gate.ratio_checks import (
     is_over_hard, is_over_soft,
 )
+from risk.gate.sure import (
+    is_sure,
+)
 from risk.gate.view import View
 
 
@@ -130,6 +133,17 @@ def first_late_refusal(v: View) -> Code:
 
 def first_complete_refusal(v: View) -> Code:
     """Return the code of the first of 48 checks."""
+    if is_sure(v):
+        v__is_exit = v.is_exit
+        v__route = v.route
+        v__route__more = v__route.more
+        if v__route__more.ratio is not None and (not v__is_exit) and is_over_hard(v):
+            return Code.RATIO_OTR
+        if v__route__more.ratio is not None and (not v__is_exit) and is_over_soft(v):
+            return Code.RATIO_OTR
+        if v__route__more.own_prices is not None and (not v__is_exit) and is_crossing(v):
+            return Code.STP_CROSS
+        return OK
     v__created_at_ns = v.created_at_ns
     v__is_exit = v.is_exit
     v__now_ns = v.now_ns

@@ -10,7 +10,8 @@ from collections import deque
 from typing import Any, Final
 
 FORGET_EVERY: Final = 256
-"""Charges between two looks at what left the window; at most twice as many are let go in one."""
+"""Charges between two looks at what left the window; at most twice as many are let go in one. A power of two."""
+FORGET_MASK: Final = FORGET_EVERY - 1
 
 
 class RateLog:
@@ -61,7 +62,7 @@ class RateLog:
             self._charged = now_ns
         times = self.times
         times.append(self._charged)
-        if not len(times) % FORGET_EVERY:
+        if not len(times) & FORGET_MASK:
             self._forget(now_ns)
         if self.wider is not None:
             self.wider.charge(now_ns)

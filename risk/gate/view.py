@@ -142,7 +142,14 @@ class View:
         else:
             self.reach = reach = ledger.sell - position + quantity
             self.is_exit = position > 0 and reach <= 0
-        self.worst = worst = 0 if reference is None else instrument.collar(side, reference.price_e9)
+        # The collar written out: it runs for every order, and a call costs more than it does.
+        if reference is None:
+            worst = 0
+        elif side is BUY:
+            worst = reference.price_e9 * instrument.collar_buy_bp // instrument.collar_divisor
+        else:
+            worst = -(-reference.price_e9 * instrument.collar_sell_bp // instrument.collar_divisor)
+        self.worst = worst
         if order_type is MARKET:
             price = worst
             self.off_price = 0

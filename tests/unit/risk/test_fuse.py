@@ -15,11 +15,12 @@ from risk.gate.crossing import OwnPrices
 from risk.gate.exposure import AccountState, InstrumentState, Ledger, Route, StrategyState
 from risk.gate.flow import Duplicates, Intents, Messages, Tally
 from risk.gate.further_checks import COMPLETE_CHECKS, COMPLETE_SEND_CHECKS
-from risk.gate.fuse import fused_source
+from risk.gate.fuse import Shortcut, fused_source
 from risk.gate.fused import first_complete_refusal, first_late_complete_refusal, first_late_refusal, first_refusal
 from risk.gate.more import Bound, Contract, Limits, More
 from risk.gate.rate import RateLog
 from risk.gate.ratio import Ratio, RatioBound
+from risk.gate.sure import usual_of
 from risk.gate.view import View
 from tests.unit.venues.stage import XY
 
@@ -50,6 +51,7 @@ def routes(draw: st.DrawFn) -> Route:
     bounds = tuple(Bound(draw(st.sampled_from((5, 10**10, 10**30))), Scope.GLOBAL) for _ in range(5))
     route = Route(account, strategy, instrument, *ledgers, Limits(*(b.value for b in bounds), bounds))
     route.more, route.is_complete = draw(mores()), True
+    route.more.usual = usual_of(route, route.more)
     return route
 
 
@@ -209,3 +211,15 @@ def test_fuse_keeps_order_names_and_helpers() -> None:
     scope = {**globals(), "Code": int}
     exec(fused_source("fused", [_is_big, _is_negative, _is_even], "Thing"), scope)
     assert [scope["fused"](Thing(a)) for a in (11, 10, -1, 1)] == [7, 9, 8, 0]
+
+
+def _is_sure_below(v: Thing) -> bool:
+    return v.a <= 10
+
+
+def test_a_shortcut_asks_what_it_does_not_speak_for() -> None:
+    """Where it holds, the checks it covers are not asked; all others are, in their order."""
+    scope = {**globals(), "Code": int}
+    shortcut = Shortcut(_is_sure_below, frozenset({"_is_big", "_is_negative"}))
+    exec(fused_source("fused", [_is_big, _is_negative, _is_even], "Thing", shortcut), scope)
+    assert [scope["fused"](Thing(a)) for a in (11, 10, -2, 1)] == [7, 9, 9, 0]
