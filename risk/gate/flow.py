@@ -124,30 +124,26 @@ class Duplicates:
 class Intents:
     """How often one (strategy, instrument, side) was accepted within the window without a fill (LOOP_INTENT).
 
-    ``room``: so many more pass for certain, whenever they come; 0 = ``is_full`` says.
+    ``free``: with fewer in the log one more passes for certain; else ``is_full`` says.
     """
 
-    __slots__ = ("log", "most", "room", "window_ns")
+    __slots__ = ("free", "log", "most", "window_ns")
 
     def __init__(self, most: int, window_ns: int, log: list[int] | None = None) -> None:
         self.most = most
         self.window_ns = window_ns
-        self.room = 0
+        self.free = max(0, most - 1)
         # A list, not a deque: there are many of these, most with few times in them, and an empty deque takes 0.7 KB.
         self.log: list[int] = [] if log is None else log
 
     def is_full(self, now_ns: int) -> bool:
         """Whether one more would be the ``most``-th within the window."""
         log, before = self.log, self.most - 1
-        if before <= 0 or (len(log) >= before and now_ns - log[-before] < self.window_ns):
-            return True
-        self.room = max(0, before - len(log))
-        return False
+        return before <= 0 or (len(log) >= before and now_ns - log[-before] < self.window_ns)
 
     def take(self, now_ns: int) -> None:
         """Count one."""
         log = self.log
-        self.room -= 1
         log.append(now_ns)
         if len(log) > self.most or now_ns - log[0] >= self.window_ns:
             gone = max(0, len(log) - self.most)
@@ -162,7 +158,7 @@ class Intents:
 
 NO_INTENTS: Final = Intents(1, 0)
 """Of routes where none are counted; never changed."""
-NO_INTENTS.room = 1 << 62
+NO_INTENTS.free = 1 << 62
 
 
 class Churn:

@@ -149,11 +149,7 @@ def check_duplicate(v: View) -> Code:
 
 def check_intent(v: View) -> Code:
     """LOOP_INTENT: so often the same side without a fill; halts the strategy. n=20 in 10 s: the 20th. Exits pass."""
-    return (
-        Code.LOOP_INTENT
-        if (v.route.more.intents_buy if v.side is BUY else v.route.more.intents_sell).room <= 0 and is_loop(v)
-        else OK
-    )
+    return Code.LOOP_INTENT if is_loop(v) else OK
 
 
 def check_underlying(v: View) -> Code:

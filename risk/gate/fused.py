@@ -249,7 +249,7 @@ def first_complete_refusal(v: View) -> Code:
         return Code.RATIO_OTR
     if v__route__more.duplicates is not None and v__now_ns < v__route__more.duplicates.until_ns and is_duplicate(v):
         return Code.DUP_ECONOMIC
-    if (v__route__more.intents_buy if v__side is BUY else v__route__more.intents_sell).room <= 0 and is_loop(v):
+    if is_loop(v):
         return Code.LOOP_INTENT
     if v__reduce_only and (not v__is_exit):
         return Code.REDUCE_ONLY_VIOLATION

@@ -70,7 +70,8 @@ def is_sure(v: View) -> bool:  # noqa: C901, PLR0912 - written out: a call costs
     duplicates = more.duplicates
     if duplicates is not None and now_ns < duplicates.until_ns and is_duplicate(v):
         return False
-    if (more.intents_buy if is_buy else more.intents_sell).room <= 0 and is_loop(v):
+    intents = more.intents_buy if is_buy else more.intents_sell
+    if len(intents.log) >= intents.free and is_loop(v):
         return False
     rate = more.global_rate
     if rate is not None and rate.room <= 0 and not rate.allows(now_ns, v.is_exit):

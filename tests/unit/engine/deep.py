@@ -14,7 +14,7 @@ from risk.gate.limits import LimitTable
 VALUES = {"Bound", "Limits"}  # never changed: whether two equal ones are one object is no matter
 LEFT_OUT = {
     ("State", "permits"), ("State", "group_changes"), ("VenueState", "fresh"), ("InstrumentState", "index"),
-    ("RateLog", "_charged"), ("RateLog", "_charged_ns"), ("RateLog", "room"), ("Intents", "room"),
+    ("RateLog", "_charged"), ("RateLog", "_charged_ns"), ("RateLog", "room"),
 }  # fmt: skip
 
 
