@@ -76,6 +76,7 @@ HOT: Final = (
     "engine/day.py",
     "engine/rolls.py",
     "engine/reconciling.py",
+    "engine/unsynced.py",
     "engine/core.py",
     "engine/meters.py",
     "engine/sidecars.py",

@@ -28,6 +28,8 @@ RATIO_UNITS: Final = {
     LimitName.REJECT_COUNT: "rejections",
     LimitName.EXECUTION_COUNT: "fills",
     LimitName.MESSAGE_FLOOR: "messages",
+    LimitName.CLOCK_OFFSET_MAX_US: "us",
+    LimitName.CLOCK_AGE_MAX_MS: "ms",
     LimitName.CHURN_COUNT: "fills",
     LimitName.CHURN_RATIO: "times",
     LimitName.REJECT_SHARE_BP: "bp",

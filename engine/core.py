@@ -29,6 +29,7 @@ from engine.row_changes import is_decided_again
 from engine.stale_exits import StaleExits
 from engine.state import ENGINE, State
 from engine.suspense import Suspense
+from engine.unsynced import apply_unsynced, decide_unsynced
 from protocol.amends import SuspenseResolved, TradeAmended
 from protocol.codes import Code, OutcomeKind, RetryReason
 from protocol.decisions import BasketDecision, CancelDecision, ExitDecision, NewDecision, Reference
@@ -51,6 +52,7 @@ from protocol.records import (
     BasketOrdered,
     CancelRequested,
     Clocked,
+    ClockUnsynced,
     ControlAction,
     Controlled,
     DayOrdersExpired,
@@ -150,6 +152,8 @@ class Core:
                 self.flattens.apply(record, now_ns)
             case Clocked():
                 self.controls.apply_clocked(record)
+            case ClockUnsynced():
+                apply_unsynced(self.state, record)
             case Failed():
                 self.controls.apply_failed(record, position)
             case Adjusted():
@@ -333,6 +337,8 @@ class Core:
                 return self.holds.decide_again(record, now_ns)
             case OrderHeld():
                 return self._decide_held_again(record, now_ns)
+            case ClockUnsynced():
+                return decide_unsynced(self.state, record.offset_ns, record.age_ns) == record
             case _:
                 return None
 

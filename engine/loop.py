@@ -30,6 +30,7 @@ from engine.sidecars import Sidecars
 from engine.snapshot import hash_layout
 from engine.start import StartedEngine
 from engine.state import state_hash
+from engine.synced import SyncedClock
 from journal.reader import RecordReader
 from market.table import TableReader
 from protocol.channels import Context, Publisher, Router, Waiter, make_private
@@ -95,6 +96,7 @@ class EngineLoop:
         self.gateways = Gateways(parts, self._venue_router, self.sidecars.reference_of)
         self._exits = Exits(parts, self.gateways, self.sidecars.reference_of)
         self._releases = Releases(parts, self.sidecars.reference_of, self.gateways.unsent_from)
+        self._synced_clock = SyncedClock(parts)
         self._disconnects = Disconnects(parts, self.sidecars, self.gateways)
         self._days = Days(parts, self.gateways)
         self._risk_router: Router | None = None
@@ -291,6 +293,7 @@ class EngineLoop:
         readings.free_bytes = self._writer.free_bytes()
         if not self._drain_until_ns:
             self._disconnects.watch(now_ns, monotonic_ns)
+            self._synced_clock.watch(now_ns, monotonic_ns)
             short = readings.free_bytes < self._settings.disk_reserve_bytes
             if short and self._defer is None:
                 self._alarm(

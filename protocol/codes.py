@@ -232,6 +232,7 @@ class Code(IntEnum):
     STP_CROSS = 609
     LOOP_CHURN = 650
     RATIO_OTR = 651
+    TIME_CLOCK_UNSYNCED = 652
     # 700 exposure
     REDUCE_ONLY_VIOLATION = 701
     POS_LIMIT = 702

@@ -152,6 +152,8 @@ class LimitName(IntEnum):
     CHURN_RATIO = 32
     REJECT_SHARE_BP = 33  # of the newest REJECT_SHARE_ORDERS orders of a strategy that a venue answered
     REJECT_SHARE_ORDERS = 34
+    CLOCK_OFFSET_MAX_US = 36  # of the engine's clock, as the kernel says
+    CLOCK_AGE_MAX_MS = 37  # of the sample that says so
     MESSAGE_FLOOR = 35  # below it MESSAGE_RATIO_MAX refuses nothing
 
 
@@ -179,6 +181,8 @@ COUNTED: Final = WINDOWED | {
     LimitName.REJECT_SHARE_BP,
     LimitName.REJECT_SHARE_ORDERS,
     LimitName.MESSAGE_FLOOR,
+    LimitName.CLOCK_OFFSET_MAX_US,
+    LimitName.CLOCK_AGE_MAX_MS,
 }
 """Limits whose value is a plain number; the others are in 1e-9."""
 

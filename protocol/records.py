@@ -189,6 +189,21 @@ class Clocked(Struct, array_like=True, tag=9, frozen=True):
     jump_ns: int
 
 
+class ClockUnsynced(Struct, array_like=True, tag=95, frozen=True):
+    """What the kernel said of the clock was too far off, or too long ago: the engine is in reduce-only.
+
+    Attributes:
+        offset_ns: Of the newest sample; 0 if there was none since the start.
+        age_ns: Of that sample.
+        offset_max_ns: What was allowed then; ``age_max_ns`` likewise.
+    """
+
+    offset_ns: int
+    age_ns: int
+    offset_max_ns: int
+    age_max_ns: int
+
+
 class Adjusted(Struct, array_like=True, tag=10, frozen=True):
     """Account truth from outside: positions and cash. ``quantity_e9`` and ``cash_e9`` are set, not added.
 
@@ -314,6 +329,7 @@ Record = (
     | SendDecided
     | Controlled
     | Clocked
+    | ClockUnsynced
     | Adjusted
     | Failed
     | Queried

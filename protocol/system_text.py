@@ -8,6 +8,7 @@ from protocol.money import CollateralAdjusted, FxMarked
 from protocol.records import (
     AcceptedCut,
     Clocked,
+    ClockUnsynced,
     Failed,
     ParamsSet,
     Queried,
@@ -67,6 +68,8 @@ def system_text(record: Record) -> str:
 
 
 def _rare_text(record: Record) -> str:
+    if isinstance(record, ClockUnsynced):
+        return f"clock {record.offset_ns} ns off {record.age_ns} ns ago; reduce-only until an operator resumes"
     if isinstance(record, RiskChanged):
         return f"risk service {record.instance_epoch} {'READY' if record.ready else 'LOST'}"
     if isinstance(record, CollateralAdjusted):

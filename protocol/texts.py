@@ -186,6 +186,7 @@ _TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
     Code.COUNT_OPEN_MAX: _count("open orders of at most"),
     Code.RATE_STRATEGY: _count("orders per window of at most"),
     Code.RATE_ACCOUNT: _count("orders per window of at most"),
+    Code.TIME_CLOCK_UNSYNCED: _count("microseconds that the clock is off of at most"),
     Code.RATIO_OTR: _count("messages of today for its trades of at most"),
     Code.RISK_PENDING_MAX: _count("orders of an account that wait for the risk service of at most"),
     Code.POS_LIMIT: _amount("a worst-case position of at most"),

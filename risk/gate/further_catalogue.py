@@ -120,6 +120,13 @@ FURTHER: Final[dict[Code, Check]] = {
 }  # fmt: skip
 
 BEYOND: Final[dict[Code, Check]] = {
+    Code.TIME_CLOCK_UNSYNCED: Check(
+        "new risk while the kernel says that the clock is too far off, or has said nothing good of it for "
+        "CLOCK_AGE_MAX_MS (60,000 without a row); orders are `STATE_REDUCING`",
+        EXEMPT, "RTS 25 (clock synchronisation)",
+        "10,000 us: 10 ms off A, 11 ms off R; a sample of 60 s ago A, of 61 s R",
+        limits=(L.CLOCK_OFFSET_MAX_US, L.CLOCK_AGE_MAX_MS), route="put everything into reduce-only",
+    ),
     Code.VENUE_DOWN: Check(
         "the venue was away for `engine.venue_wait_ms`", REFUSED, "practice: NautilusTrader STREAM_RECONCILING",
         "away 4.9 s: waits, 5 s: R", "`engine.venue_wait_ms`",

@@ -15,7 +15,7 @@ from protocol.params import WINDOWED, InstrumentParams, LimitName, LimitRow
 from protocol.units import INT64_MAX, format_e9
 from risk.gate.catalogue import CHECKED_LIMITS
 from risk.gate.flow import ANSWERS_MAX, FILLS_MAX
-from risk.gate.watch import WATCHED
+from risk.gate.watch import CLOCKED, WATCHED
 
 BINDS_EXITS: Final = frozenset(
     {LimitName.RATE_COUNT, LimitName.GLOBAL_RATE_COUNT, LimitName.VENUE_RATE_COUNT, LimitName.DUPLICATE_COUNT}
@@ -50,6 +50,8 @@ SCOPES: Final[dict[LimitName, tuple[Scope, ...]]] = {
     LimitName.GLOBAL_RATE_COUNT: (Scope.GLOBAL,),
     LimitName.VENUE_RATE_COUNT: (Scope.GLOBAL, Scope.VENUE),
     LimitName.MESSAGE_RATIO_MAX: (*OF_WHO, Scope.VENUE),
+    LimitName.CLOCK_OFFSET_MAX_US: (Scope.GLOBAL,),
+    LimitName.CLOCK_AGE_MAX_MS: (Scope.GLOBAL,),
     LimitName.MESSAGE_FLOOR: (*OF_WHO, Scope.VENUE),
     LimitName.EXECUTION_COUNT: (Scope.GLOBAL, Scope.STRATEGY),
     LimitName.MARGIN_USED_MAX_BP: OF_ACCOUNT,
@@ -59,7 +61,7 @@ SCOPES: Final[dict[LimitName, tuple[Scope, ...]]] = {
     LimitName.REJECT_SHARE_ORDERS: (Scope.GLOBAL, Scope.STRATEGY, Scope.VENUE),
 }
 """Scopes at which a limit is read; of the others ``ANYWHERE``."""
-OF_EVENTS: Final = frozenset(WATCHED)
+OF_EVENTS: Final = frozenset((*WATCHED, *CLOCKED))
 """Limits that halt at the event that reaches them: 0 would never be reached by one."""
 MOST: Final = {
     LimitName.CHURN_COUNT: FILLS_MAX,

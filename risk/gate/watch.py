@@ -19,6 +19,8 @@ WATCHED: Final = (
     LimitName.REJECT_COUNT, LimitName.EXECUTION_COUNT, LimitName.CHURN_COUNT, LimitName.CHURN_RATIO,
     LimitName.REJECT_SHARE_BP, LimitName.REJECT_SHARE_ORDERS,
 )  # fmt: skip
+CLOCKED: Final = (LimitName.CLOCK_OFFSET_MAX_US, LimitName.CLOCK_AGE_MAX_MS)
+CLOCK_AGE_MS: Final = 60_000
 CHURN_RATIO: Final = 8
 SHARE_ORDERS: Final = 50
 """Where no row says otherwise: RISK.md A2, house values."""
@@ -112,9 +114,12 @@ class Watch:
 
 
 class Watches:
-    """The limits of counts by venue reports, of one trading date."""
+    """The limits of counts by venue reports, of one trading date.
 
-    __slots__ = ("_exempt", "_flow", "_rows")
+    ``clock``: how far the engine's clock may be off, and how old the sample that says so, in ns; None = not checked.
+    """
+
+    __slots__ = ("_exempt", "_flow", "_rows", "clock")
 
     def __init__(self, rows: Iterable[LimitRow], flow: Flow, exempt: str = "") -> None:
         """Take the rows; ``exempt`` is the strategy under whose name the engine exits, whatever others did."""
@@ -122,11 +127,17 @@ class Watches:
         self._flow = flow
         self._rows: dict[tuple[LimitName, Scope, str], LimitRow] = {}
         for row in rows:
-            if row.name in WATCHED:
+            if row.name in WATCHED or row.name in CLOCKED:
                 key = row.name, row.scope, row.key
                 known = self._rows.get(key)
                 if known is None or int(row.value) < int(known.value):
                     self._rows[key] = row
+        self.clock: tuple[int, int] | None = None
+        offset = self._rows.pop((LimitName.CLOCK_OFFSET_MAX_US, Scope.GLOBAL, ""), None)
+        age = self._rows.pop((LimitName.CLOCK_AGE_MAX_MS, Scope.GLOBAL, ""), None)
+        if offset is not None:
+            age_ms = CLOCK_AGE_MS if age is None else int(age.value)
+            self.clock = int(offset.value) * 1_000, age_ms * 1_000_000
 
     def watch(self, strategy: str, instrument: str, venue: str) -> Watch | None:
         """Return the counters of a strategy in an instrument, at its venue; None = nothing limits them."""
