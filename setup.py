@@ -28,6 +28,7 @@ HOT: Final = (
     "risk/gate/checks.py",
     "risk/gate/further.py",
     "risk/gate/remembering.py",
+    "risk/gate/price_checks.py",
     "risk/gate/further_checks.py",
     "risk/gate/further_evidence.py",
     "risk/gate/sure.py",

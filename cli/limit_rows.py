@@ -24,6 +24,7 @@ ContractKind = Literal[
     "TICK", "LOT", "QUANTITY_MIN", "QUANTITY_MAX", "COLLAR_BP", "COLLAR_SOFT_BP", "FREEZE", "BAND_LOW", "BAND_HIGH",
     "LPP_BREAK", "LPP_ABSOLUTE", "LPP_BP", "ORDER_VALUE_MIN", "MARGIN_LONG", "MARGIN_SHORT", "MARGIN_CALENDAR",
     "EXPOSURE_LONG", "EXPOSURE_SHORT", "DELTA_BP", "CUTOFF_BUY_MS", "CUTOFF_SELL_MS", "OTR_BP", "OTR_ABSOLUTE",
+    "CHECK_CROSSED",
 ]  # fmt: skip
 Short = Annotated[str, Meta(max_length=255)]
 Day = dt.date | None

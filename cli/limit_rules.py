@@ -21,6 +21,7 @@ from risk.gate.row_rules import ANYWHERE, BINDS_EXITS, NOBODY_OUT, RESERVED, SCO
 
 MONEY: Final = "money"
 UNITS: Final = "units"
+FLAG: Final = "0 or 1"
 RATIO_UNITS: Final = {
     LimitName.CONCENTRATION_MAX_BP: "bp",
     LimitName.MARGIN_USED_MAX_BP: "bp",
@@ -40,7 +41,8 @@ QUANTITIES: Final = frozenset(
 CONTRACT_UNITS: Final = {
     ContractName.LOT: UNITS, ContractName.QUANTITY_MIN: UNITS, ContractName.QUANTITY_MAX: UNITS,
     ContractName.FREEZE: UNITS, ContractName.COLLAR_BP: "bp", ContractName.COLLAR_SOFT_BP: "bp",
-    ContractName.OTR_BP: "bp", ContractName.LPP_BP: "bp", ContractName.DELTA_BP: "bp", ContractName.CUTOFF_BUY_NS: "ms",
+    ContractName.OTR_BP: "bp", ContractName.CHECK_CROSSED: FLAG,
+    ContractName.LPP_BP: "bp", ContractName.DELTA_BP: "bp", ContractName.CUTOFF_BUY_NS: "ms",
     ContractName.CUTOFF_SELL_NS: "ms",
 }  # fmt: skip
 """Units of contract parameters; the others are money: prices and amounts in the instrument's currency."""
@@ -260,7 +262,7 @@ def _contract(at: str, row: ContractRow, known: Known) -> Iterator[str]:
     yield from _dates(at, row)
     if name not in CHECKED_CONTRACTS:
         yield f"{at}.parameter: expected one that a check of this release reads, was {row.parameter!r}"
-    is_whole = CONTRACT_UNITS.get(name) in {"bp", "ms"}
+    is_whole = CONTRACT_UNITS.get(name) in {"bp", "ms", FLAG}
     if is_whole and name is ContractName.DELTA_BP:
         faults = [] if isinstance(row.value, int) else [f"{at}.value: expected a whole number, was {row.value!r}"]
     else:

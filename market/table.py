@@ -52,6 +52,7 @@ _NO_WORDS: Final = memoryview(bytes(8)).cast("Q")
 NOT_WATCHED: Final = -1  # no word is that
 _reference: Final[type[Reference]] = Reference
 _LAST_TRADE: Final = ReferenceSource.LAST_TRADE
+_CROSSED: Final = ReferenceSource.CROSSED
 _sequences = struct.Struct(f"<Q{SIDE_BYTES - 8}xQ").unpack_from
 
 
@@ -84,11 +85,17 @@ def reference(value: LastValue | None, now_ns: int, tick_age_max_ns: int) -> Ref
         return None
     age_ns = max(0, now_ns - value.last_trade_written_at_ns)
     if age_ns <= tick_age_max_ns:
-        return Reference(value.last_price_e9, age_ns, ReferenceSource.LAST_TRADE)
+        return Reference(value.last_price_e9, age_ns, _CROSSED if is_crossed(value) else _LAST_TRADE)
     age_ns = max(0, now_ns - value.written_at_ns)
     if age_ns <= tick_age_max_ns and value.bid_size_e9 > 0 and value.ask_size_e9 > 0:
-        return Reference((value.bid_e9 + value.ask_e9) // 2, age_ns, ReferenceSource.MID)
+        mid_e9 = (value.bid_e9 + value.ask_e9) // 2
+        return Reference(mid_e9, age_ns, _CROSSED if is_crossed(value) else ReferenceSource.MID)
     return None
+
+
+def is_crossed(value: LastValue) -> bool:
+    """Whether both sides are there and the bid is not below the ask: a feed that errs, or no market."""
+    return value.bid_size_e9 > 0 and value.ask_size_e9 > 0 and value.bid_e9 >= value.ask_e9
 
 
 class TableReader:
@@ -176,7 +183,7 @@ class TableReader:
             age_ns = now_ns - watched.traded_ns
             if age_ns <= tick_age_max_ns:
                 self.verified += 1
-                return _reference(watched.last_price_e9, max(0, age_ns), _LAST_TRADE)
+                return _reference(watched.last_price_e9, max(0, age_ns), watched.source)
         return reference(self.read(slot), now_ns, tick_age_max_ns)
 
     def reopen(self) -> bool:
@@ -248,6 +255,7 @@ class TableReader:
                 watched.word = (start + (SIDE_BYTES if first > second else 0)) >> 3
                 watched.sequence = min(first, second)
                 watched.last_price_e9, watched.traded_ns = value.last_price_e9, value.last_trade_written_at_ns
+                watched.source = _CROSSED if is_crossed(value) else _LAST_TRADE
 
 
 class _Watched:
@@ -256,9 +264,10 @@ class _Watched:
     While it is that, the last trade is the one here.
     """
 
-    __slots__ = ("last_price_e9", "sequence", "traded_ns", "word")
+    __slots__ = ("last_price_e9", "sequence", "source", "traded_ns", "word")
 
     def __init__(self) -> None:
+        self.source = _LAST_TRADE
         self.last_price_e9 = self.traded_ns = 0
         self.word = 0
         self.sequence = NOT_WATCHED

@@ -138,6 +138,7 @@ class ReferenceSource(IntEnum):
     NONE = 0
     LAST_TRADE = 1
     MID = 2
+    CROSSED = 3  # either of them, while the best bid is not below the best ask
 
 
 class Scope(IntEnum):
@@ -233,6 +234,7 @@ class Code(IntEnum):
     LOOP_CHURN = 650
     RATIO_OTR = 651
     TIME_CLOCK_UNSYNCED = 652
+    REF_SUSPECT = 653
     # 700 exposure
     REDUCE_ONLY_VIOLATION = 701
     POS_LIMIT = 702

@@ -81,6 +81,7 @@ class ContractName(IntEnum):
     CUTOFF_SELL_NS = 21
     OTR_BP = 31  # so near to the last price messages do not count for RATIO_OTR; the wider of both
     OTR_ABSOLUTE = 32
+    CHECK_CROSSED = 33  # 1: a reference of a book whose bid is not below its ask is REF_SUSPECT; 0: it is as any
 
 
 class ContractRow(Struct, array_like=True, frozen=True):

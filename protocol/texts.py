@@ -91,8 +91,11 @@ def _age(word: str) -> Callable[[Facts], str]:
     )
 
 
+_SOURCES: Final = {ReferenceSource.LAST_TRADE: "last trade", ReferenceSource.CROSSED: "price of a crossed book"}
+
+
 def _collar(facts: Facts) -> str:
-    source = "last trade" if facts.reference_source is ReferenceSource.LAST_TRADE else "mid"
+    source = _SOURCES.get(facts.reference_source, "mid")
     expected, actual = int(facts.expected), int(facts.actual)
     side = "at most" if actual > expected else "at least"
     return (
@@ -186,6 +189,7 @@ _TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
     Code.COUNT_OPEN_MAX: _count("open orders of at most"),
     Code.RATE_STRATEGY: _count("orders per window of at most"),
     Code.RATE_ACCOUNT: _count("orders per window of at most"),
+    Code.REF_SUSPECT: lambda f: f"the best bid is not below the best ask, so no price can be trusted{_scope(f)}",
     Code.TIME_CLOCK_UNSYNCED: _count("microseconds that the clock is off of at most"),
     Code.RATIO_OTR: _count("messages of today for its trades of at most"),
     Code.RISK_PENDING_MAX: _count("orders of an account that wait for the risk service of at most"),

@@ -164,6 +164,7 @@ class Furthers:
         contract.lpp_absolute_e9 = get(ContractName.LPP_ABSOLUTE, 0)
         contract.lpp_bp = get(ContractName.LPP_BP, 0)
         contract.otr_bp, contract.otr_absolute_e9 = get(ContractName.OTR_BP, 0), get(ContractName.OTR_ABSOLUTE, 0)
+        contract.is_book_checked = get(ContractName.CHECK_CROSSED, 0) == 1
         contract.is_protected = contract.lpp_bp > 0 or contract.lpp_break_e9 > 0
         contract.value_min_e9 = get(ContractName.ORDER_VALUE_MIN, 0)
         more_e9 = get(ContractName.MARGIN_CALENDAR, 0)

@@ -50,6 +50,10 @@ FURTHER: Final[dict[Code, Check]] = {
         "options, reference 50.00, width 20: BUY 70.00 A, 70.05 R; 50.05, 40 %: BUY 70.05 A, 70.10 R",
         contracts=(C.LPP_BREAK, C.LPP_ABSOLUTE, C.LPP_BP),
     ),
+    Code.REF_SUSPECT: Check(
+        "the reference is of a book whose best bid is not below its best ask", EXEMPT, "house; FIA (freak trades)",
+        "99 to 100 A, 100 to 100 R, 101 to 100 R", contracts=(C.CHECK_CROSSED,),
+    ),
     Code.QTY_FREEZE: Check(
         "more than the exchange takes in one order", REFUSED, "NSE/FAOP/67775 ch. 1.8",
         "1800, lot 65: 1755 A, 1820 R", contracts=(C.FREEZE,),

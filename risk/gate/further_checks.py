@@ -27,6 +27,7 @@ from risk.gate.checks import (
     check_type,
 )
 from risk.gate.flow import NO_INTENTS
+from risk.gate.price_checks import check_soft_collar, check_suspect
 from risk.gate.ratio_checks import RATIO_CHECKS
 from risk.gate.remembering import signature_of
 from risk.gate.view import View
@@ -215,11 +216,6 @@ def check_soft_gross(v: View) -> Code:
     )
 
 
-def check_soft_collar(v: View) -> Code:
-    """PRICE_COLLAR, soft. Ref 100, 10 % soft, 25 % hard: 110 A, 110.05 to the service, 125.05 R. Exits pass."""
-    return Code.PRICE_COLLAR if v.route.more.contract.collar_soft_bp and not v.is_exit and is_beyond_soft(v) else OK
-
-
 def check_cash(v: View) -> Code:
     """CASH_INSUFFICIENT: premium, purchase and fees above free cash. 28,447.25: at 28,447.25 A, .24 R. Exits pass."""
     return Code.CASH_INSUFFICIENT if v.route.more.checks_cash and not v.is_exit and cash_short(v) > 0 else OK
@@ -275,16 +271,6 @@ def is_beyond_lpp(v: View) -> bool:
     if width_e9 <= 0:
         return False
     return v.price_e9 > reference_e9 + width_e9 if v.side is BUY else v.price_e9 < reference_e9 - width_e9
-
-
-def is_beyond_soft(v: View) -> bool:
-    """Whether the limit price is worse than the soft collar."""
-    if v.reference is None or v.order_type is not LIMIT:
-        return False
-    soft_bp, reference_e9 = v.route.more.contract.collar_soft_bp, v.reference.price_e9
-    if v.side is BUY:
-        return v.price_e9 * BP > reference_e9 * (BP + soft_bp)
-    return v.price_e9 * BP < reference_e9 * (BP - soft_bp)
 
 
 def is_duplicate(v: View) -> bool:
@@ -409,7 +395,7 @@ AFTER: Final[dict[Check, tuple[Check, ...]]] = {
     check_expiry: (check_session, check_restricted, check_ban, check_cutoff),
     check_type: (check_write, check_short),
     check_tick: (check_band,),
-    check_collar: (check_soft_collar, check_lpp),
+    check_collar: (check_suspect, check_soft_collar, check_lpp),
     check_quantity_max: (check_freeze,),
     check_order_value: (check_soft_order_value, check_value_min),
     check_open_value: (check_soft_open_value,),

@@ -68,6 +68,15 @@ def _lpp(v: View) -> Facts:
     )  # fmt: skip
 
 
+def _suspect(v: View) -> Facts:
+    reference = v.reference
+    if reference is None:
+        return _instrument(0, 0, v)
+    return Facts(
+        0, 0, Scope.INSTRUMENT, v.route.instrument.name, reference.price_e9, reference.age_ns, reference.source
+    )
+
+
 def _day(v: View) -> Facts:
     more = v.route.more
     if more.account_day.count >= more.per_account.value:
@@ -146,6 +155,7 @@ FURTHER_EVIDENCE: Final[dict[Code, Callable[[View], Facts]]] = {
     Code.PERM_SHORT_SELL: _held,
     Code.PRICE_BAND: _band,
     Code.PRICE_LPP: _lpp,
+    Code.REF_SUSPECT: _suspect,
     Code.QTY_FREEZE: lambda v: _instrument(v.route.more.contract.freeze_e9, v.quantity_e9, v),
     Code.VALUE_ORDER_MIN: lambda v: _instrument(v.route.more.contract.value_min_e9, v.value_e9, v),
     Code.COUNT_DAILY_MAX: _day,

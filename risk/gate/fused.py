@@ -8,7 +8,10 @@ from risk.gate.checks import (
     is_type_refused,
 )
 from risk.gate.further_checks import (
-    ALL_REFUSED, first_of_sums, is_beyond_lpp, is_beyond_soft, is_crossing, is_duplicate, is_loop, is_tight,
+    ALL_REFUSED, first_of_sums, is_beyond_lpp, is_crossing, is_duplicate, is_loop, is_tight,
+)
+from risk.gate.price_checks import (
+    CROSSED, is_beyond_soft,
 )
 from risk.gate.ratio_checks import (
     is_over_hard, is_over_soft,
@@ -132,11 +135,15 @@ def first_late_refusal(v: View) -> Code:
 
 
 def first_complete_refusal(v: View) -> Code:
-    """Return the code of the first of 48 checks."""
+    """Return the code of the first of 49 checks."""
     if is_sure(v):
         v__is_exit = v.is_exit
+        v__reference = v.reference
         v__route = v.route
         v__route__more = v__route.more
+        v__route__more__contract = v__route__more.contract
+        if v__route__more__contract.is_book_checked and v__reference is not None and (v__reference.source is CROSSED) and (not v__is_exit):
+            return Code.REF_SUSPECT
         if v__route__more.ratio is not None and (not v__is_exit) and is_over_hard(v):
             return Code.RATIO_OTR
         if v__route__more.ratio is not None and (not v__is_exit) and is_over_soft(v):
@@ -211,6 +218,8 @@ def first_complete_refusal(v: View) -> Code:
         return Code.REF_STALE
     if not v__is_exit and (v__price > v__worst if v__side is BUY else v__price < v__worst):
         return Code.PRICE_COLLAR
+    if v__route__more__contract.is_book_checked and v__reference is not None and (v__reference.source is CROSSED) and (not v__is_exit):
+        return Code.REF_SUSPECT
     if v__route__more__contract.collar_soft_bp and (not v__is_exit) and is_beyond_soft(v):
         return Code.PRICE_COLLAR
     if v__order_type is LIMIT and v__route__more__contract.is_protected and (v__reference is not None) and (v__price_e9 > v__reference.price_e9 if v__side is BUY else v__price_e9 < v__reference.price_e9) and is_beyond_lpp(v):

@@ -74,8 +74,8 @@ class Limits:
 
 CONTRACT_FIELDS: Final = (
     "band_high_e9", "band_low_e9", "close_ns", "collar_soft_bp", "cutoff_buy_ns", "cutoff_sell_ns", "delta",
-    "exposure_long_e18", "exposure_short_e18", "fee", "fee_2e40", "fee_divisor", "freeze_e9", "is_option",
-    "is_owned", "is_paid", "is_premium", "is_protected", "lpp_absolute_e9", "lpp_bp", "lpp_break_e9",
+    "exposure_long_e18", "exposure_short_e18", "fee", "fee_2e40", "fee_divisor", "freeze_e9", "is_book_checked",
+    "is_option", "is_owned", "is_paid", "is_premium", "is_protected", "lpp_absolute_e9", "lpp_bp", "lpp_break_e9",
     "margin_long_e9", "margin_short_e9", "margin_steps", "open_ns", "otr_absolute_e9", "otr_bp",
     "underlying", "value_min_e9",
 )  # fmt: skip
@@ -119,6 +119,7 @@ class Contract:
         self.fee = 0
         self.fee_divisor = 1
         self.fee_2e40 = 0
+        self.is_book_checked = False
         self.is_option = False
         self.is_owned = False
         self.is_paid = False

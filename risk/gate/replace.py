@@ -54,6 +54,7 @@ from risk.gate.further_checks import (
     check_value_min,
     check_write,
 )
+from risk.gate.price_checks import check_suspect
 from risk.gate.ratio_checks import check_ratio
 from risk.gate.termed import check_stop_side, check_termed_price, check_termed_reference, check_termed_tick
 from risk.gate.view import View
@@ -133,6 +134,7 @@ FURTHER_DELTA_CHECKS: Final[tuple[tuple[Check, int], ...]] = (
     (check_write, LARGER),
     (check_short, LARGER),
     (check_band, BOLDER),
+    (check_suspect, BOLDER),
     (check_lpp, BOLDER),
     (check_underlying, LARGER),
     (check_gross, LARGER),

@@ -174,6 +174,9 @@ def _faults_of(params: InstrumentParams, found: dict[ContractName, int]) -> Iter
             ContractName.BAND_HIGH,
             f"expected BAND_HIGH of at least BAND_LOW {format_e9(low)}, was {format_e9(high)}: {NOBODY_OUT}",
         )
+    flag = found.get(ContractName.CHECK_CROSSED, 0)
+    if flag not in {0, 1}:
+        yield ContractName.CHECK_CROSSED, f"expected 0 or 1, was {flag}"
     collar_bp = found.get(ContractName.COLLAR_BP, 1)
     if not 1 <= collar_bp <= COLLAR_BP_MAX:
         yield ContractName.COLLAR_BP, f"expected 1 to {COLLAR_BP_MAX} basis points, was {collar_bp}"

@@ -12,8 +12,9 @@ from typing import Final
 from protocol.codes import OrderType, Side
 from protocol.units import INT64_MAX
 from risk.gate.exposure import Route
-from risk.gate.further_checks import is_beyond_lpp, is_beyond_soft, is_duplicate, is_loop
+from risk.gate.further_checks import is_beyond_lpp, is_duplicate, is_loop
 from risk.gate.more import FEE_BITS, OPEN, More
+from risk.gate.price_checks import is_beyond_soft
 from risk.gate.usual import Usual, UsualSide
 from risk.gate.view import View
 

@@ -386,8 +386,26 @@ def test_the_reference_is_the_last_trade_else_the_mid(
     assert reference(value, now_ns, AGE_MAX_NS) == expected
 
 
+@pytest.mark.parametrize(("bid", "ask", "sizes", "is_suspect"), [
+    (99, 100, (1, 1), False), (100, 100, (1, 1), True), (101, 100, (1, 1), True), (101, 100, (0, 1), False),
+    (101, 100, (1, 0), False), (0, 0, (0, 0), False),
+])  # fmt: skip
+@pytest.mark.parametrize(("traded_at_ns", "price"), [(50, 99), (-AGE_MAX_NS, 100)])
+def test_a_price_of_a_crossed_book_says_so(
+    bid: int, ask: int, sizes: tuple[int, int], is_suspect: bool, traded_at_ns: int, price: int
+) -> None:
+    """99 to 100 is a book, 100 to 100 and 101 to 100 are none: last trade and mid alike. One side crosses nobody."""
+    found = reference(LastValue(1, bid, ask, *sizes, 99, 1, 0, traded_at_ns, 50), 50, AGE_MAX_NS)
+    if found is None:
+        assert traded_at_ns < 0
+        assert 0 in sizes
+        return
+    assert (found.source is ReferenceSource.CROSSED) is is_suspect
+    assert price - 1 <= found.price_e9 <= price
+
+
 writes = st.lists(
-    st.tuples(st.sampled_from(("trade", "quote", "clear", "replace")), st.integers(1, 9), st.integers(0, 9)),
+    st.tuples(st.sampled_from(("trade", "quote", "crossed", "clear", "replace")), st.integers(1, 9), st.integers(0, 9)),
     max_size=12,
 )
 
@@ -409,6 +427,8 @@ def test_the_readers_reference_is_that_of_the_newest_value(
             table.write_trade(0, price, 1, 0, now_ns)
         elif kind == "quote":
             table.write_quote(0, price, price + 2, 1, 1, 0, now_ns)
+        elif kind == "crossed":
+            table.write_quote(0, price + after, price, 1, 1, 0, now_ns)
         elif kind == "clear":
             table.write_quote(0, 0, 0, 0, 0, 0, now_ns)
         else:

@@ -89,6 +89,7 @@ def mores(draw: st.DrawFn) -> More:
         draw(st.sampled_from((0, 10**30))),
         Bound(draw(st.sampled_from((0, 10**9)))),
     )
+    contract.is_book_checked = draw(st.booleans())
     contract.collar_soft_bp = draw(st.sampled_from((0, 1)))
     more.gross_least_e18 = min(more.gross_max.value, more.gross_soft.value) * 10**9
     more.net_least, more.side_least = more.net_max.value * 10**4, more.underlying_max.value * 10**4
@@ -107,7 +108,7 @@ def views(draw: st.DrawFn) -> View:
     v = View()
     v.route = draw(routes())
     v.reference = draw(
-        st.sampled_from((None, Reference(5, 0, ReferenceSource.MID), Reference(5, 0, ReferenceSource.MID)))
+        st.sampled_from((None, Reference(5, 0, ReferenceSource.MID), Reference(5, 0, ReferenceSource.CROSSED)))
     )
     v.side, v.order_type = draw(st.sampled_from(Side)), draw(st.sampled_from(OrderType))
     v.time_in_force = draw(st.sampled_from(TimeInForce))
