@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.order import Order
 from engine.snapshot import load_snapshot
@@ -12,7 +14,9 @@ from engine.state import state_hash
 from protocol.codes import Code, ExecType, OrderStatus, Scope, Side, TradingState
 from protocol.params import LimitName, LimitRow
 from protocol.records import ControlAction
+from risk.gate.flow import Flow
 from risk.gate.row_rules import limit_fault
+from risk.gate.watch import Watch, Watches
 from tests.unit.engine.desk import E9, Desk, limit, params
 from tests.unit.engine.test_snapshot import save
 from tests.unit.risk.complete import BUY, SELL, code
@@ -192,8 +196,8 @@ def test_a_limit_that_nothing_could_reach_is_refused() -> None:
     for name in (EXECUTIONS, REJECTS, RATIO, SHARE, ORDERS):
         assert "at least 1" in limit_fault(row(name, 0))
         assert not limit_fault(row(name, 1))
-    for given in (churn(10_001), row(ORDERS, 10_001), row(SHARE, 10_001)):
-        assert "at most 10000" in limit_fault(given)
+    for too_much in (churn(10_001), row(ORDERS, 10_001), row(SHARE, 10_001)):
+        assert "at most 10000" in limit_fault(too_much)
 
 
 def test_fills_that_come_to_nothing_halt_and_fills_that_build_do_not() -> None:
@@ -288,3 +292,56 @@ def test_an_order_is_one_answer_however_often_the_venue_speaks_of_it() -> None:
     desk.report(ExecType.NEW, late.order_id, status=OrderStatus.NEW)
     assert list(desk.state.flow.answers["s1", "sandbox"].log) == [False] * 3
     assert state_of(desk) is TradingState.ACTIVE
+
+
+@given(
+    fills=st.lists(st.tuples(st.integers(0, 9), st.sampled_from((-3, -2, -1, 1, 2, 3))), max_size=40),
+    fewest=st.integers(1, 6),
+    ratio=st.integers(1, 6),
+    window_ns=st.integers(1, 20),
+)
+def test_churn_is_what_the_fills_of_its_window_come_to(
+    fills: list[tuple[int, int]], fewest: int, ratio: int, window_ns: int
+) -> None:
+    """For any fills, at any time after each: the sums that are kept answer as sums made anew of (t - W, t]."""
+    flow = Flow()
+    rows = [LimitRow(CHURN, *S1, fewest, window_ns=window_ns), LimitRow(RATIO, *S1, ratio)]
+    watch = Watches(rows, flow).watch("s1", "XY", "sandbox")
+    assert watch is not None
+    seen: list[tuple[int, int]] = []
+    now_ns = 0
+    for after_ns, signed in fills:
+        now_ns += after_ns
+        watch.take_fill(signed, now_ns)
+        seen.append((now_ns, signed))
+        for later_ns in (now_ns, now_ns + window_ns // 2):
+            within = [s for at_ns, s in seen if at_ns > later_ns - window_ns]
+            is_churn = len(within) >= fewest and sum(map(abs, within)) > ratio * max(1, abs(sum(within)))
+            assert bool(copy_of(flow, rows).why_halted(later_ns)) is is_churn
+        assert watch.churn.traded == sum(abs(s) for _, s in watch.churn.log)
+
+
+def copy_of(flow: Flow, rows: list[LimitRow]) -> Watch:
+    """Return a watch that looks at a copy, for a look forgets what is too old."""
+    copied = Flow()
+    copied.load(*flow.row())  # type: ignore[arg-type]
+    watch = Watches(rows, copied).watch("s1", "XY", "sandbox")
+    assert watch is not None
+    return watch
+
+
+@given(answers=st.lists(st.booleans(), max_size=40), orders=st.integers(1, 8), share_bp=st.integers(1, 10_000))
+def test_a_share_is_that_of_the_newest_answers(answers: list[bool], orders: int, share_bp: int) -> None:
+    """For any answers: refused of the last m, against x of them, and nothing before there are m."""
+    flow = Flow()
+    rows = [LimitRow(SHARE, *S1, share_bp), LimitRow(ORDERS, *S1, orders)]
+    watch = Watches(rows, flow).watch("s1", "XY", "sandbox")
+    assert watch is not None
+    for n, is_refused in enumerate(answers, start=1):
+        if is_refused:
+            watch.take_reject()
+        else:
+            watch.take_order(is_first=True)
+        newest = answers[max(0, n - orders) : n]
+        is_over = n >= orders and sum(newest) * 10_000 >= share_bp * orders
+        assert bool(watch.why_halted(0)) is is_over
