@@ -15,6 +15,9 @@ from hypothesis import settings
 from tests import schedule
 from tests.peers import early
 
+# Servers are started by fork and exec. Between the two gRPC, where a client of the tests has it running, would tidy up
+# descriptors that are not its own any more, and end the child now and then.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 settings.register_profile("untimed", settings(), deadline=None)
 settings.load_profile("untimed")  # how long an example takes says how busy the machine is; the rest as it was
 

@@ -93,10 +93,14 @@ def test_each_process_tells_what_passed_through_it(running: Stack, scraper: Scra
         send(running, number)
 
     def settled() -> dict[str, Scraped] | None:
-        look = scraper.look()
-        in_books = look["books"].value("wojak_books_writer_as_of_seq") == look["engine"].value("wojak_engine_seq")
-        at_venue = look["gateway"].value("wojak_gateway_received_seq")
-        return look if in_books and at_venue else None
+        look = scraper.look()  # each tells what it published last, up to a second ago
+        engine, gateway = look["engine"], look["gateway"]
+        in_books = look["books"].value("wojak_books_writer_as_of_seq") == engine.value("wojak_engine_seq")
+        accepted = engine.value("wojak_engine_orders_accepted_total")
+        decided = accepted + engine.total("wojak_engine_rejected_total") >= ORDERS
+        at_venue = gateway.value("wojak_gateway_receive_to_durable_seconds_count") >= accepted
+        answered = look["http"].value("wojak_sidecar_receive_to_settle_seconds_count") >= ORDERS
+        return look if in_books and decided and at_venue and answered else None
 
     look = wait_until(settled, START_S, "the books to have everything")
     engine, http, gateway = look["engine"], look["http"], look["gateway"]
