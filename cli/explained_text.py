@@ -30,7 +30,7 @@ SAY_REFUSALS: Final = frozenset(
         Code.INSTR_NOT_TRADABLE, Code.INSTR_EXPIRED, Code.STATE_HALTED, Code.STATE_REDUCING, Code.TYPE_UNSUPPORTED,
         Code.REF_STALE, Code.VENUE_DOWN, Code.ALGO_ID_MISSING, Code.SESSION_CLOSED, Code.INSTR_RESTRICTED,
         Code.INSTR_BAN_REDUCE_ONLY, Code.INSTR_EXPIRY_CUTOFF, Code.PERM_OPTION_WRITE, Code.PERM_SHORT_SELL,
-        Code.LOOP_INTENT, Code.STP_CROSS, Code.REF_SUSPECT,
+        Code.LOOP_INTENT, Code.STP_CROSS, Code.REF_SUSPECT, Code.PNL_UNKNOWN,
     }
 )  # fmt: skip
 """Their text is a statement that is true only where they refuse."""

@@ -66,6 +66,7 @@ class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
         venue_window: Commands to one gateway that may be unacknowledged.
         venue_wait_ms: How long a new order waits for a venue that is down before VENUE_DOWN.
         drain_ms: Time to finish in after SIGTERM.
+        pnl_age_max_ms: Where losses are limited: profit valued at an older price is unknown (PNL_UNKNOWN).
         exit_slots: Open orders beyond the limit that only exits may use.
     """
 
@@ -84,6 +85,7 @@ class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
     venue_window: Annotated[int, Meta(ge=1, le=65_536)] = 8_192
     venue_wait_ms: Annotated[int, Meta(ge=0, le=600_000)] = 5_000
     drain_ms: Milliseconds = 10_000
+    pnl_age_max_ms: Milliseconds = 10_000
     exit_slots: Annotated[int, Meta(ge=0, le=1_000)] = 5
 
 

@@ -62,6 +62,7 @@ def engine_settings(loaded: Loaded) -> EngineSettings:
         credits=engine.credits,
         reserved_credits=engine.reserved_credits,
         batch_max=engine.batch_max,
+        pnl_age_max_ms=engine.pnl_age_max_ms,
         segment_bytes=engine.segment_bytes,
         dedup_keys_max=engine.dedup_keys_max,
         huge_pages=engine.huge_pages,

@@ -12,6 +12,7 @@ from typing import Final
 from engine.dedup import payload_hash, value_of
 from engine.drift import note_drift
 from engine.fees import carry
+from engine.losses import take_word
 from engine.order import Order
 from engine.orders import Orders
 from engine.reports import Reports
@@ -202,6 +203,7 @@ class Controls:
         trading_state = _STATES.get(record.action)
         if trading_state is not None:
             self._set(record.scope, record.key, Halt(trading_state, record.reason, record.operator))
+            take_word(state, record.scope, record.key, resumes=record.action is ControlAction.RESUME)
             if record.action is ControlAction.RESUME and record.scope is Scope.STRATEGY:
                 state.flow.rearm(record.key)
         elif record.action is ControlAction.FLATTEN:
@@ -245,6 +247,9 @@ class Controls:
             step = state.instruments[record.instrument].quantity_step_e9
             ledger = state.book.ledger(record.account, record.instrument)
             position = record.quantity_e9 // step
+            if state.losses.scopes:
+                instrument = state.instruments[record.instrument]
+                state.losses.settle(record.account, instrument, ledger, record.quantity_e9, record.price_e9)
             ledger.outside += position - ledger.position
             ledger.position = position
             carry(state, ledger, record)

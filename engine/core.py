@@ -18,6 +18,7 @@ from engine.exit_replaces import ExitReplaces
 from engine.flatten import Flattens
 from engine.holds import Held, Holds
 from engine.limit_changes import decide_limit
+from engine.losses import apply_marked, decide_trips
 from engine.money import Moneys
 from engine.oco import Ocos
 from engine.orders import Breach, Defer, Orders, Replay
@@ -34,6 +35,7 @@ from protocol.amends import SuspenseResolved, TradeAmended
 from protocol.codes import Code, OutcomeKind, RetryReason
 from protocol.decisions import BasketDecision, CancelDecision, ExitDecision, NewDecision, Reference
 from protocol.held_records import HoldTimed, OrderHeld, RiskChanged, RiskDecided
+from protocol.marks import Marked
 from protocol.money import CollateralAdjusted, FxMarked
 from protocol.oco_records import OcoDecision, OcoOrdered, OcoReleased, OcoTriggered
 from protocol.orders import (
@@ -172,6 +174,8 @@ class Core:
             case FillEntered():
                 venue = self.state.venues[record.venue]
                 self.reports.apply_entered(venue, report_decoder.decode(record.report), record.decision, now_ns)
+            case Marked():
+                apply_marked(self.state, record, now_ns)
             case CollateralAdjusted() | FxMarked():
                 self.moneys.apply(record, now_ns)
             case StateChecked():
@@ -260,6 +264,7 @@ class Core:
         for venue in state.venues.values():
             venue.ready = False
             venue.changed_ns = now_ns
+        state.losses.forget_prices()
         if state.risk.is_used:
             state.risk.ready, state.risk.changed_ns = False, now_ns
         self.orders.take_identity()
@@ -337,8 +342,16 @@ class Core:
                 return self.holds.decide_again(record, now_ns)
             case OrderHeld():
                 return self._decide_held_again(record, now_ns)
+            case _:
+                return self._decide_watched_again(record)
+
+    def _decide_watched_again(self, record: Record) -> bool | None:
+        """Decide again what only the loop looks at: clocks, prices."""
+        match record:
             case ClockUnsynced():
                 return decide_unsynced(self.state, record.offset_ns, record.age_ns) == record
+            case Marked():
+                return decide_trips(self.state, record.marks) == record.trips
             case _:
                 return None
 

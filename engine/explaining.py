@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from engine.core import Core
+from engine.explained_losses import explain_losses
 from engine.state import State
 from protocol.codes import Code, Scope
 from protocol.decisions import Reference
@@ -50,7 +51,9 @@ def explain_order(
     low, high, _ = state.keys.key(order.account, order.client_order_id)
     answers = [Explained("", code, True) for code in ENVELOPE]
     answers.append(Explained("", Code.ID_CONFLICT, state.dedup.find(low, high) < 0))
-    answers += explain_view(view_of(state, order, route, created_at_ns, now_ns, reference), is_termed=_is_termed(order))
+    view = view_of(state, order, route, created_at_ns, now_ns, reference)
+    answers += explain_view(view, is_termed=_is_termed(order))
+    answers += explain_losses(state, route, is_exit=view.is_exit)
     venue = state.venues[route.instrument.venue]
     answers.append(Explained("", Code.VENUE_DOWN, venue.ready, Facts(0, 0, Scope.INSTRUMENT, route.instrument.name)))
     return answers

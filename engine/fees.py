@@ -37,7 +37,7 @@ def book_fee(state: State, route: Route, fee_e9: int, currency: str) -> tuple[in
     if not fee_e9 or not state.book.money.is_booked:
         return 0, ""
     currency = currency or route.instrument.currency
-    route.account.pay_fee(currency, fee_e9)
+    _pay_fee(state, route, currency, fee_e9)
     return fee_e9, currency
 
 
@@ -50,10 +50,16 @@ def amend_fee(state: State, route: Route, fee_e9: int, currency: str, report: Re
         return fee_e9, currency
     to_e9, to_currency = (0, "") if report is None else (report.fee_e9, report.currency)
     if fee_e9:
-        route.account.pay_fee(currency, -fee_e9)
+        _pay_fee(state, route, currency, -fee_e9)
     if to_e9:
-        route.account.pay_fee(to_currency, to_e9)
+        _pay_fee(state, route, to_currency, to_e9)
     return to_e9, to_currency
+
+
+def _pay_fee(state: State, route: Route, currency: str, fee_e9: int) -> None:
+    route.account.pay_fee(currency, fee_e9)
+    if state.losses.scopes:
+        state.losses.pay_fee(route.account.name, route.strategy.name, currency, fee_e9)
 
 
 def pay_value(state: State, order: Order, value_e9: int) -> None:

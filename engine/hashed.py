@@ -12,6 +12,7 @@ from engine.group import Group
 from engine.order import Order, Terms
 from protocol.amends import SuspendedFill
 from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Ledger, Route, StrategyState
+from risk.gate.losses import Losses
 
 
 def order_row(order: Order) -> tuple[object, ...]:
@@ -81,6 +82,12 @@ def money_rows(
         return b""
     marks = [(*key, str(m.rate_e9), m.at_ns) for key, m in sorted(money.marks.items())]
     return msgspec.msgpack.encode((money.is_booked, marks, ledgers, own, held))
+
+
+def loss_rows(losses: Losses) -> bytes:
+    """Return nothing where no limit on losses is: the hash is then what it was before."""
+    rows = losses.canonical()
+    return msgspec.msgpack.encode(rows) if rows else b""
 
 
 def flatten_rows(flattens: Mapping[str, Flatten], over: Mapping[str, Flattened]) -> bytes:

@@ -187,6 +187,7 @@ SCALARS: Final = Layout(
         "instruments": "rows of InstrumentState",
         "keys": "from order_id_key",
         "limits": "from params",
+        "losses": "a block of its own",
         "listed": "from params",
         "orders": "rows of Order",
         "params": "as journaled",

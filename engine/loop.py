@@ -19,6 +19,7 @@ from engine.days import Days
 from engine.disconnects import Disconnects
 from engine.exits import STEP_MS, Exits
 from engine.gateways import Gateways
+from engine.marking import Marking
 from engine.meters import Meters
 from engine.metrics import EngineReadings
 from engine.parts import Parts
@@ -99,6 +100,7 @@ class EngineLoop:
         self._synced_clock = SyncedClock(parts)
         self._disconnects = Disconnects(parts, self.sidecars, self.gateways)
         self._days = Days(parts, self.gateways)
+        self._marking = Marking(parts)
         self._risk_router: Router | None = None
         if settings.risk_endpoint:
             self._risk_router = Router(self._context, settings.risk_endpoint, MESSAGES_MAX)
@@ -302,6 +304,7 @@ class EngineLoop:
                 )
             self._defer = RetryReason.DISK_RESERVE if short else None
         self._board.not_ready = readings.not_ready(draining=self._drain_until_ns > 0)
+        self._marking.watch(now_ns, monotonic_ns)
         self._watch_dedup()
         try:
             self._table.reopen()

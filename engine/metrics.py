@@ -68,6 +68,13 @@ FAMILIES: Final = (
     Family("wojak_engine_open_orders", GAUGE, "Orders that are not terminal"),
     Family("wojak_engine_unknown_orders", GAUGE, "Orders that were sent and nobody answered for"),
     Family("wojak_engine_halted", GAUGE, "1 for each scope that is not ACTIVE", ("scope", "key", "state")),
+    Family(
+        "wojak_engine_profit",
+        GAUGE,
+        "Profit since the day began, where losses are limited",
+        ("scope", "key", "currency"),
+    ),
+    Family("wojak_engine_pnl_unknown", GAUGE, "What of an account's profit can't be told now", ("account",)),
     Family("wojak_engine_venue_ready", GAUGE, "Whether the venue's gateway confirmed this epoch", ("venue",)),
     Family("wojak_engine_outbox_commands", GAUGE, "Commands that wait to be sent to the gateway", ("venue",)),
     Family("wojak_engine_unacknowledged_commands", GAUGE, "Commands sent and not acknowledged", ("venue",)),
@@ -81,6 +88,7 @@ FAMILIES: Final = (
 )
 
 NS_PER_S: Final = 1_000_000_000
+E9: Final = 10**9
 
 
 class EngineReadings:
@@ -182,6 +190,8 @@ class EngineReadings:
             "wojak_engine_halted": {
                 (scope.name.lower(), key, halt.state.name): 1 for (scope, key), halt in state.halts.items()
             },
+            "wojak_engine_profit": self._profits(),
+            "wojak_engine_pnl_unknown": {(p.account,): len(p.unknown) for p in state.losses.pnls.values()},
             "wojak_engine_credits": settings.credits + settings.reserved_credits,
             "wojak_engine_draining": int(draining),
             "wojak_engine_recovered_records": records,
@@ -205,6 +215,15 @@ class EngineReadings:
             "wojak_engine_unacknowledged_commands": {(v.name,): queues.get(v.name, (0, 0))[1] for v in venues},
             "wojak_engine_unreported_commands": {(v.name,): len(v.awaiting) for v in venues},
         }
+
+    def _profits(self) -> dict[tuple[str, ...], float]:
+        money = self._state.book.money
+        found: dict[tuple[str, ...], float] = {}
+        for scope in self._state.losses.scopes.values():
+            profit_e9 = scope.profit_e9(money, scope.day, {})
+            if profit_e9 is not None:
+                found[scope.scope.name.lower(), scope.key, scope.currency] = profit_e9 / E9
+        return found
 
     def _unknown_orders(self) -> int:
         meters = self._meters

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from engine.controls import Controls
+from engine.losses import begin_day
 from engine.orders import Orders
 from engine.state import State
 from protocol.codes import Code, TimeInForce
@@ -73,6 +74,7 @@ class Rolls:
         day.expiring.extend([o.order_id for o in state.orders.values() if o.time_in_force is DAY])
         day.past_dates = self._orders.dates_of(state.orders)
         state.flow.roll()
+        begin_day(state)
         if params.is_dated:
             state.set_params(params, state.params_hash)
 

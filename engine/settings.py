@@ -68,6 +68,7 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         risk_endpoint: Where a risk service may say Hello; empty = nowhere.
         health: Where the engine tells how it is.
         remote: Control over tcp; None = over ipc only.
+        pnl_age_max_ms: Profit that was valued at an older price is unknown (PNL_UNKNOWN).
     """
 
     mode: Mode
@@ -98,3 +99,4 @@ class EngineSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     drain_ms: Positive = 10_000
     health: HealthSettings = HealthSettings()
     remote: RemoteControl | None = None
+    pnl_age_max_ms: Positive = 10_000

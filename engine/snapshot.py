@@ -73,8 +73,7 @@ T = TypeVar("T")
 ROWS: Final = 2048
 TIMES_MAX: Final = 1 << 16
 LAYOUT, STATE, SCOPES, LEDGERS, ROUTES, ORDERS, VENUES, AWAITING, TABLE, DEDUP, TIMES = range(1, 12)
-MONEY: Final = 12
-HOLDS: Final = 16  # written only where something of held orders is state
+MONEY, HOLDS, LOSSES = 12, 16, 21  # written only where there is any
 OPEN, CLOSED, LOOSE = range(3)
 EXITS_AT, GROUPS_AT, SUSPENSE_AT, STALE_AT, FLOW_AT = 2, 3, 4, 5, 6
 """Places behind the halts in the block of scopes; a snapshot from before there were any has none."""
@@ -164,6 +163,8 @@ def _blocks_of(state: State, save: dict[Of, Callable[[Any], object]]) -> Iterato
     if state.risk.is_used:
         ends = [(order_id, *end) for order_id, end in state.risk.ends.items()]
         yield HOLDS, _encode((RISK.row(state.risk, save), [HOLD.row(h, save) for h in state.risk.holds.values()], ends))
+    if losses := state.losses.rows():
+        yield LOSSES, _encode(losses)
     table = state.dedup
     yield TABLE, _encode((table.keys_max, table.slots_max, table.slots, table.keys, table.deleted))
     for start, part in table.chunks():
@@ -252,7 +253,8 @@ class _Loader:
             STATE: self._take_state, SCOPES: self._take_scopes, LEDGERS: self._take_ledgers,
             ROUTES: self._take_routes, ORDERS: self._take_orders, VENUES: self._take_venue,
             AWAITING: self._take_awaiting, TABLE: self._take_table, LAYOUT: self._take_layout,
-            TIMES: self._take_times, MONEY: self._take_money, HOLDS: self._take_holds,
+            TIMES: self._take_times, MONEY: lambda body: take_money(self._state, body), HOLDS: self._take_holds,
+            LOSSES: self._take_losses,
         }  # fmt: skip
 
     def take(self, tag: int, body: bytes) -> None:
@@ -357,9 +359,6 @@ class _Loader:
             found[name] = maker.make(row) if known is None else maker.fill(known, row)
         return found
 
-    def _take_money(self, body: Any) -> None:
-        take_money(self._state, body)
-
     def _take_times(self, body: Any) -> None:
         n, depth, times = body
         scopes: list[AccountState | StrategyState] = [*self._state.accounts.values(), *self._state.strategies.values()]
@@ -424,6 +423,10 @@ class _Loader:
         made = [self._maker(HOLD).make(row) for row in holds]
         state.risk.holds = {hold.order_id: hold for hold in made}
         state.risk.ends = {order_id: HoldEnd(Code(code), *rest) for order_id, code, *rest in ends}
+
+    def _take_losses(self, body: Any) -> None:
+        state = self._state
+        state.losses.load(body, state.book.ledgers, state.routes, state.instruments)
 
     def _take_table(self, body: Any) -> None:
         keys_max, slots_max, slots, self._keys, self._deleted = body

@@ -32,6 +32,7 @@ from risk.gate.exposure import AccountState, ExposureBook, InstrumentState, Ledg
 from risk.gate.flow import Flow
 from risk.gate.further import Furthers, is_needed
 from risk.gate.limits import LimitTable
+from risk.gate.losses import Losses
 from risk.gate.more import NOTHING
 from risk.gate.watch import Watches
 
@@ -58,50 +59,12 @@ class State:
     """Everything that is a function of the journal."""
 
     __slots__ = (
-        "accounts",
-        "book",
-        "channels",
-        "closed",
-        "closed_order",
-        "day",
-        "dedup",
-        "epoch",
-        "exits",
-        "flattened",
-        "flattens",
-        "flow",
-        "further",
-        "group_changes",
-        "groups",
-        "halts",
-        "instance",
-        "instruments",
-        "keys",
-        "last_ns",
-        "limits",
-        "listed",
-        "mode",
-        "order_id_key",
-        "orders",
-        "params",
-        "params_hash",
-        "permits",
-        "principals",
-        "renamed",
-        "risk",
-        "routes",
-        "shard",
-        "shards",
-        "stale",
-        "stale_count",
-        "strategies",
-        "suspense",
-        "suspense_more",
-        "trading_date",
-        "unconfirmed_jump",
-        "venues",
-        "watches",
-    )
+        "accounts", "book", "channels", "closed", "closed_order", "day", "dedup", "epoch", "exits", "flattened",
+        "flattens", "flow", "further", "group_changes", "groups", "halts", "instance", "instruments", "keys",
+        "last_ns", "limits", "listed", "losses", "mode", "order_id_key", "orders", "params", "params_hash",
+        "permits", "principals", "renamed", "risk", "routes", "shard", "shards", "stale", "stale_count",
+        "strategies", "suspense", "suspense_more", "trading_date", "unconfirmed_jump", "venues", "watches",
+    )  # fmt: skip
 
     def __init__(self, dedup_keys_max: int) -> None:
         self.mode = Mode.PAPER
@@ -119,6 +82,7 @@ class State:
         self.book = ExposureBook()
         self.flow = Flow()
         self.watches = Watches((), self.flow)
+        self.losses = Losses()
         self.further: Furthers | None = None  # None = no parameter of the complete gate is given
         self.instruments: dict[str, InstrumentState] = {}
         self.accounts: dict[str, AccountState] = {}
@@ -160,7 +124,9 @@ class State:
         rows = params.limits_on(self.trading_date)
         limits = self.limits = LimitTable(rows)
         self.watches = Watches(rows, self.flow, exempt=ENGINE)
-        further = Furthers(params, self.trading_date, self.flow, self.book.money) if is_needed(params) else None
+        further: Furthers | None = None
+        if is_needed(params):
+            further = Furthers(params, self.trading_date, self.flow, self.book.money, self.losses.pnls)
         was_further, self.further = self.further, further
         for row in params.instruments:
             self._set_instrument(row)
@@ -190,6 +156,7 @@ class State:
             route.limits = limits.limits(route.account, route.strategy, route.instrument)
             route.watch = self.watches.watch(route.strategy.name, route.instrument.name, route.instrument.venue)
             self.halt_watched(route, self.last_ns)  # a limit may be tighter now than what was counted
+        self.losses.take_params(rows, params, self.book.ledgers, self.routes, self.instruments)
         if further is not None or was_further is not None:
             self.count_further()
 
@@ -257,6 +224,8 @@ class State:
             if self.further is not None:
                 self.further.attach(found)
             self.routes[names] = found
+            if self.losses.scopes:
+                self.losses.watch_route(found)
         return found
 
     @property
@@ -438,6 +407,7 @@ def state_hash(state: State) -> str:
     digest.update(hashed.money_rows(state.book, state.accounts, state.routes))
     digest.update(state.risk.hashed())
     digest.update(b"" if state.flow.is_empty else encode(state.flow.row()))
+    digest.update(hashed.loss_rows(state.losses))
     digest.update(hashed.flatten_rows(state.flattens, state.flattened))
     if state.watches_sources or state.flattens:
         digest.update(encode([(order_id, state.orders[order_id].source) for order_id in sorted(state.orders)]))

@@ -244,6 +244,10 @@ class Code(IntEnum):
     # 800 money
     CASH_INSUFFICIENT = 800
     MARGIN_ESTIMATE = 801
+    LOSS_DAILY = 840
+    LOSS_DRAWDOWN = 841
+    PNL_UNKNOWN = 842
+    MARGIN_UTILISATION = 843
     # 850 the risk service
     RISK_REJECTED = 850
     RISK_DEADLINE = 851

@@ -26,6 +26,7 @@ from protocol.event_kinds import (
     TradeEvent,
 )
 from protocol.held_records import HoldEffect, HoldTimed, OrderHeld, RiskDecided
+from protocol.marks import Marked, trip_line
 from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
 from protocol.orders import (
     CancelOrder,
@@ -106,7 +107,13 @@ def _others(seq: int, now_ns: int, record: Record) -> list[Event]:
         return [_held(seq, now_ns, record)]
     if isinstance(record, TradeAmended | SuspenseResolved) and (found := amend_events(seq, now_ns, record)):
         return [*found]
-    lines = reconciled_lines(record) if isinstance(record, Reconciled) else [system_text(record)]
+    match record:
+        case Reconciled():
+            lines = reconciled_lines(record)
+        case Marked():  # prices alone are no news: ten a second of each position
+            lines = [trip_line(trip) for trip in record.trips]
+        case _:
+            lines = [system_text(record)]
     return [SystemEvent(seq, n, now_ns, type(record).__name__, line) for n, line in enumerate(lines)]
 
 

@@ -25,6 +25,7 @@ from protocol.decisions import (
     ReportDecision,
 )
 from protocol.held_records import HoldTimed, OrderHeld, RiskChanged, RiskDecided
+from protocol.marks import Marked
 from protocol.money import CollateralAdjusted, FxMarked
 from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
 from protocol.params import LimitChange, RowsApplied
@@ -355,6 +356,7 @@ Record = (
     | RiskDecided
     | HoldTimed
     | RiskChanged
+    | Marked
 )
 
 record_encoder: Final = msgspec.msgpack.Encoder()

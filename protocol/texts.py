@@ -229,6 +229,13 @@ _TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
     Code.EXPO_NET: _amount("a worst-case net delta in the underlying of at most"),
     Code.CASH_INSUFFICIENT: _amount("cash to be taken of at most"),
     Code.MARGIN_ESTIMATE: _amount("more margin of at most"),
+    Code.LOSS_DAILY: _amount("a loss since the day began of less than"),
+    Code.LOSS_DRAWDOWN: _amount("a fall from the highest profit of less than"),
+    Code.PNL_UNKNOWN: lambda f: (
+        "expected a fresh price of every position and each exchange rate, for losses are limited, was without "
+        f"{f.actual} of them{_scope(f)}; see the feed, or: wojak adjust"
+    ),
+    Code.MARGIN_UTILISATION: _count("basis points of the funds used as margin of at most"),
     Code.RATE_GLOBAL: _count("orders per window of at most"),
     Code.RATE_VENUE: _count("orders per window of at most"),
 }

@@ -38,6 +38,7 @@ RULES: Final[dict[str, Rule]] = {
     "books_lag": Rule("Milliseconds from decision to visible in the books", above=5_000, for_ms=5_000),
     "follower_lag": Rule("Durable records that the follower has not applied", above=100_000, for_ms=10_000),
     "drift": Rule("Engine and follower differ"),
+    "losses": Rule("A limit on losses or used margin was nearly reached, reached, or is no longer", is_event=True),
     "stale_exits": Rule("A position moved outside its exits, which are cancelled", is_event=True),
     "statement": Rule("A venue's statement differs from what the engine holds", is_event=True),
     "truth": Rule("An operator set cash, collateral, a position or an exchange rate", is_event=True),

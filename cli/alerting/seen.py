@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from protocol.frames import iter_records, read_header
+from protocol.marks import Marked, trip_line
 from protocol.money import CollateralAdjusted, FxMarked
 from protocol.records import Adjusted, ControlAction, Controlled, record_decoder
 from protocol.statement import Reconciled
@@ -13,8 +14,8 @@ from protocol.texts import difference_text
 from protocol.units import format_e9
 
 CONTROLLED, CLOCKED, ADJUSTED, FAILED, RECONCILED = 8, 9, 10, 11, 43
-SUSPENSE, COLLATERAL, FX = 46, 83, 84
-NEWS: Final = frozenset({CONTROLLED, CLOCKED, ADJUSTED, FAILED, RECONCILED, SUSPENSE, COLLATERAL, FX})
+SUSPENSE, MARKED, COLLATERAL, FX = 46, 76, 83, 84
+NEWS: Final = frozenset({CONTROLLED, CLOCKED, ADJUSTED, FAILED, RECONCILED, SUSPENSE, MARKED, COLLATERAL, FX})
 SHOWN: Final = 3
 
 
@@ -32,9 +33,11 @@ def seen_in(frame: bytes) -> Seen:
     is_news = False
     events: list[tuple[str, str]] = []
     for _, data in iter_records(frame, header):
-        if _tag_of(data) in NEWS:
-            is_news = True
-            events += _events(data)
+        tag = _tag_of(data)
+        if tag in NEWS:
+            found = _events(data)
+            is_news = is_news or tag != MARKED or bool(found)  # prices alone are none
+            events += found
     return Seen(is_news, events)
 
 
@@ -53,6 +56,8 @@ def _events(data: memoryview) -> list[tuple[str, str]]:
             return [("statement", f"venue {record.venue}: {'; '.join(lines)}{f'; and {more} more' if more else ''}")]
         case Controlled() if record.action is ControlAction.EXIT_STALE:
             return [("stale_exits", f"{len(record.cancels)} exits of more than is left are cancelled")]
+        case Marked():
+            return [("losses", trip_line(trip)) for trip in record.trips]
         case Adjusted() if record.operator:
             return [("truth", _adjusted(record))]
         case CollateralAdjusted() | FxMarked() if record.operator:

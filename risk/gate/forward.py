@@ -34,7 +34,7 @@ Check = Callable[[View], Code]
 FORWARDABLE: Final = frozenset({
     Code.PRICE_COLLAR, Code.REF_STALE, Code.VALUE_ORDER_MAX, Code.VALUE_OPEN_MAX, Code.POS_LIMIT, Code.POS_UNDERLYING,
     Code.EXPO_GROSS, Code.EXPO_NET, Code.MARGIN_ESTIMATE, Code.INSTR_EXPIRY_CUTOFF, Code.INSTR_BAN_REDUCE_ONLY,
-    Code.RATIO_OTR, Code.REF_SUSPECT,
+    Code.RATIO_OTR, Code.REF_SUSPECT, Code.PNL_UNKNOWN,
 })  # fmt: skip
 """What the risk service may judge: own limits. What the venue would refuse, and identity, rates and halts, are not."""
 HALTABLE: Final = FORWARDABLE | {

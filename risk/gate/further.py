@@ -23,6 +23,7 @@ from protocol.params import ContractKind, InstrumentParams, LimitName, LimitRow,
 from risk.gate.crossing import OwnPrices
 from risk.gate.exposure import InstrumentState, Ledger, Reservation, Route, note_price
 from risk.gate.flow import Flow
+from risk.gate.losses import LOSS_LIMITS
 from risk.gate.money import Money
 from risk.gate.more import (
     ALL_REFUSED,
@@ -38,6 +39,7 @@ from risk.gate.more import (
     More,
     UnderlyingSums,
 )
+from risk.gate.pnl import Pnl
 from risk.gate.ratio import FLOOR, Ratio, RatioBound
 from risk.gate.sure import Identity, identity_of, usual_of
 from risk.gate.usual import Usual
@@ -71,8 +73,9 @@ GLOBAL: Final[Place] = (Scope.GLOBAL, "")
 class Furthers:
     """What the complete gate needs, for all routes of one shard on one trading date."""
 
-    def __init__(self, params: Params, trading_date: int, flow: Flow, money: Money) -> None:
+    def __init__(self, params: Params, trading_date: int, flow: Flow, money: Money, pnls: Mapping[str, Pnl]) -> None:
         self._money = money
+        self._pnls = pnls
         # A soft value means something only where the service may be asked.
         self._forwards = frozenset(params.risk.forward) if params.risk is not None else frozenset[Code]()
         self._params = params
@@ -195,7 +198,8 @@ class Furthers:
         self._take_people(more, account.name, strategy.name, instrument)
         self._take_limits(more, account.name, strategy.name, contract)
         is_checked = is_checked or bool(self._limited) or more.restricted > 0 or more.banned or more.lacks_algo_id
-        is_checked = is_checked or more.own_prices is not None
+        more.pnl = self._pnls.get(account.name)
+        is_checked = is_checked or more.own_prices is not None or more.pnl is not None
         if not (is_checked or more.no_write or more.no_short or more.checks_cash or more.checks_margin):
             route.more, route.is_complete = NOTHING, False
             return
@@ -334,6 +338,11 @@ class Furthers:
 
     # Aggregates
 
+    def margin_e9(self, account: str) -> int:
+        """Return the margin of the worst case of an account; 0 where none is kept."""
+        sums = self._sums.get(account)
+        return 0 if sums is None else sums.margin_e9
+
     def refresh(self, account: str, instrument: InstrumentState, ledger: Ledger) -> None:
         """Set what one ledger contributes; for a position that moved without an order."""
         key = (account, instrument.name)
@@ -368,8 +377,8 @@ def is_needed(params: Params) -> bool:
         params.contracts
         or params.venues
         or params.restrictions
-        or any(row.name in _FURTHER or row.soft is not None for row in params.limits)
-        or any(change.name in _FURTHER for change in params.changes)
+        or any(row.name in _FURTHER or row.name in LOSS_LIMITS or row.soft is not None for row in params.limits)
+        or any(change.name in _FURTHER or change.name in LOSS_LIMITS for change in params.changes)
         or any(a.checks_cash or a.checks_margin or a.checks_crossing for a in params.accounts)
         or any(not (a.option_write and a.short_sell) for a in params.accounts)
         or any(not (s.option_write and s.short_sell) for s in params.strategies)

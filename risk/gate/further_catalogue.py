@@ -107,6 +107,11 @@ FURTHER: Final[dict[Code, Check]] = {
         "172,285 needed: 172,285 free A, 172,284 R", "`accounts.checks_margin`",
         contracts=(C.MARGIN_LONG, C.MARGIN_SHORT, C.MARGIN_CALENDAR),
     ),
+    Code.PNL_UNKNOWN: Check(
+        "an account whose losses are limited has a position without a fresh price, or profit without an exchange rate",
+        EXEMPT, "house", "10 s: price of 10 s A, of 10.1 s R; flat A", "`engine.pnl_age_max_ms`",
+        limits=(L.DAILY_LOSS_MAX, L.DRAWDOWN_MAX),
+    ),
     Code.STP_CROSS: Check(
         "would trade with an open order of the same account; untriggered stop orders are none",
         "pass: the venue decides", "NSE self-trade prevention (by PAN); practice: venues' cancel newest",
@@ -139,6 +144,23 @@ BEYOND: Final[dict[Code, Check]] = {
         "so many fills of a strategy since a person last resumed it; the next order is `STATE_HALTED`",
         "pass, and count", "RTS 6 art. 15(3) (repeated automated execution throttle)",
         "100: after 99 fills A, after 100 R; resumed A", limits=(L.EXECUTION_COUNT,), route="halt the strategy",
+    ),
+    Code.LOSS_DAILY: Check(
+        "loss since the day began: realised and unrealised, with fees; the next order is `STATE_REDUCING`, from 1.5 "
+        "times the limit on `STATE_HALTED`", EXEMPT, "FIA Best Practices 2024; house",
+        "50,000: -49,999 A, -50,000 reduce-only, back at -10,000 still; -75,000 halted", limits=(L.DAILY_LOSS_MAX,),
+        route="reduce-only, then halt the scope until a person or the next day",
+    ),
+    Code.LOSS_DRAWDOWN: Check(
+        "fall from the highest profit since a person last resumed the scope; the next order is `STATE_REDUCING`",
+        EXEMPT, "house", "peak 110, limit 10: 100.01 A, 100 reduce-only", limits=(L.DRAWDOWN_MAX,),
+        route="reduce-only until a person",
+    ),
+    Code.MARGIN_UTILISATION: Check(
+        "part of an account's cash and collateral that its worst case needs as margin; the next order is "
+        "`STATE_REDUCING`", EXEMPT, "NSE risk-reduction mode (enter 90 %, leave below 85 %)",
+        "90 %: 90.0 % used A, 90.1 % reduce-only, 84.9 % A", "`accounts.checks_margin`",
+        limits=(L.MARGIN_USED_MAX_BP,), route="reduce-only of the account until 5 % less is used",
     ),
     Code.ERR_BUDGET: Check(
         "so many orders of a strategy refused by a venue one after another, or such a share of its newest "

@@ -27,6 +27,7 @@ from risk.gate.checks import (
     check_type,
 )
 from risk.gate.flow import NO_INTENTS
+from risk.gate.loss_checks import check_pnl
 from risk.gate.price_checks import check_soft_collar, check_suspect
 from risk.gate.ratio_checks import RATIO_CHECKS
 from risk.gate.remembering import signature_of
@@ -50,9 +51,7 @@ def check_algo(v: View) -> Code:
 
 def check_session(v: View) -> Code:
     """SESSION_CLOSED: outside the venue's hours of the trading date. 09:14:59.999 R, 09:15 A, 15:30 R. Exits too."""
-    return (
-        OK if v.route.more.contract.open_ns <= v.now_ns < v.route.more.contract.close_ns else Code.SESSION_CLOSED
-    )  # fmt: skip
+    return OK if v.route.more.contract.open_ns <= v.now_ns < v.route.more.contract.close_ns else Code.SESSION_CLOSED
 
 
 def check_restricted(v: View) -> Code:
@@ -400,7 +399,7 @@ AFTER: Final[dict[Check, tuple[Check, ...]]] = {
     check_order_value: (check_soft_order_value, check_value_min),
     check_open_value: (check_soft_open_value,),
     check_open_count: (check_day_account, check_day_strategy, *RATIO_CHECKS, check_duplicate, check_intent),
-    check_position: (*SUMMED, check_cross, check_rate_global, check_rate_venue),
+    check_position: (*SUMMED, check_pnl, check_cross, check_rate_global, check_rate_venue),
 }  # fmt: skip
 """What the complete gate checks behind a check of the plain one. Rates come last."""
 

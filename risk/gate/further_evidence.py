@@ -145,6 +145,11 @@ def _rate(rate: RateLog | None, v: View, scope: Scope, key: str) -> Facts:
     return Facts(most, rate.in_window(v.now_ns) + 1, scope, key)
 
 
+def _pnl(v: View) -> Facts:
+    pnl = v.route.more.pnl
+    return _account(0, 0 if pnl is None else len(pnl.unknown), v)
+
+
 FURTHER_EVIDENCE: Final[dict[Code, Callable[[View], Facts]]] = {
     Code.ALGO_ID_MISSING: lambda v: _strategy(0, 0, v),
     Code.SESSION_CLOSED: _session,
@@ -167,6 +172,7 @@ FURTHER_EVIDENCE: Final[dict[Code, Callable[[View], Facts]]] = {
     Code.EXPO_NET: lambda v: _bound(v.route.more.net_max, -(-net_after(v) // BP)),
     Code.CASH_INSUFFICIENT: _cash,
     Code.MARGIN_ESTIMATE: _margin,
+    Code.PNL_UNKNOWN: _pnl,
     Code.STP_CROSS: _cross,
     Code.RATE_GLOBAL: lambda v: _rate(v.route.more.global_rate, v, Scope.GLOBAL, ""),
     Code.RATE_VENUE: lambda v: _rate(v.route.more.venue_rate, v, Scope.VENUE, v.route.instrument.venue),

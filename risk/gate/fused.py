@@ -135,7 +135,7 @@ def first_late_refusal(v: View) -> Code:
 
 
 def first_complete_refusal(v: View) -> Code:
-    """Return the code of the first of 49 checks."""
+    """Return the code of the first of 50 checks."""
     if is_sure(v):
         v__is_exit = v.is_exit
         v__reference = v.reference
@@ -148,6 +148,8 @@ def first_complete_refusal(v: View) -> Code:
             return Code.RATIO_OTR
         if v__route__more.ratio is not None and (not v__is_exit) and is_over_soft(v):
             return Code.RATIO_OTR
+        if v__route__more.pnl is not None and v__route__more.pnl.unknown and (not v__is_exit):
+            return Code.PNL_UNKNOWN
         if v__route__more.own_prices is not None and (not v__is_exit) and is_crossing(v):
             return Code.STP_CROSS
         return OK
@@ -266,6 +268,8 @@ def first_complete_refusal(v: View) -> Code:
         return Code.POS_LIMIT
     if is_tight(v):
         return first_of_sums(v)
+    if v__route__more.pnl is not None and v__route__more.pnl.unknown and (not v__is_exit):
+        return Code.PNL_UNKNOWN
     if v__route__more.own_prices is not None and (not v__is_exit) and is_crossing(v):
         return Code.STP_CROSS
     if v__route__more.global_rate is not None and v__route__more.global_rate.room <= 0 and (not v__route__more.global_rate.allows(v__now_ns, v__is_exit)):

@@ -18,6 +18,7 @@ from protocol.codes import Scope, Side
 from risk.gate.crossing import OwnPrices
 from risk.gate.flow import NO_INTENTS, Duplicates, Signature, Tally
 from risk.gate.money import Collateral, Money
+from risk.gate.pnl import Pnl
 from risk.gate.rate import RateLog
 from risk.gate.ratio import Ratio
 from risk.gate.usual import NOTHING_USUAL, Usual
@@ -210,7 +211,7 @@ class KeySums:
 
 USED_FIELDS: Final = (
     "account", "account_day", "bounds_delta", "cash_e9", "checks_margin", "contract", "currency", "duplicates",
-    "global_rate", "intents_buy", "intents_sell", "key", "own_prices", "ratio", "reserves", "strategy_day",
+    "global_rate", "intents_buy", "intents_sell", "key", "own_prices", "pnl", "ratio", "reserves", "strategy_day",
     "underlying", "usual", "venue_rate",
 )  # fmt: skip
 SELDOM_FIELDS: Final = (
@@ -248,6 +249,7 @@ class More(Used):
         self.own_prices: OwnPrices | None = None  # None = the account's orders may trade with each other
         self.ratio: Ratio | None = None  # None = messages a trade are not counted
         self.lacks_algo_id = False
+        self.pnl: Pnl | None = None  # None = no limit on losses concerns the account
         self.checks_cash = False
         self.checks_margin = False
         # Whether any row reads them: exposure, delta, cash reserved.

@@ -54,6 +54,7 @@ from risk.gate.further_checks import (
     check_value_min,
     check_write,
 )
+from risk.gate.loss_checks import check_pnl
 from risk.gate.price_checks import check_suspect
 from risk.gate.ratio_checks import check_ratio
 from risk.gate.termed import check_stop_side, check_termed_price, check_termed_reference, check_termed_tick
@@ -139,6 +140,7 @@ FURTHER_DELTA_CHECKS: Final[tuple[tuple[Check, int], ...]] = (
     (check_underlying, LARGER),
     (check_gross, LARGER),
     (check_net, LARGER),
+    (check_pnl, LARGER),
     (check_cross, BOLDER),
 )
 FURTHER_TOTAL_CHECKS: Final[tuple[tuple[Check, int], ...]] = (

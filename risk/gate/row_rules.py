@@ -15,6 +15,7 @@ from protocol.params import WINDOWED, InstrumentParams, LimitName, LimitRow
 from protocol.units import INT64_MAX, format_e9
 from risk.gate.catalogue import CHECKED_LIMITS
 from risk.gate.flow import ANSWERS_MAX, FILLS_MAX
+from risk.gate.losses import LOSS_LIMITS
 from risk.gate.watch import CLOCKED, WATCHED
 
 BINDS_EXITS: Final = frozenset(
@@ -61,7 +62,7 @@ SCOPES: Final[dict[LimitName, tuple[Scope, ...]]] = {
     LimitName.REJECT_SHARE_ORDERS: (Scope.GLOBAL, Scope.STRATEGY, Scope.VENUE),
 }
 """Scopes at which a limit is read; of the others ``ANYWHERE``."""
-OF_EVENTS: Final = frozenset((*WATCHED, *CLOCKED))
+OF_EVENTS: Final = frozenset((*WATCHED, *CLOCKED, *LOSS_LIMITS))
 """Limits that halt at the event that reaches them: 0 would never be reached by one."""
 MOST: Final = {
     LimitName.CHURN_COUNT: FILLS_MAX,

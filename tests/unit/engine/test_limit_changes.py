@@ -110,7 +110,7 @@ def test_a_rate_is_changed_with_what_it_has_counted() -> None:
     ("changed", "said"),
     [
         (change(3, at=(Scope.ACCOUNT, "zz")), "not known"),
-        (change(3, LimitName.DAILY_LOSS_MAX), "nothing would come of it"),
+        (change(3, LimitName.CONCENTRATION_MAX_BP), "nothing would come of it"),
         (change(3, RATE), "window"),
         (
             change(3, RATE, (Scope.INSTRUMENT, "XY"), window_ns=E9),

@@ -18,6 +18,7 @@ from risk.gate.further_checks import COMPLETE_CHECKS, COMPLETE_SEND_CHECKS
 from risk.gate.fuse import Shortcut, fused_source
 from risk.gate.fused import first_complete_refusal, first_late_complete_refusal, first_late_refusal, first_refusal
 from risk.gate.more import Bound, Contract, Limits, More
+from risk.gate.pnl import Pnl
 from risk.gate.rate import RateLog
 from risk.gate.ratio import Ratio, RatioBound
 from risk.gate.sure import usual_of
@@ -99,6 +100,9 @@ def mores(draw: st.DrawFn) -> More:
             more.own_prices.note(object(), side, draw(st.integers(1, 9)))
     if draw(st.booleans()):
         more.duplicates, more.intents_buy, more.intents_sell = Duplicates(0, 9), Intents(1, 9), Intents(2, 9)
+    if draw(st.integers(0, 5)) == 0:
+        more.pnl = Pnl("a")
+        more.pnl.unknown = dict.fromkeys(draw(st.sampled_from(([], [("", "XY")]))))
     return more
 
 
