@@ -1,6 +1,6 @@
 """How the API reaches the store: reads in a few threads, and a wait for a record that is on its way.
 
-Rules: each thread has its own read-only connection; a store that was removed and made anew is opened anew; a
+Rules: each thread has its own read-only connection to a file; a file that was removed and made anew is opened anew; a
 wait for ``min_seq`` is woken by the books writer's message, never by a clock, and is bounded.
 """
 
@@ -15,8 +15,8 @@ from typing import Final, TypeVar
 
 from books.errors import StoreUnavailableError
 from books.settings import ShardStore
-from books.sqlite import SqliteStore
 from books.store import Progress, Reader, StoreMark
+from books.stores import Stores
 from journal.watermark import WatermarkReader
 from protocol.channels import Context, Subscriber
 from protocol.errors import StoreError
@@ -45,7 +45,7 @@ class Books:
     """One shard's store as the API sees it. Used from one event loop; ``open`` and ``close`` belong to its lifespan."""
 
     def __init__(self, settings: ShardStore) -> None:
-        self._path = Path(settings.store)
+        self._stores = Stores(settings.store, settings.couchbase)
         self._endpoint = settings.stored_endpoint
         self._pool = ThreadPoolExecutor(THREADS, "books-read")
         self._local = threading.local()
@@ -69,6 +69,7 @@ class Books:
             self._subscriber.close()
             self._context.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._stores.close()
         if self._journal is not None:
             self._journal.close()
 
@@ -121,17 +122,20 @@ class Books:
     def _read(self, ask: Callable[[Reader], T]) -> T:
         return ask(self._connection())
 
-    def _connection(self) -> SqliteStore:
+    def _connection(self) -> Reader:
+        path = self._stores.path
+        if path is None:
+            return self._stores.reader()
         try:
-            inode = self._path.stat().st_ino
+            inode = path.stat().st_ino
         except OSError as e:
-            raise StoreUnavailableError(str(self._path), str(e)) from e
-        known: tuple[int, SqliteStore] | None = getattr(self._local, "connection", None)
+            raise StoreUnavailableError(str(path), str(e)) from e
+        known: tuple[int, Reader] | None = getattr(self._local, "connection", None)
         if known is not None and known[0] == inode:
             return known[1]
         if known is not None:
             known[1].close()
             self._local.connection = None
-        opened = SqliteStore(self._path, read_only=True)
+        opened = self._stores.reader()
         self._local.connection = (inode, opened)
         return opened

@@ -17,7 +17,9 @@ class StoreUnavailableError(StoreError):
     def __init__(self, where: str, cause: str) -> None:
         self.where = where
         self.cause = cause
-        super().__init__(f"{self.code}: {where}: {cause}; tried again until it works: free its disk or unlock it")
+        super().__init__(
+            f"{self.code}: {where}: {cause}; tried again until it works: see that it is reached, has space and no lock"
+        )
 
 
 class StoreAmbiguousError(StoreUnavailableError):

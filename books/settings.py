@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from runtime.health import HealthSettings
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class CouchbaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """A Couchbase cluster as the store.
+
+    Attributes:
+        connection: ``couchbase://host`` or, with TLS, ``couchbases://host``.
+        scope: Named scope whose collections hold the documents, made by ``wojak books init``; empty = the bucket's
+            default collection.
+        durability: What a write waits for.
+        timeout_ms: Of one call.
+        connect_timeout_ms: Of finding the cluster.
+        ca_file: What the cluster's certificate is checked with; empty = the SDK's own list.
+        shard: Whose books: part of every key.
+    """
+
+    connection: str
+    bucket: str
+    username: str
+    password: str
+    scope: str = ""
+    durability: Literal["none", "client", "majority", "majority_and_persist", "persist_to_majority"] = "none"
+    timeout_ms: Annotated[int, Meta(ge=100, le=60_000)] = 2_000
+    connect_timeout_ms: Annotated[int, Meta(ge=100, le=60_000)] = 5_000
+    ca_file: str = ""
+    shard: Annotated[int, Meta(ge=0)] = 0
 
 
 class WriterSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +50,7 @@ class WriterSettings(Struct, frozen=True, forbid_unknown_fields=True):
         retry_ms_max: Longest wait before a failing store is tried again.
         look_ms: With no message, look at the journal this often: a PUB message may be lost.
         health: Where the writer tells how it is.
+        couchbase: The store, instead of the file.
     """
 
     journal: str
@@ -35,6 +62,7 @@ class WriterSettings(Struct, frozen=True, forbid_unknown_fields=True):
     retry_ms_max: Annotated[int, Meta(ge=1, le=60_000)] = 5_000
     look_ms: Annotated[int, Meta(ge=1, le=60_000)] = 1_000
     health: HealthSettings = HealthSettings()
+    couchbase: CouchbaseSettings | None = None
 
 
 class ShardStore(Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +71,7 @@ class ShardStore(Struct, frozen=True, forbid_unknown_fields=True):
     store: str
     journal: str = ""
     stored_endpoint: str = ""
+    couchbase: CouchbaseSettings | None = None
 
 
 class ApiSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +84,7 @@ class ApiSettings(Struct, frozen=True, forbid_unknown_fields=True):
         lag_seq_max: ``/readyz`` says no above this lag.
         more_shards: The books of shard 1 and on; ``store``, ``journal`` and ``stored_endpoint`` are shard 0's.
         account_shards: Accounts that the configuration gives a shard; the others are where the hash says.
+        couchbase: Shard 0's store, instead of the file.
     """
 
     store: str
@@ -65,8 +95,9 @@ class ApiSettings(Struct, frozen=True, forbid_unknown_fields=True):
     lag_seq_max: Annotated[int, Meta(ge=0)] = 100_000
     more_shards: tuple[ShardStore, ...] = ()
     account_shards: dict[str, int] = {}
+    couchbase: CouchbaseSettings | None = None
 
     @property
     def stores(self) -> tuple[ShardStore, ...]:
         """The books of each shard."""
-        return (ShardStore(self.store, self.journal, self.stored_endpoint), *self.more_shards)
+        return (ShardStore(self.store, self.journal, self.stored_endpoint, self.couchbase), *self.more_shards)

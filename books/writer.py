@@ -15,8 +15,8 @@ from typing import Final
 from books.errors import StoreUnavailableError
 from books.projector import Projector
 from books.settings import WriterSettings
-from books.sqlite import SqliteStore
 from books.store import Progress, Store
+from books.stores import Stores
 from books.writer_metrics import FAMILIES, WriterMeters
 from protocol.channels import Context, Publisher, Subscriber, Waiter
 from runtime import clock, logs
@@ -72,6 +72,7 @@ class Writer:
         self._waiter.add_fd(stop.fd)
         self._pause = Waiter()
         self._pause.add_fd(stop.fd)
+        self._stores = Stores(settings.store, settings.couchbase)
         self._retries = 0
         self._moved = False  # since the last failure
 
@@ -79,9 +80,9 @@ class Writer:
         """Follow the journal until asked to stop; what is read by then is stored."""
         wait_ms = RETRY_MS_MIN // 2
         while not self._stop.is_set:
-            store: SqliteStore | None = None
+            store: Store | None = None
             try:
-                store = SqliteStore(Path(self._settings.store))
+                store = self._stores.writer()
                 self._follow(store)
             except StoreUnavailableError as e:
                 self._retries += 1
@@ -94,6 +95,7 @@ class Writer:
             finally:
                 if store is not None:
                     store.close()
+        self._stores.close()
         self._log.info("stopped")
 
     def _follow(self, store: Store) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
+from cli.configuration import Loaded
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
-from cli.paths import Paths
 from cli.shards import Shard, chosen
 from cli.view import grouped
 from cli.witnesses import books_held
@@ -35,7 +35,7 @@ def list_segments(
     """
     loaded = deployment(config)
     shards = chosen(loaded, shard)
-    surveys = [_survey(loaded.of(n).paths) for n in shards]
+    surveys = [_survey(loaded.of(n)) for n in shards]
     if json:
         shown = [_as_json(found, books) for found, books in surveys]
         of_all = shown[0] if len(shards) == 1 else {"shards": dict(zip(map(str, shards), shown, strict=True))}
@@ -49,10 +49,11 @@ def list_segments(
     return 0 if all(found.is_sound for found, _ in surveys) else 1
 
 
-def _survey(paths: Paths) -> tuple[Survey, Held | None]:
+def _survey(loaded: Loaded) -> tuple[Survey, Held | None]:
+    paths = loaded.paths
     if not paths.journal.is_dir():
         raise ConfigError([f"{paths.journal} expected to be a journal, is absent: nothing was ever started here"])
-    books = books_held(paths.books)
+    books = books_held(loaded)
     return survey(paths.journal), books
 
 

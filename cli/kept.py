@@ -45,7 +45,7 @@ def gather(loaded: Loaded, keep: Keep) -> Gathered:
         core, _ = load_snapshot(heads[-1][0], loaded.config.engine.dedup_keys_max)
         key_segment = oldest_key_segment(core.state, heads[-1][1])
         day_segment = oldest_day_segment(core.state)
-    known = Known(found.segments, found.holders, books_held(loaded.paths.books), places, day_segment, key_segment)
+    known = Known(found.segments, found.holders, books_held(loaded), places, day_segment, key_segment)
     return Gathered(known, tuple(notes))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.alert_rows import alert_problems
+from cli.books_rows import books_problems
 from cli.limit_files import known_to, own_rows, rows_faults
 from cli.risk_rows import route_problems
 from cli.settings import HttpCertificateRow, HttpKeyRow, HttpSection, HttpTlsSection, WojakConfig
@@ -50,6 +51,7 @@ def problems(config: WojakConfig, folder: Path) -> list[str]:
         *_flow(config),
         *_opening(config, folder),
         *_control(config, folder),
+        *books_problems(config.books, folder),
         *alert_problems(config.alerts),
         *sidecar_problems(config.sidecars, [r.source for r in config.sources]),
     ]

@@ -85,7 +85,7 @@ def _read(path: Path) -> bytes:
 
 def _from_books(config: Path, account: str, funds: str) -> Book:
     """Return an account's positions as the books have them, page by page."""
-    from books.sqlite import SqliteStore
+    from cli.books_rows import stores_of
     from journal.rows import PositionRow
     from risk.portfolio.book import Book, Position
 
@@ -96,11 +96,11 @@ def _from_books(config: Path, account: str, funds: str) -> Book:
     if row is None:
         known = ", ".join(sorted(a.account for a in loaded.config.accounts))
         raise ConfigError([f"--account expected one of {known}, was {account!r}"], str(config))
-    store = loaded.of(loaded.shard_map.shard_of(account)).paths.books
-    if not store.exists():
-        raise ConfigError([f"expected the books at {store}, were none; wojak up writes them"], str(config))
+    stores = stores_of(loaded.of(loaded.shard_map.shard_of(account)))
+    if stores.path is not None and not stores.path.exists():
+        raise ConfigError([f"expected the books at {stores.path}, were none; wojak up writes them"], str(config))
     positions: list[Position] = []
-    with contextlib.closing(SqliteStore(store, read_only=True)) as books:
+    with contextlib.closing(stores), contextlib.closing(stores.reader()) as books:
         found = books.list_rows("positions", {"account": account}, PAGE)
         rows = found.rows
         while found.cursor:

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from cli.alert_rows import AlertsSection
+from cli.books_rows import BooksSection
 from cli.limit_rows import ContractRow, HoursRow, LimitRow, RestrictionRow, RiskSection
 from cli.risk_rows import RiskServiceSection, RouteRow
 from cli.sidecar_rows import SidecarRow
@@ -319,13 +320,6 @@ class ControlSection(Struct, frozen=True, forbid_unknown_fields=True):
     connect: str = ""
     client_key_file: str = ""
     server_key_file: str = ""
-
-
-class BooksSection(Struct, frozen=True, forbid_unknown_fields=True):
-    """The read-only REST API over the books."""
-
-    host: Text = "127.0.0.1"
-    port: Port = 8080
 
 
 class FollowerSection(Struct, frozen=True, forbid_unknown_fields=True):

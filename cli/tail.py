@@ -13,6 +13,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from cli.books_rows import stores_of
 from cli.configuration import Loaded
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
 from cli.shards import Shard, one
@@ -107,7 +108,9 @@ def recover(
         lock.close()
     say(f"accepted: the next record is {grouped(recovered.next_seq)}; the next start journals who accepted it and why")
     if any(name in {BOOKS_HOLDER, BOOKS_STORE} for name, _ in cut.seen):
-        say(f"the books hold what the journal lacks: remove {loaded.paths.books}*, the books writer makes them anew")
+        file = stores_of(loaded).path
+        how = f"remove {file}*, the books writer makes them anew" if file else "wojak books rebuild --yes"
+        say(f"the books hold what the journal lacks: {how}")
     return 0
 
 
@@ -146,7 +149,7 @@ def _journal_of(loaded: Loaded) -> Path:
 
 
 def _also(loaded: Loaded) -> list[Held]:
-    held = books_held(loaded.paths.books)
+    held = books_held(loaded)
     return [held] if held is not None else []
 
 

@@ -6,10 +6,13 @@ every fill the venue made is in the journal once; and the books are exactly what
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Final
 
+from cli.books_rows import stores_of
+from cli.configuration import Loaded
 from cli.evidence import AtVenue, Journaled, Sent, at_venue, journaled, sent_by_flow, unanswered_now
 from cli.flow_log import client_order_id
 from cli.options import DEFAULT_CONFIG, ConfigPath, deployment, say
@@ -40,9 +43,8 @@ def verify(*, config: ConfigPath = DEFAULT_CONFIG) -> int:
     for number, venue, journal in zip(loaded.shards, venues, journals, strict=True):
         if several:
             say(f"shard {number}")
-        paths = loaded.of(number).paths
         ok &= _check_venue(venue, journal)
-        ok &= _check_books(paths.journal, paths.books, journal)
+        ok &= _check_books(loaded.of(number), journal)
     if not sent.orders:
         say("nothing was sent, which proves nothing: wojak up --flow")
     say("✔ verified" if ok and sent.orders else "✘ not verified")
@@ -116,14 +118,16 @@ def _check_venue(venue: AtVenue, journal: Journaled) -> bool:
     return not (escaped or twice or missing or booked_twice or invented)
 
 
-def _check_books(folder: Path, store: Path, journal: Journaled) -> bool:
-    from books.compare import compare
+def _check_books(loaded: Loaded, journal: Journaled) -> bool:
+    from books.compare import compare_stores
 
-    deadline = monotonic_ns() + SETTLE_NS
-    compared = compare(folder, store)
-    while compared.seq < journal.last_seq and monotonic_ns() < deadline:
-        time.sleep(LOOK_S)  # the books writer follows; bounded by SETTLE_NS
-        compared = compare(folder, store)
+    folder, stores = loaded.paths.journal, stores_of(loaded)
+    with contextlib.closing(stores):
+        deadline = monotonic_ns() + SETTLE_NS
+        compared = compare_stores(folder, stores)
+        while compared.seq < journal.last_seq and monotonic_ns() < deadline:
+            time.sleep(LOOK_S)  # the books writer follows; bounded by SETTLE_NS
+            compared = compare_stores(folder, stores)
     counts = compared.books
     behind = journal.last_seq - compared.seq
     say(

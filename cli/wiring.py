@@ -27,6 +27,7 @@ from cli.addresses import (
     http_url,
     secret,
 )
+from cli.books_rows import couchbase_of
 from cli.configuration import Loaded, account_shards, to_opening, to_wire_params
 from cli.engine_client import shifted
 from cli.problems import session_rules, tls_settings
@@ -174,14 +175,16 @@ def run_books(loaded: Loaded) -> int:
     from books.settings import WriterSettings
     from books.writer import run
 
-    paths = loaded.paths
+    paths, couchbase = loaded.paths, couchbase_of(loaded)
     run(
         WriterSettings(
             journal=str(paths.journal),
             store=str(paths.books),
+            records_max=8_192 if couchbase is None else 1_024,  # a batch of documents takes its time
             events_endpoint=paths.endpoint(EVENTS_SOCKET),
             stored_endpoint=paths.endpoint(STORED_SOCKET),
             health=health_settings(loaded, BOOKS),
+            couchbase=couchbase,
         )
     )
     return 0
@@ -314,10 +317,13 @@ def run_api(loaded: Loaded) -> int:
             host=books.host,
             port=books.port,
             more_shards=tuple(
-                ShardStore(str(of.books), str(of.journal), of.endpoint(STORED_SOCKET))
-                for of in map(paths.of, loaded.shards[1:])
+                ShardStore(
+                    str(of.paths.books), str(of.paths.journal), of.paths.endpoint(STORED_SOCKET), couchbase_of(of)
+                )
+                for of in map(loaded.of, loaded.shards[1:])
             ),
             account_shards=account_shards(loaded.config),
+            couchbase=couchbase_of(loaded),
         )
     )
     return 0

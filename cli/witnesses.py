@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
-from books.sqlite import SqliteStore
+from cli.books_rows import stores_of
+from cli.configuration import Loaded
 from journal.holders import Held
 from protocol.errors import StoreError
 
 BOOKS_STORE: Final = "the books' store"
 
 
-def books_held(store: Path) -> Held | None:
-    """Return the watermark of the embedded books store; None if there is no store, seq None if it does not answer."""
-    if not store.exists():
+def books_held(loaded: Loaded) -> Held | None:
+    """Return the watermark of the books' store; None if there is no file of it, seq None if it does not answer."""
+    stores = stores_of(loaded)
+    if stores.path is not None and not stores.path.exists():
         return None
     try:
-        reader = SqliteStore(store, read_only=True)
-    except StoreError:
-        return Held(BOOKS_STORE, None)
-    try:
-        mark = reader.watermark()
+        reader = stores.reader()
+        try:
+            mark = reader.watermark()
+        finally:
+            reader.close()
     except StoreError:
         return Held(BOOKS_STORE, None)
     finally:
-        reader.close()
+        stores.close()
     return Held(BOOKS_STORE, mark.seq, mark.crc)

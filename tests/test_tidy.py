@@ -9,6 +9,7 @@ import pytest
 from tests.tidy_rules import (
     ROOT,
     Source,
+    check_couchbase,
     check_imports,
     check_module_docstring,
     check_package_docstring,
@@ -38,7 +39,7 @@ def sizes(source: Source) -> Iterator[str]:
 
 
 CHECKS: list[Check] = [
-    check_imports, check_zmq, check_purity, sizes, check_test_sentences, check_package_docstring,
+    check_imports, check_zmq, check_couchbase, check_purity, sizes, check_test_sentences, check_package_docstring,
     check_module_docstring,
 ]  # fmt: skip
 
@@ -67,6 +68,9 @@ def test_the_rules_see_every_room() -> None:
         (check_imports, "market/table.py", "from market.book import Book", "market.table imports market.book.Book"),
         (check_imports, "newroom/x.py", "x = 1", "room 'newroom' is not in the import table"),
         (check_zmq, "engine/x.py", "import zmq", "zmq imported"),
+        (check_couchbase, "engine/x.py", "from couchbase.cluster import Cluster", "couchbase imported"),
+        (check_couchbase, "books/x.py", "def f():\n    import couchbase", "couchbase imported"),
+        (check_couchbase, "cli/x.py", "from books.couchbase import CouchbaseBucket", "imported at the start"),
         (check_purity, "engine/core.py", "import time", "time imported where decisions are made"),
         (check_purity, "risk/gate/x.py", "from random import Random", "random.Random imported"),
         (check_purity, "risk/gate/x.py", "import logging", "logging imported"),

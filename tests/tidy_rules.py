@@ -116,6 +116,25 @@ def check_zmq(source: Source) -> Iterator[str]:
             yield f"{source.path}:{line}: error: zmq imported, use protocol.channels"
 
 
+def check_couchbase(source: Source) -> Iterator[str]:
+    """Couchbase's SDK can end its process: two modules import it, and these are imported where a store is opened."""
+    ours = source.module in {"books.couchbase", "books.couchbase_admin"}
+    if ours or source.path.startswith("tests/"):
+        return
+    # What a type checker alone reads, and what a function imports when it is called, loads nothing at the start.
+    tree = source.tree
+    late = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.If) for n in ast.walk(f)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+        for name in names:
+            if name.split(".")[0] == "couchbase":
+                yield f"{source.path}:{node.lineno}: error: couchbase imported, use books.stores"
+            elif name.startswith("books.couchbase") and id(node) not in late:
+                yield f"{source.path}:{node.lineno}: error: {name} imported at the start, use books.stores"
+
+
 def check_purity(source: Source) -> Iterator[str]:
     """Where decisions are made there is no clock, chance, I/O or logging, and no float."""
     if not source.path.startswith(PURE) or source.path.startswith("sandbox/backtest/"):

@@ -44,6 +44,8 @@ def test_the_example_gives_exact_parameters(tmp_path: Path) -> None:
     ("changes", "expected"),
     [
         ([('mode = "paper"', 'mode = "live"')], 'wojak.mode: expected "paper", was "live"'),
+        ([("port = 8080", 'port = 8080\nstore = "couchbase"')], "books.couchbase.connection: expected couchbases://host"),
+        ([("port = 8080", 'port = 8080\nstore = "couchbase"')], "books.couchbase.password_env: expected environment"),
         ([("port = 8080", "port = 8081")], "http.port: expected another port than books.port"),
         ([('key = "demo"', 'key = "nobody"')], "limits[0].key: expected one of demo, flow, was 'nobody'"),
         ([('value = "50"', "value = 50")], "limits[0].value: expected a decimal string"),
