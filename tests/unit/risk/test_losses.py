@@ -105,6 +105,30 @@ def test_what_a_person_set_is_there_again_when_the_limit_lets_go() -> None:
     assert desk.hash() == desk.replayed_hash()
 
 
+def test_what_a_person_lifted_does_not_come_back_with_the_day() -> None:
+    """Reduce-only by hand, halted for a loss, resumed: the next day lifts the next loss, and nothing is there again."""
+    desk = LossDesk(row(DAILY, 100), position=10)
+    desk.control(ControlAction.REDUCE_ONLY, *A1)
+    desk.marks(XY=85)
+    desk.control(ControlAction.RESUME, *A1)
+    desk.marks(XY=75)
+    assert desk.is_in() is REDUCING
+    desk.rolls()
+    assert (desk.is_in(), desk.state.losses.replaced) == (ACTIVE, {})
+
+
+def test_a_ledger_that_nothing_was_ever_in_decides_nothing() -> None:
+    """A refused order may have made it here and not in a recovery, so a mark of it alone looks at no limit."""
+    desk = LossDesk(row(DAILY, 100))
+    desk.adjusts(Adjust("rate", fx=[FxRow("EUR", "USDT", 1 * E9)]))
+    desk.holds(10, 100, instrument="EU")
+    desk.marks(EU=95)
+    desk.adjusts(Adjust("rate", fx=[FxRow("EUR", "USDT", 2 * E9)]))
+    assert desk.says(instrument="ZZ") is Code.OK
+    assert desk.marks(ZZ=100) == []
+    assert desk.marks(EU=95) == [(A1, Code.LOSS_DAILY, RED)]
+
+
 def test_a_fall_from_the_peak_is_reduce_only_until_a_person() -> None:
     """Peak 110, D = 10: 100.01 passes, 100 is reduce-only, and the next day does not lift it; looked at, it begins."""
     desk = LossDesk(row(DRAWDOWN, 10), position=1)
