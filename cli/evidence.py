@@ -15,6 +15,7 @@ from protocol.amends import TradeAmended
 from protocol.codes import Code, ExecType, OutcomeKind
 from protocol.decisions import BOOKED
 from protocol.orders import NewOrder, command_decoder
+from protocol.paper import PaperOrdered
 from protocol.records import FillEntered, Ordered, Reported, record_decoder
 from protocol.venue import Report, SendNew, report_decoder
 from venues.core.log import Batch, Checkpoint, KillChanged, TradeChanged, read_log
@@ -91,6 +92,8 @@ def journaled(folder: Path, account: str, ids: set[str]) -> Journaled:
                         accepted.add(record.decision.order_id)
                     if order.account == account and order.client_order_id in ids and record.decision.takes_key:
                         outcomes.setdefault(order.client_order_id, []).append(record.decision.code)
+                case PaperOrdered():
+                    accepted.add(record.decision.order_id)
                 case Reported():
                     report = report_decoder.decode(record.report)
                     report_seq = max(report_seq, report.report_seq)

@@ -74,13 +74,20 @@ def explain(  # noqa: PLR0913 - one option a thing that may be said
     for line in lines_of(found, order):
         say(line)
     refused = [c.code for c in found.checks if not c.passes]
-    routed = {row.check for row in loaded.config.routes if row.route == "forward"}
-    hard = [code.name for code in refused if code.name not in routed]
+    routes = {row.check: row.route for row in loaded.config.routes}
+    way = _WAYS.get(routes.get(refused[0].name, "")) if refused else None  # the first that refuses says who is asked
+    hard = [code.name for code in refused if way is None or routes.get(code.name) != routes[refused[0].name]]
     if refused and not hard:
-        say(f"HELD for the risk service: {', '.join(dict.fromkeys(code.name for code in refused))}")
+        say(f"{way}: {', '.join(dict.fromkeys(code.name for code in refused))}")
     else:
         say(f"REJECTED: {hard[0]}" if hard else f"ACCEPTED: {len(found.checks)} checks pass")
     return 1 if refused else 0
+
+
+_WAYS: Final = {
+    "forward": "HELD for the risk service",
+    "sandbox": "PAPER if it is no exit and nothing of its key is real",
+}
 
 
 def _order_of(

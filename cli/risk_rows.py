@@ -1,6 +1,6 @@
 """``[risk_service]`` and ``[[routes]]`` of ``wojak.toml``: which breaches the risk service judges, and how long it may.
 
-Rule: a route that is not built is refused here, so that no configuration promises it.
+Rule: a route that a check can't take is refused here, so that no configuration promises it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from protocol.edge import Identifier
 from protocol.errors import FieldError
 from protocol.params import OnDeadline, RiskParams
 from protocol.units import parse_e9
-from risk.gate.forward import FORWARDABLE, HALTABLE
+from risk.gate.forward import FORWARDABLE, HALTABLE, SANDBOXABLE
 
 MS_NS: Final = 1_000_000
 SECRET_CHARS_MIN: Final = 32
@@ -33,7 +33,8 @@ class RouteRow(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         check: Its code.
         route: ``reject`` refuses; ``forward`` holds the order and asks the risk service; ``halt`` refuses and halts the
-            scope of the limit until an operator resumes it (exits pass).
+            scope of the limit until an operator resumes it (exits pass); ``sandbox`` takes an order that is no exit as
+            paper, in a ledger of its own, where account, strategy and instrument have nothing real.
         on_deadline: What happens when nobody judged in time: ``reject``; ``hold`` waits on, up to
             `risk_service.hold_max_ms`; ``pass`` sends what is worth `risk_service.pass_value_max` at most.
             Exits are always sent.
@@ -89,16 +90,15 @@ class RiskServiceSection(Struct, frozen=True, forbid_unknown_fields=True):
 def route_problems(routes: Sequence[RouteRow], section: RiskServiceSection, folder: Path) -> Iterator[str]:
     """Yield every fault of routes and service."""
     seen: set[str] = set()
-    known, haltable = {code.name for code in FORWARDABLE}, {code.name for code in HALTABLE}
+    known, haltable, sandboxable = ({code.name for code in codes} for codes in (FORWARDABLE, HALTABLE, SANDBOXABLE))
     for n, row in enumerate(routes):
         at = f"routes[{n}]"
-        if row.route == "sandbox":
-            yield f"{at}.route: expected reject, forward or halt, was {row.route}, which is not built"
-        may = haltable if row.route == "halt" else known
+        may = {"halt": haltable, "sandbox": sandboxable}.get(row.route, known)
         if row.check not in may:
             yield f"{at}.check: expected one of {', '.join(sorted(may))}, was {row.check!r}"
-        if row.route == "halt" and row.on_deadline != "reject":
-            yield f"{at}.on_deadline: expected none for the route halt, which waits for nobody, was {row.on_deadline}"
+        if row.route in {"halt", "sandbox"} and row.on_deadline != "reject":
+            waits = f"the route {row.route}, which waits for nobody"
+            yield f"{at}.on_deadline: expected none for {waits}, was {row.on_deadline}"
         if row.route == "forward" and row.on_deadline == "pass" and row.check in MONEY:
             yield f"{at}.on_deadline: expected reject or hold for {row.check}, was pass: money is never waved through"
         if row.check in seen:
@@ -151,7 +151,8 @@ def to_risk_params(routes: Sequence[RouteRow], section: RiskServiceSection) -> R
     """Return what the engine is told; None where every breach is just refused."""
     rows = sorted((Code[row.check], OnDeadline[row.on_deadline.upper()]) for row in routes if row.route == "forward")
     halts = tuple(sorted(Code[row.check] for row in routes if row.route == "halt"))
-    if not rows and not halts:
+    sandboxes = tuple(sorted(Code[row.check] for row in routes if row.route == "sandbox"))
+    if not rows and not halts and not sandboxes:
         return None
     return RiskParams(
         forward=tuple(code for code, _ in rows),
@@ -163,4 +164,5 @@ def to_risk_params(routes: Sequence[RouteRow], section: RiskServiceSection) -> R
         on_deadline=tuple(rows),
         pass_value_max_e9=parse_e9(section.pass_value_max, "risk_service.pass_value_max"),
         halt=halts,
+        sandbox=sandboxes,
     )

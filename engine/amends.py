@@ -18,6 +18,7 @@ from typing import Final
 
 from msgspec import structs
 
+from engine.breaches import halt_overfilled
 from engine.described import described, unchanged
 from engine.drift import note_drift
 from engine.fees import amend_fee
@@ -150,8 +151,7 @@ class Amends:
             self._reports.set_order(venue, order, decision)
         note_drift(state, route.ledger)
         if decision.effect is ReportEffect.OVERFILL:
-            name = route.instrument.name
-            state.raise_state(Scope.INSTRUMENT, name, TradingState.HALTED_AUTO, f"overfill of {order_id}")
+            halt_overfilled(state, route, order_id)
         if amendment.disagrees:
             self._reduce(decision.account, f"after trade {trade_id} was changed the venue says other leaves or cum")
 

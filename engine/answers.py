@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine.holds import Held
+from engine.orders import Breach, Defer
 from engine.outcomes import failed, final_outcome, first_outcome
 from engine.parts import Parts
 from engine.session import Session
-from protocol.codes import OrderStatus, OutcomeKind
+from protocol.codes import OrderStatus, OutcomeKind, RetryReason
 from protocol.decisions import NewDecision, Reference
 from protocol.held_records import OrderHeld
 from protocol.orders import NewOrder
+from protocol.paper import PaperOrdered
 from protocol.records import Failed, Ordered
 from protocol.session import Finals, Item, Outcome
 
@@ -38,6 +40,27 @@ class Answers:
         self._alarm = parts.alarm
         self.are_owed = False
 
+    def take_breach(
+        self,
+        breach: Breach,
+        session: Session,
+        item: Item,
+        order: NewOrder,
+        now_ns: int,
+        reference: Reference | None,
+        defer: RetryReason | None,
+    ) -> Defer | None:
+        """Make an order paper, hold it for the risk service, or refuse it after all; return why it can't be now."""
+        try:
+            decided = self._core.decide_breach(breach, order, item, now_ns, reference, defer)
+        except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
+            self.poison(session, item, order.account, e, now_ns)
+            return None
+        if isinstance(decided, Defer):
+            return decided
+        self.take(decided, session, item, order, now_ns, reference)
+        return None
+
     def take(
         self,
         decided: NewDecision | Held,
@@ -49,6 +72,12 @@ class Answers:
     ) -> None:
         """Journal, apply and answer what was decided about a breach."""
         seq = self._writer.next_seq
+        if isinstance(decided, NewDecision) and decided.kind is OutcomeKind.PAPER:
+            paper = PaperOrdered(session.source, item, reference, decided, seq)
+            self._core.papers.apply(paper, order, self._writer.append(paper), now_ns)
+            self._meters.papers += 1
+            session.outcomes.append(first_outcome(item, 0, paper))
+            return
         if isinstance(decided, NewDecision):
             refusal = Ordered(session.source, item, reference, decided, seq)
             self._core.orders.apply_ordered(refusal, order, self._writer.append(refusal), now_ns)

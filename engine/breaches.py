@@ -11,7 +11,9 @@ from typing import Final
 from engine.state import State
 from protocol.codes import Code, Scope, TradingState
 from protocol.orders import NewOrder
+from protocol.paper import is_paper
 from protocol.session import Facts
+from risk.gate.exposure import Route
 
 HALTED_AUTO: Final = TradingState.HALTED_AUTO
 
@@ -46,3 +48,11 @@ def halt_breach(state: State, code: Code, facts: Facts | None, account: str) -> 
         if state.knows(facts.scope, facts.key):
             scope, key = facts.scope, facts.key
     state.raise_state(scope, key, HALTED_AUTO, reason)
+
+
+def halt_overfilled(state: State, route: Route, order_id: str) -> None:
+    """Stop what a venue filled beyond an order: the instrument, or the account's paper side of a paper order."""
+    scope, key = Scope.INSTRUMENT, route.instrument.name
+    if is_paper(route.account.name):
+        scope, key = Scope.ACCOUNT, route.account.name
+    state.raise_state(scope, key, HALTED_AUTO, f"overfill of {order_id}")

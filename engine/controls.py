@@ -15,11 +15,13 @@ from engine.fees import carry
 from engine.losses import take_word
 from engine.order import Order
 from engine.orders import Orders
+from engine.paper_scopes import reset_paper
 from engine.reports import Reports
 from engine.state import CLOCK_JUMPED, ENGINE, Halt, State
 from protocol.codes import AT_NO_VENUE, TERMINAL, Code, OrderStatus, Scope, Side, TradingState
 from protocol.decisions import EngineCancel, ReplaceAnswer, ReportDecision, ReportEffect
 from protocol.orders import CancelOrder, command_decoder
+from protocol.paper import is_paper, real_name
 from protocol.records import Adjusted, Clocked, ControlAction, Controlled, Failed
 from protocol.units import INT64_MAX
 
@@ -112,7 +114,7 @@ class Controls:
         wait_ns = channel.disconnect_ns
         found = [
             o for o in reversed(state.orders.values())
-            if o.source == source and 0 < waits.get(o.account, wait_ns) <= away_ns
+            if o.source == source and 0 < waits.get(real_name(o.account), wait_ns) <= away_ns
         ]  # fmt: skip
         if channel.keep_exits:
             found = _beyond_exits(found, own=False)
@@ -252,6 +254,8 @@ class Controls:
                 state.losses.settle(record.account, instrument, ledger, record.quantity_e9, record.price_e9)
             ledger.outside += position - ledger.position
             ledger.position = position
+            if is_paper(record.account) and not position:
+                reset_paper(state.paper_routes, ledger)
             carry(state, ledger, record)
             note_drift(state, ledger)
             if state.further is not None:
@@ -284,7 +288,7 @@ def is_in(order: Order, scope: Scope, key: str) -> bool:
         case Scope.GLOBAL:
             return True
         case Scope.ACCOUNT:
-            return order.account == key
+            return key in (order.account, real_name(order.account))  # what is paper of it too
         case Scope.STRATEGY:
             return order.route.strategy.name == key
         case Scope.INSTRUMENT:

@@ -22,6 +22,8 @@ from engine.losses import apply_marked, decide_trips
 from engine.money import Moneys
 from engine.oco import Ocos
 from engine.orders import Breach, Defer, Orders, Replay
+from engine.paper_scopes import follow_real
+from engine.papers import Papers
 from engine.reconciling import Reconciler
 from engine.replaces import Replaces
 from engine.reports import Reports
@@ -48,6 +50,7 @@ from protocol.orders import (
     command_decoder,
     order_of,
 )
+from protocol.paper import PaperOrdered
 from protocol.params import params_decoder
 from protocol.records import (
     Adjusted,
@@ -92,6 +95,7 @@ class Core:
         self.is_as_replayed = True
         self.orders = Orders(self.state)
         self.holds = Holds(self.state, self.orders)
+        self.papers = Papers(self.state, self.orders)
         self.reports = Reports(self.state, self.orders)
         self.suspense = Suspense(self.state)
         self.amends = Amends(self.state, self.reports, self.suspense)
@@ -109,6 +113,7 @@ class Core:
     def take_restored(self) -> None:
         """Derive what the parts keep of the state, after a snapshot was put there."""
         self.orders.take_identity()
+        follow_real(self.state.paper_routes, self.state.accounts, self.state.strategies)
         if self.state.params is not None:
             self.orders.take_params()
 
@@ -233,6 +238,10 @@ class Core:
                 self.holds.apply_timer(record, now_ns)
             case RiskChanged():
                 self.holds.apply_changed(record)
+            case PaperOrdered():
+                order = command_decoder.decode(record.item.command)
+                assert isinstance(order, NewOrder)
+                self.papers.apply(record, order, position, now_ns)
             case _:
                 raise AssertionError(f"record {type(record).__name__} has no apply")
 
@@ -352,6 +361,8 @@ class Core:
                 return decide_unsynced(self.state, record.offset_ns, record.age_ns) == record
             case Marked():
                 return decide_trips(self.state, record.marks) == record.trips
+            case PaperOrdered():
+                return self._decide_paper_again(record, now_ns)
             case _:
                 return None
 
@@ -364,11 +375,32 @@ class Core:
         reference: Reference | None,
         defer: RetryReason | None,
     ) -> NewDecision | Replay | Defer | Held:
-        """Say what happens to a new order, held orders too: to the end, where ``Orders.decide_new`` leaves a breach."""
+        """Say what happens to a new order: to the end, where ``Orders.decide_new`` leaves a breach."""
         decided = self.orders.decide_new(order, item, route, now_ns, reference, defer)
         if isinstance(decided, Breach):
-            return self.holds.decide_hold(decided.code, decided.view, order, decided.id_key)
+            return self.decide_breach(decided, order, item, now_ns, reference, defer)
         return decided
+
+    def decide_breach(
+        self,
+        breach: Breach,
+        order: NewOrder,
+        item: Item,
+        now_ns: int,
+        reference: Reference | None,
+        defer: RetryReason | None,
+    ) -> NewDecision | Defer | Held:
+        """Say whether a breach is paper, held, or refused after all."""
+        if self.papers.takes(breach.code):
+            return self.papers.decide(breach, order, item.created_at_ns, now_ns, reference, defer)
+        return self.holds.decide_hold(breach.code, breach.view, order, breach.id_key)
+
+    def _decide_paper_again(self, record: PaperOrdered, now_ns: int) -> bool:
+        order = command_decoder.decode(record.item.command)
+        assert isinstance(order, NewOrder)
+        route = self.orders.find_route(self.state.permit(record.source, record.item.principal), order)
+        decided = self.decide_new(order, record.item, route, now_ns, record.reference, None)
+        return isinstance(decided, NewDecision) and decided == record.decision
 
     def _decide_held_again(self, record: OrderHeld, now_ns: int) -> bool:
         order = command_decoder.decode(record.item.command)

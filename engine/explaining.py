@@ -15,6 +15,7 @@ from protocol.codes import Code, Scope
 from protocol.decisions import Reference
 from protocol.explained import Explained
 from protocol.orders import NewOrder, TermedOrder
+from protocol.paper import paper_name
 from protocol.session import Facts
 from risk.gate.explaining import explain_view
 from risk.gate.exposure import Route
@@ -45,6 +46,8 @@ def explain_order(
     """
     state = core.state
     route = core.orders.find_route(state.permit(*sent_by), order)
+    if route is Code.PAPER_KEY:
+        route = state.route(paper_name(order.account), order.strategy, order.instrument)
     if not isinstance(route, Route):
         passed = ENVELOPE[: ENVELOPE.index(route)]
         return [*(Explained("", code, True) for code in passed), Explained("", route, False)]

@@ -43,15 +43,20 @@ class Hold:
 class RiskState:
     """Held orders by id, how the newest holds ended, and the risk service as the journal knows it.
 
-    ``forwards``: breaches that the service judges, ``halts``: those that halt, both from the parameters.
+    ``forwards``: breaches that the service judges, ``halts``: those that halt, ``sandboxes``: those that make
+    an order paper, ``routed``: of whom others than the gate decide; all from the parameters.
     ``changed_ns``: when the service may have begun to be away; 0 = it is.
     """
 
-    __slots__ = ("changed_ns", "ends", "forwards", "halts", "holds", "instance_epoch", "ready")
+    __slots__ = (
+        "changed_ns", "ends", "forwards", "halts", "holds", "instance_epoch", "ready", "routed", "sandboxes",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.forwards: frozenset[Code] = frozenset()
         self.halts: frozenset[Code] = frozenset()
+        self.sandboxes: frozenset[Code] = frozenset()
+        self.routed: frozenset[Code] = frozenset()
         self.holds: dict[str, Hold] = {}
         self.ends: dict[str, HoldEnd] = {}
         self.ready = False
@@ -62,6 +67,8 @@ class RiskState:
         """Take where breaches go."""
         self.forwards = frozenset(params.forward) if params is not None else frozenset()
         self.halts = frozenset(params.halt) if params is not None else frozenset()
+        self.sandboxes = frozenset(params.sandbox) if params is not None else frozenset()
+        self.routed = self.forwards | self.sandboxes
 
     @property
     def is_used(self) -> bool:

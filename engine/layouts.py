@@ -190,6 +190,7 @@ SCALARS: Final = Layout(
         "losses": "a block of its own",
         "listed": "from params",
         "orders": "rows of Order",
+        "paper_routes": "from routes",
         "params": "as journaled",
         "permits": "a look-up kept, from params",
         "principals": "from params",
@@ -309,7 +310,9 @@ HOLD: Final = Layout(
 )  # fmt: skip
 RISK: Final = Layout(
     RiskState, "ready", "instance_epoch", "changed_ns",
-    left_out={"holds": "rows of Hold", "ends": "a list", "forwards": "from params", "halts": "from params"},
+    left_out={"holds": "rows of Hold", "ends": "a list", "forwards": "from params", "halts": "from params",
+        "routed": "from params", "sandboxes": "from params",
+    },
 )  # fmt: skip
 
 LAYOUTS: Final[tuple[Layout[object], ...]] = (

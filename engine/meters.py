@@ -32,6 +32,7 @@ class Meters:
         self.exit_replaces = 0
         self.ocos = 0
         self.held = 0
+        self.papers = 0
         self.holds_sent = 0
         self.holds_refused = 0
         self.holds_overdue = 0

@@ -49,6 +49,7 @@ FAMILIES: Final = (
     Family("wojak_engine_reports_cum_differs", COUNTER, "Venue reports that count other fills than are here"),
     Family("wojak_engine_exits_stale", COUNTER, "Exits cancelled for being of more than a position had left"),
     Family("wojak_engine_holds", COUNTER, "Orders held for the risk service and how holds ended", ("what",)),
+    Family("wojak_engine_paper_orders", COUNTER, "Orders taken as paper, in the place of a refusal"),
     Family("wojak_engine_held_orders", GAUGE, "Orders that wait for the risk service"),
     Family("wojak_engine_risk_ready", GAUGE, "Whether a risk service has a session"),
     Family("wojak_engine_sessions_ended", COUNTER, "Sidecar sessions ended by the engine, by reason", ("reason",)),
@@ -153,6 +154,7 @@ class EngineReadings:
             "wojak_engine_reports_refused": meters.reports_refused,
             "wojak_engine_reports_cum_differs": meters.reports_differing,
             "wojak_engine_exits_stale": meters.exits_stale,
+            "wojak_engine_paper_orders": meters.papers,
             "wojak_engine_holds": {
                 ("held",): meters.held, ("sent",): meters.holds_sent, ("refused",): meters.holds_refused,
                 ("overdue",): meters.holds_overdue, ("late",): meters.risk_late,

@@ -18,6 +18,7 @@ from engine.breaches import halt_breach, halt_loop
 from engine.dedup import NO_PAYLOAD, ORDER_ID_BYTES, payload_hash, value_of
 from engine.group import Group
 from engine.order import Order, OutgoingKind, Terms
+from engine.paper_scopes import is_paper_key
 from engine.permit import Permit
 from engine.refusals import CHECKS_ALL, COMPLETE_CHECKS_ALL, ENVELOPE_CHECKS, refused_new
 from engine.state import State
@@ -69,7 +70,7 @@ class Defer(NamedTuple):
 
 
 class Breach(NamedTuple):
-    """The gate refuses it with a code that is the risk service's to judge: ``Holds.decide_hold`` goes on."""
+    """The gate refuses it with a code that ``Holds`` or ``Papers`` goes on with, or its key is paper."""
 
     code: Code
     view: View
@@ -136,8 +137,8 @@ class Orders:
     def dates_of(self, order_ids: Iterable[str]) -> list[int]:
         """Return the trading dates of acceptance of some orders, each once, newest first."""
         start = len(self._prefix) + 2 * ORDER_ID_BYTES
-        end = start + DATE_DIGITS
-        return sorted({int(digits, 16) for digits in {order_id[start:end] for order_id in order_ids}}, reverse=True)
+        found = {order_id[start : start + DATE_DIGITS] for order_id in order_ids}
+        return sorted({int(digits, 16) for digits in found}, reverse=True)
 
     def take_item(self, item: Item, created_at_ns: int, trace_id: bytes, command: Raw) -> None:
         """Take how the next order came: the fields of the item that deciding and applying need."""
@@ -165,6 +166,8 @@ class Orders:
             return Code.INSTR_UNKNOWN
         # A route is a look-up kept, no state of its own until an order is applied to it.
         route = state.route(order.account, order.strategy, order.instrument)
+        if is_paper_key(state.routes, order):
+            return Code.PAPER_KEY
         permit.remember(route)
         return route
 
@@ -211,7 +214,7 @@ class Orders:
         if venue is None or venue.name != instrument.venue:
             venue = self._venue = state.venues[instrument.venue]
         if defer is not None or dedup.keys >= dedup.keys_max or not venue.ready:
-            deferred = self._defer(view, venue, defer)
+            deferred = self.deferred(view, venue, defer)
             if deferred is not None:
                 return deferred
         if is_plain:
@@ -219,7 +222,7 @@ class Orders:
         else:
             code = first_termed_refusal(view)
         if code is not OK:
-            return Breach(code, view, id_key) if code in state.risk.forwards else refused_new(code, view, order)
+            return Breach(code, view, id_key) if code in state.risk.routed else refused_new(code, view, order)
         self._slot = slot
         order_id = self.new_id = self.order_id(id_key, state.trading_date)
         after_e9 = view.reach * instrument.quantity_step_e9
@@ -243,8 +246,7 @@ class Orders:
             return
         if not decision.takes_key:
             return
-        item = record.item
-        state = self._state
+        item, state = record.item, self._state
         self.take_item(item, item.created_at_ns, item.trace_id, item.command)
         self._digest, low, high, _ = state.keys.parts(order.account, order.client_order_id)
         self._slot = state.dedup.find_parts(self._digest, low, high)
@@ -252,7 +254,7 @@ class Orders:
             self._take_key(position | REJECTED_BITS)
             if decision.code is Code.LOOP_INTENT or decision.code is Code.RATIO_OTR:
                 halt_loop(state, order, decision.code, decision.facts)
-            elif state.risk.halts:
+            elif state.risk.halts and not is_paper_key(state.routes, order):
                 halt_breach(state, decision.code, decision.facts, order.account)
             return
         route = state.route(order.account, order.strategy, order.instrument)
@@ -395,24 +397,25 @@ class Orders:
             state.set_status(order, OrderStatus.PENDING_CANCEL)
         state.venues[order.route.instrument.venue].add(venue_seq, OutgoingKind.CANCEL, order, now_ns)
 
-    def _refuse_unrouted(self, order: NewOrder, item: Item, code: Code) -> NewDecision | Replay | Defer:
+    def _refuse_unrouted(self, order: NewOrder, item: Item, code: Code) -> NewDecision | Replay | Defer | Breach:
         if code is Code.AUTH_NOT_PERMITTED:
             return NewDecision(REJECTED, code, checks_passed=1, takes_key=False)
         if code is Code.WRONG_SHARD:  # no key: the right shard decides this very order
             elsewhere = self._state.belongs_elsewhere(order.account)
             return NewDecision(REJECTED, code, checks_passed=1, takes_key=False, facts=elsewhere)
-        low, high, _ = self._state.keys.key(order.account, order.client_order_id)
+        low, high, id_key = self._state.keys.key(order.account, order.client_order_id)
         slot = self._state.dedup.find(low, high)
         if slot >= 0:
             return self._decide_known(slot, item)
+        if code is Code.PAPER_KEY:
+            return Breach(code, self.view, id_key)
         if self._state.dedup.is_full:  # the reserve is for cancels and exits, not for refusals
             return Defer(RetryReason.DEDUP_FULL)
-        keys = {
+        passed, scope, key = {
             Code.ACCOUNT_UNKNOWN: (2, Scope.ACCOUNT, order.account),
             Code.STRATEGY_UNKNOWN: (3, Scope.STRATEGY, order.strategy),
             Code.INSTR_UNKNOWN: (4, Scope.INSTRUMENT, order.instrument),
-        }
-        passed, scope, key = keys[code]
+        }[code]
         return NewDecision(REJECTED, code, checks_passed=passed, facts=Facts(scope=scope, key=key))
 
     def _decide_known(self, slot: int, item: Item) -> NewDecision | Replay:
@@ -423,7 +426,8 @@ class Orders:
             return NewDecision(REJECTED, Code.ID_CONFLICT, checks_passed=ENVELOPE_CHECKS - 1, takes_key=False)
         return Replay(position, status)
 
-    def _defer(self, view: View, venue: VenueState, defer: RetryReason | None) -> Defer | NewDecision | None:
+    def deferred(self, view: View, venue: VenueState, defer: RetryReason | None) -> Defer | NewDecision | None:
+        """Return why an order can't be decided now, or not any more; None = it can."""
         if self._state.dedup.is_full and (not view.is_exit or self._state.dedup.is_exhausted):
             return Defer(RetryReason.DEDUP_FULL)  # first: a refusal takes a key too
         if not venue.ready:
@@ -444,7 +448,6 @@ def _look_terms(view: View, order: NewOrder) -> None:
 
 def _take_terms(opened: Order, view: View) -> None:
     """Give an order what few have."""
-    expire_at_ns = view.expire_at_ns if view.time_in_force is GTD else 0
-    opened.terms = Terms(view.stop_price, expire_at_ns, view.post_only)
+    opened.terms = Terms(view.stop_price, view.expire_at_ns if view.time_in_force is GTD else 0, view.post_only)
     if view.order_type is STOP:
         opened.limit_price = 0

@@ -11,13 +11,16 @@ from protocol.codes import Code, OrderStatus, OutcomeKind
 from protocol.decisions import BasketDecision, ExitDecision, NewDecision
 from protocol.held_records import OrderHeld
 from protocol.oco_records import OcoDecision, OcoOrdered
+from protocol.paper import PaperOrdered
 from protocol.records import BasketOrdered, ExitRequested, Failed, Ordered, Record, ReplaceRequested
 from protocol.replaces import ReplaceDecision
 from protocol.session import Facts, Item, Outcome
 
 ACCEPTED: Final = OutcomeKind.ACCEPTED
 REJECTED: Final = OutcomeKind.REJECTED
-STATUSES: Final = {ACCEPTED: OrderStatus.PENDING_NEW, OutcomeKind.HELD: OrderStatus.HELD}
+STATUSES: Final = {
+    ACCEPTED: OrderStatus.PENDING_NEW, OutcomeKind.HELD: OrderStatus.HELD, OutcomeKind.PAPER: OrderStatus.PENDING_NEW,
+}  # fmt: skip
 
 
 def pending(item: Item) -> Outcome:
@@ -69,7 +72,7 @@ def new_outcome(item_seq: int, record_seq: int, decided: NewDecision) -> Outcome
 
 def first_outcome(item: Item, position: int, record: Record) -> Outcome:
     """Return the outcome that the record's own delivery got."""
-    if isinstance(record, Ordered | OrderHeld):
+    if isinstance(record, Ordered | OrderHeld | PaperOrdered):
         return new_outcome(item.seq, record.seq, record.decision)
     if isinstance(record, BasketOrdered | OcoOrdered):
         return basket_outcome(item, record.seq, record.decision)

@@ -20,6 +20,7 @@ from engine.state import State
 from protocol.codes import Code, OrderStatus, OrderType, OutcomeKind, RetryReason, Scope, Side, TimeInForce
 from protocol.decisions import Reference
 from protocol.orders import NewOrder, ReplaceOrder
+from protocol.paper import is_paper
 from protocol.records import ReplaceRequested
 from protocol.replaces import ReplaceDecision
 from protocol.session import Facts, Item
@@ -107,6 +108,8 @@ class Replaces:
         return ReplaceDecision(REJECTED, code, status=status, checks_passed=ENVELOPE_CHECKS)
 
     def _state_refusal(self, order: Order) -> Code:
+        if is_paper(order.account):
+            return Code.PAPER_UNSUPPORTED
         if order.status is OrderStatus.SUSPENDED:
             return Code.ORDER_SUSPENDED
         if order.status is OrderStatus.HELD:

@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import structs
 
+from engine.breaches import halt_overfilled
 from engine.described import agrees, described, is_credible, unchanged
 from engine.differing import compared, effect_of_cum, note_differing
 from engine.drift import find_late, note_drift
@@ -21,7 +22,7 @@ from engine.state import State
 from engine.suspense import Suspense
 from engine.terms import AMENDING, TermReports, void
 from engine.venue_state import VenueState
-from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Scope, Side, TimeInForce, TradingState
+from protocol.codes import TERMINAL, Code, ExecType, OrderStatus, Side, TimeInForce
 from protocol.decisions import BOOKED, EngineCancel, Reference, ReportDecision, ReportEffect
 from protocol.orders import NewOrder
 from protocol.records import Queried, SendDecided, VenueChanged
@@ -159,8 +160,7 @@ class Reports:
         if effect is ReportEffect.CUM_DIFFERS:
             note_differing(self._state, venue, order)
             return
-        name = order.route.instrument.name
-        self._state.raise_state(Scope.INSTRUMENT, name, TradingState.HALTED_AUTO, f"overfill of {order.order_id}")
+        halt_overfilled(self._state, order.route, order.order_id)
         note_drift(self._state, order.route.ledger)
 
     def set_order(self, venue: VenueState, order: Order, decision: ReportDecision) -> None:

@@ -229,9 +229,8 @@ class Sidecars:
             if type(route) is Route:
                 instrument = route.instrument
                 ref = self._table.reference(instrument.index, now_ns, instrument.tick_age_max_ns)
-            decided = orders.decide_new(
-                order, item, route, now_ns, ref, session.retry_reason if session.in_retry else defer
-            )
+            why = session.retry_reason if session.in_retry else defer
+            decided = orders.decide_new(order, item, route, now_ns, ref, why)
         except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
             self._answers.poison(session, item, order.account, e, now_ns)
             return
@@ -257,21 +256,14 @@ class Sidecars:
             session.replays.append((len(session.outcomes), item, decided))
             session.outcomes.append(pending(item))
         elif type(decided) is Breach:
-            self._breach(session, item, order, decided, now_ns, ref)
+            if decided.code is Code.PAPER_KEY:  # no route was found for it, so no price was read
+                ref = self.reference_of(self._state.instruments[order.instrument], now_ns)
+            deferred = self._answers.take_breach(decided, session, item, order, now_ns, ref, why)
+            if deferred is not None:
+                self._defer(session, item, deferred)
         else:
             assert type(decided) is Defer
             self._defer(session, item, decided)
-
-    def _breach(
-        self, session: Session, item: Item, order: NewOrder, breach: Breach, now_ns: int, ref: Reference | None
-    ) -> None:
-        """Hold an order for the risk service, or refuse it after all."""
-        try:
-            decided = self._core.holds.decide_hold(breach.code, breach.view, order, breach.id_key)
-        except Exception as e:  # noqa: BLE001 - whatever it is, nothing has changed yet; DESIGN 6.12
-            self._answers.poison(session, item, order.account, e, now_ns)
-            return
-        self._answers.take(decided, session, item, order, now_ns, ref)
 
     def _permit(self, session: Session, principal: str) -> Permit | None:
         """Return what the principal may do through this session's source, and keep it with the session."""

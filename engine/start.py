@@ -26,6 +26,7 @@ from journal.recovery import Recovered
 from journal.repair import drop_note, noted_cut
 from journal.writer import JournalWriter
 from protocol.errors import ConfigError
+from protocol.paper import real_name
 from protocol.params import encode_params, params_hash
 from protocol.records import FORMAT_VERSION, AcceptedCut, Adjusted, ParamsSet, Record, Started
 from protocol.session import INSTANCE_BYTES
@@ -215,7 +216,7 @@ def _moved_accounts(core: Core, settings: EngineSettings) -> list[str]:
         f"holds its state ({', '.join(what[:HELD_SHOWN])}{', …' if len(what) > HELD_SHOWN else ''}), "
         f"was shard {shards.shard_of(account)}; give it shard = {settings.shard}, or bring it to nothing there first"
         for account, what in sorted(held.items())
-        if shards.shard_of(account) != settings.shard
+        if shards.shard_of(real_name(account)) != settings.shard
     ]
 
 

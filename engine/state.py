@@ -20,10 +20,12 @@ from engine.flatten_plan import Flatten, Flattened
 from engine.group import Group
 from engine.hold import RiskState
 from engine.order import Order, Terms
-from engine.permit import ANY, Permit
+from engine.paper_scopes import add_paper_route, follow_real
+from engine.permit import Permit, find_permit, renew
 from engine.venue_state import VenueState
 from protocol.amends import SuspendedFill
 from protocol.codes import AT_NO_VENUE, Code, Mode, OrderStatus, Scope, TradingState
+from protocol.paper import is_paper, real_name
 from protocol.params import ChannelParams, InstrumentParams, Params, PrincipalParams
 from protocol.session import Facts
 from protocol.shards import ShardMap
@@ -61,8 +63,8 @@ class State:
     __slots__ = (
         "accounts", "book", "channels", "closed", "closed_order", "day", "dedup", "epoch", "exits", "flattened",
         "flattens", "flow", "further", "group_changes", "groups", "halts", "instance", "instruments", "keys",
-        "last_ns", "limits", "listed", "losses", "mode", "order_id_key", "orders", "params", "params_hash",
-        "permits", "principals", "renamed", "risk", "routes", "shard", "shards", "stale", "stale_count",
+        "last_ns", "limits", "listed", "losses", "mode", "order_id_key", "orders", "paper_routes",
+        "params", "params_hash", "permits", "principals", "renamed", "risk", "routes", "shard", "shards", "stale", "stale_count",
         "strategies", "suspense", "suspense_more", "trading_date", "unconfirmed_jump", "venues", "watches",
     )  # fmt: skip
 
@@ -93,6 +95,7 @@ class State:
         self.principals: dict[str, PrincipalParams] = {}
         self.permits: dict[tuple[str, str], Permit] = {}
         self.routes: dict[tuple[str, str, str], Route] = {}
+        self.paper_routes: list[Route] = []  # those of them whose orders are paper
         self.shards: ShardMap | None = None  # None = all accounts are here
         self.venues: dict[str, VenueState] = {}
         self.orders: dict[str, Order] = {}
@@ -151,7 +154,7 @@ class State:
         self.shards = ShardMap(params.shards, explicit) if params.shards > 1 else None
         self.channels = {c.source: c for c in params.channels}
         self.principals = {p.principal: p for p in params.principals}
-        self.permits.clear()
+        renew(self.permits, self.channels, self.principals)
         for route in self.routes.values():
             route.limits = limits.limits(route.account, route.strategy, route.instrument)
             route.watch = self.watches.watch(route.strategy.name, route.instrument.name, route.instrument.venue)
@@ -159,6 +162,7 @@ class State:
         self.losses.take_params(rows, params, self.book.ledgers, self.routes, self.instruments)
         if further is not None or was_further is not None:
             self.count_further()
+        follow_real(self.paper_routes, self.accounts, self.strategies)
 
     def count_further(self) -> None:
         """Give every route what it needs of the complete gate, and make its sums anew from what is open and held."""
@@ -166,7 +170,7 @@ class State:
             self.further.clear()
         for route in self.routes.values():
             route.more, route.is_complete = NOTHING, False
-            if self.further is not None:
+            if self.further is not None and not is_paper(route.account.name):
                 self.further.attach(route)
         if self.further is not None:
             self.further.count(self.orders.values(), self.book.ledgers, self.instruments)
@@ -203,14 +207,7 @@ class State:
 
     def permit(self, source: str, principal: str) -> Permit | None:
         """Return what the principal may do through the source; None if the source may not speak for it."""
-        found = self.permits.get((source, principal))
-        if found is None:
-            channel = self.channels.get(source)
-            row = self.principals.get(principal)
-            if channel is None or row is None or not (ANY in channel.principals or principal in channel.principals):
-                return None
-            found = self.permits[source, principal] = Permit(row)
-        return found
+        return find_permit(self.permits, self.channels, self.principals, source, principal)
 
     def route(self, account: str, strategy: str, instrument: str) -> Route:
         """Return the route of three known names, making it the first time."""
@@ -219,6 +216,10 @@ class State:
             scopes = self.accounts[account], self.strategies[strategy], self.instruments[instrument]
             # Under the scopes' own names: those of an order are its own copies, and would stay as long as the route.
             names = scopes[0].name, scopes[1].name, scopes[2].name
+            if is_paper(account):
+                real, ledger = self.route(real_name(account), *names[1:]), self.book.ledger(names[0], names[2])
+                found = self.routes[names] = add_paper_route(self.paper_routes, real, scopes[0], ledger)
+                return found
             found = Route(*scopes, self.book.ledger(names[0], names[2]), Ledger(), self.limits.limits(*scopes))
             found.watch = self.watches.watch(names[1], names[2], scopes[2].venue)
             if self.further is not None:
@@ -240,7 +241,7 @@ class State:
         """Return what to tell whoever asks for an account of another shard; None if it belongs here."""
         if self.shards is None:
             return None
-        shard = self.shards.shard_of(account)
+        shard = self.shards.shard_of(real_name(account))
         return Facts(shard, self.shard, Scope.ACCOUNT, account) if shard != self.shard else None
 
     def set_trading_state(self, scope: Scope, key: str, state: TradingState) -> None:
@@ -254,6 +255,7 @@ class State:
                 self.strategies[key].state = state
             case Scope.INSTRUMENT:
                 self.instruments[key].state = state
+        follow_real(self.paper_routes, self.accounts, self.strategies)
 
     def raise_state(self, scope: Scope, key: str, trading_state: TradingState, reason: str) -> None:
         """Raise the severity of a scope by the engine itself; it never lowers one (RISK.md A6).
@@ -378,7 +380,8 @@ class State:
 
     def restate_closed(self, order: Order) -> None:
         """Say under the key of an order that left the open set what it is now, if the key is still there."""
-        low, high, _ = self.keys.key(order.account, order.client_order_id)
+        account = order.account if order.source == ENGINE else real_name(order.account)  # as its command named it
+        low, high, _ = self.keys.key(account, order.client_order_id)
         slot = self.dedup.find(low, high)
         if slot >= 0:
             self.dedup.set_state(slot, order.status)
@@ -392,10 +395,9 @@ def state_hash(state: State) -> str:
         int(state.mode), state.shard, state.trading_date, state.order_id_key, state.last_ns, state.params_hash,
         int(state.book.state), state.unconfirmed_jump,
     )))  # fmt: skip
-    for order_id in sorted(state.orders):
-        digest.update(encode(hashed.order_row(state.orders[order_id])))
-    for order_id in sorted(state.closed):
-        digest.update(encode(hashed.order_row(state.closed[order_id])))
+    for orders in (state.orders, state.closed):
+        for _, order in sorted(orders.items()):
+            digest.update(encode(hashed.order_row(order)))
     hashed.hash_ledgers(state.book.ledgers, state.routes, digest)
     hashed.hash_scopes(state.accounts, state.strategies, state.instruments, digest)
     for name in sorted(state.venues):

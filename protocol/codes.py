@@ -2,7 +2,7 @@
 
 Rule: numbers are journaled, so a number once given never changes its meaning and is never given again.
 Refusal codes are grouped by the stage of RISK.md A2 that refuses: 100 envelope, 200 state,
-300 instrument and permission, 400 price, 500 size and value, 600 rate, 700 exposure, 800 money, 900 engine.
+300 instrument and permission, 400 price, 500 size and value, 600 rate, 640 paper, 700 exposure, 800 money, 900 engine.
 """
 
 from __future__ import annotations
@@ -231,6 +231,11 @@ class Code(IntEnum):
     LOOP_EXECUTIONS = 607
     ERR_BUDGET = 608
     STP_CROSS = 609
+    # 640 paper
+    PAPER_KEY = 640
+    PAPER_UNSUPPORTED = 641
+    PAPER_OPEN_MAX = 642
+    # 650 rate again
     LOOP_CHURN = 650
     RATIO_OTR = 651
     TIME_CLOCK_UNSYNCED = 652

@@ -24,6 +24,7 @@ from protocol.orders import (
     TermedOrder,
     TrimmableOrder,
 )
+from protocol.paper import paper_name
 from protocol.session import Outcome
 from protocol.texts import outcome_text
 from protocol.units import format_e9, parse_e9
@@ -273,7 +274,7 @@ def to_response(outcome: Outcome, command: Command, trace_id: bytes, mode: str, 
     return OrderResponse(
         outcome=shown.kind.name,
         client_order_id=client_order_id,
-        account=command.account,
+        account=paper_name(command.account) if shown.kind is OutcomeKind.PAPER else command.account,
         code=shown.code.name,
         text=outcome_text(shown),
         order_id=shown.order_id or None,

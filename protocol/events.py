@@ -38,6 +38,7 @@ from protocol.orders import (
     command_decoder,
     order_of,
 )
+from protocol.paper import PaperOrdered, paper_name
 from protocol.records import (
     Adjusted,
     BasketOrdered,
@@ -105,6 +106,8 @@ def _others(seq: int, now_ns: int, record: Record) -> list[Event]:
     """Return what happened to a trade afterwards; of what is no order's, a line for a person."""
     if isinstance(record, OrderHeld | RiskDecided | HoldTimed):
         return [_held(seq, now_ns, record)]
+    if isinstance(record, PaperOrdered):
+        return [_paper(seq, now_ns, record)]
     if isinstance(record, TradeAmended | SuspenseResolved) and (found := amend_events(seq, now_ns, record)):
         return [*found]
     match record:
@@ -135,6 +138,16 @@ def _held(seq: int, now_ns: int, record: OrderHeld | RiskDecided | HoldTimed) ->
         seq, 0, now_ns, exec_type, record.account, record.client_order_id, record.order_id, status, left_e9, 0,
         decision.code, quantity_e9=left_e9, price_e9=decision.price_e9,
     )  # fmt: skip
+
+
+def _paper(seq: int, now_ns: int, record: PaperOrdered) -> OrderEvent:
+    """Return the order under the paper side of its account; ``code`` says why it is there."""
+    command = command_decoder.decode(record.item.command)
+    assert isinstance(command, NewOrder)
+    event = _order(seq, 0, now_ns, command, Ordered(record.source, record.item, record.reference, record.decision))
+    return msgspec.structs.replace(
+        event, exec_type=ExecType.PENDING_NEW, status=OrderStatus.PENDING_NEW, account=paper_name(event.account)
+    )
 
 
 _HOLD_ENDS: Final = {

@@ -243,6 +243,7 @@ class RiskParams(Struct, array_like=True, frozen=True):
         on_deadline: By code; the strictest of an order's codes counts, REJECT where there is no row.
         pass_value_max_e9: Orders of at most this value may PASS.
         halt: Codes of the checks whose breach also halts the scope of their limit.
+        sandbox: Codes of the checks whose breach makes an order paper.
     """
 
     forward: tuple[Code, ...]
@@ -254,6 +255,7 @@ class RiskParams(Struct, array_like=True, frozen=True):
     on_deadline: tuple[tuple[Code, OnDeadline], ...] = ()
     pass_value_max_e9: int = 0
     halt: tuple[Code, ...] = ()
+    sandbox: tuple[Code, ...] = ()
 
 
 class RowsApplied(Struct, array_like=True, frozen=True):

@@ -28,6 +28,7 @@ from protocol.held_records import HoldTimed, OrderHeld, RiskChanged, RiskDecided
 from protocol.marks import Marked
 from protocol.money import CollateralAdjusted, FxMarked
 from protocol.oco_records import OcoOrdered, OcoReleased, OcoTriggered
+from protocol.paper import PaperOrdered
 from protocol.params import LimitChange, RowsApplied
 from protocol.replaces import ReplaceDecision, ReplaceUnsent
 from protocol.rolls import KeysRetired, SessionRolled
@@ -353,6 +354,7 @@ Record = (
     | CollateralAdjusted
     | FxMarked
     | OrderHeld
+    | PaperOrdered
     | RiskDecided
     | HoldTimed
     | RiskChanged

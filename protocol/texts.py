@@ -138,6 +138,11 @@ _PLAIN: Final[dict[Code, str]] = {
     Code.CANCELS_UNRELATED: "an exit replaces orders of its own account, instrument and side only",
     Code.ORDER_SUSPENDED: "the order waits for others to end and has no terms at a venue yet; cancel it instead",
     Code.ORDER_HELD: "the order waits for the risk service and has no terms at a venue yet; cancel it instead",
+    Code.PAPER_KEY: (
+        "account, strategy and instrument have a paper position or order: single orders of them are paper until it is "
+        "flat, and nothing else of them is taken"
+    ),
+    Code.PAPER_UNSUPPORTED: "a paper order takes no other terms; cancel it instead",
     Code.RISK_REJECTED: "the risk service refused the order",
     Code.RISK_DEADLINE: "the risk service did not answer in time",
     Code.RISK_TRIMMED: "the risk service let fewer lots go than were asked for",
@@ -192,6 +197,7 @@ _TEMPLATES: Final[dict[Code, Callable[[Facts], str]]] = {
     Code.REF_SUSPECT: lambda f: f"the best bid is not below the best ask, so no price can be trusted{_scope(f)}",
     Code.TIME_CLOCK_UNSYNCED: _count("microseconds that the clock is off of at most"),
     Code.RATIO_OTR: _count("messages of today for its trades of at most"),
+    Code.PAPER_OPEN_MAX: _count("open paper orders in all of at most"),
     Code.RISK_PENDING_MAX: _count("orders of an account that wait for the risk service of at most"),
     Code.POS_LIMIT: _amount("a worst-case position of at most"),
     Code.ALGO_ID_MISSING: lambda f: f"the venue needs the registered algo_id of each strategy, was none{_scope(f)}",

@@ -1,4 +1,4 @@
-"""Breaches that go to the risk service: which checks an order fails in all, and what is checked again after approval.
+"""Breaches that go to the risk service or to paper: which checks an order fails in all, what is checked after approval.
 
 Off the path of accepted orders. The forwarded codes are collected, all of them, so that the service sees the whole
 list; one check that refuses for good wins over them (RISK.md A3). Where a limit has a soft value its hard one refuses
@@ -42,13 +42,19 @@ HALTABLE: Final = FORWARDABLE | {
     Code.CASH_INSUFFICIENT, Code.PERM_OPTION_WRITE, Code.PERM_SHORT_SELL, Code.INSTR_RESTRICTED,
 }  # fmt: skip
 """What may halt: breaches that show somebody who does what he should not."""
+SANDBOXABLE: Final = frozenset({
+    Code.VALUE_ORDER_MAX, Code.VALUE_OPEN_MAX, Code.COUNT_OPEN_MAX, Code.COUNT_DAILY_MAX, Code.POS_LIMIT,
+    Code.POS_UNDERLYING, Code.EXPO_GROSS, Code.EXPO_NET, Code.CASH_INSUFFICIENT, Code.MARGIN_ESTIMATE,
+    Code.PERM_OPTION_WRITE, Code.PERM_SHORT_SELL,
+})  # fmt: skip
+"""What may make an order paper: what counts real money and exposure only, so that the paper side is not refused too."""
 
 _RATES: Final[tuple[Check, ...]] = (check_rate_account, check_rate_strategy)
 _COMPLETE_RATES: Final[tuple[Check, ...]] = (*_RATES, check_rate_global, check_rate_venue)
 
 
 def forwarded(view: View, routed: frozenset[Code], *, is_termed: bool) -> tuple[tuple[Code, ...], Code]:
-    """Return all codes that refuse the order and are the service's to judge, and OK; or none, and what refuses it."""
+    """Return all codes that refuse the order and are all routed, and OK; or none, and what refuses it."""
     codes: list[Code] = []
     for check in termed_checks_of(view) if is_termed else checks_of(view):
         if check is check_collar and _has_no_collar(view):

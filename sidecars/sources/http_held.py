@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from protocol.codes import OutcomeKind
 from protocol.orders import CancelOrder, Command
+from protocol.paper import paper_name
 from protocol.session import Outcome
 
 WAIT_S_MAX: Final = 30
@@ -28,11 +29,12 @@ def wait_of(prefer: bytes | None) -> int:
 
 
 def held_headers(outcome: Outcome, command: Command, orders_path: str) -> list[tuple[bytes, bytes]]:
-    """Return ``Location`` for an order that is held: its path, at the books too, where GET answers."""
+    """Return ``Location`` for an order that is held or paper: its path, at the books too, where GET answers."""
     shown = outcome.first if outcome.kind is OutcomeKind.DUPLICATE and outcome.first is not None else outcome
-    if shown.kind is not OutcomeKind.HELD or isinstance(command, CancelOrder):
+    if shown.kind not in {OutcomeKind.HELD, OutcomeKind.PAPER} or isinstance(command, CancelOrder):
         return []
-    names = quote(command.account, safe=""), quote(command.client_order_id, safe="")
+    account = paper_name(command.account) if shown.kind is OutcomeKind.PAPER else command.account
+    names = quote(account, safe=""), quote(command.client_order_id, safe="")
     return [(b"location", "/".join((orders_path, *names)).encode("ascii"))]
 
 
