@@ -47,7 +47,7 @@ ROOMS: Final = (
 WRITTEN: Final = "Written from the code by `wojak docs`; change the code, not this page.\n"
 STAGES: Final = {
     0: "as asked", 1: "envelope", 2: "state", 3: "instrument and permission", 4: "price", 5: "size and value",
-    6: "rate", 7: "exposure", 8: "money", 9: "engine and venue",
+    6: "rate", 7: "exposure", 8: "money", 9: "engine and venue", 64: "paper",
 }  # fmt: skip
 EXPORT_TYPES: Final = {
     "int": "number, int64", "decimal": "decimal text, decimal128(38, 9)", "text": "text", "bool": "true or false",
@@ -98,9 +98,13 @@ def pages() -> dict[str, str]:
     }
 
 
+def _stage(code: Code) -> str:
+    return STAGES.get(int(code) // 10) or STAGES[int(code) // 100]
+
+
 def _codes() -> str:
     rows = "\n".join(
-        f"| {int(code)} | `{code.name}` | {STAGES[int(code) // 100]} | {refusal_text(code, SAMPLE) if code else ''} |"
+        f"| {int(code)} | `{code.name}` | {_stage(code)} | {refusal_text(code, SAMPLE) if code else ''} |"
         for code in Code
     )
     return (

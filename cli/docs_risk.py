@@ -15,7 +15,7 @@ from protocol.contract_rows import ContractName
 from protocol.params import LimitName
 from risk.gate.catalogue import CATALOGUE, CHECKED_CONTRACTS, CHECKED_LIMITS
 from risk.gate.explaining import CODE_OF
-from risk.gate.forward import FORWARDABLE
+from risk.gate.forward import FORWARDABLE, SANDBOXABLE
 from risk.gate.further_catalogue import BEYOND
 from risk.gate.further_checks import COMPLETE_CHECKS
 from risk.gate.row_rules import SOFT
@@ -34,7 +34,9 @@ one order, with the rows it reads and the one that binds.
 ROUTES: Final = """\
 **Routes.** *reject*: the order is refused. *risk service*: where the code is routed to the
 [risk service](risk-service.md), a breach holds the order for it, above a soft value too. An exit is held
-for a bounded time at most, then sent. Rows resolve on the engine's trading date: of limits every scope with a row is
+for a bounded time at most, then sent. *paper*: where the code is routed `sandbox`, a breach of an order that increases
+makes it paper, in a ledger of its own that no other check reads ([routes](risk-service.md)).
+Rows resolve on the engine's trading date: of limits every scope with a row is
 checked and the tightest binds, so a specific row never loosens a wider one; of contract parameters the most specific
 row wins: instrument, underlying, class, venue, global. Checks that no row concerns cost nothing.
 """
@@ -75,6 +77,7 @@ def _checks() -> Iterator[str]:
         rows = [*(n.name for n in check.limits), *(_contract(n) for n in check.contracts)]
         parameters = ", ".join(part for part in (check.settings, *rows) if part) or "–"
         route = f"{check.route}, or risk service" if code in FORWARDABLE else check.route
+        route = f"{route}, or paper" if code in SANDBOXABLE else route
         yield (
             f"| `{code.name}` | {check.refuses} | {parameters} | {route} | {check.exits} | {check.source} "
             f"| {check.example} |"

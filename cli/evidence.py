@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cli.flow_log import Entry, Kind, client_order_id, read, unanswered
 from journal.reader import read_batches
@@ -73,6 +73,9 @@ def unanswered_now(folder: Path) -> list[Entry]:
     return list(unanswered(read(folder)))
 
 
+TAKEN: Final = (OutcomeKind.ACCEPTED, OutcomeKind.PAPER)
+
+
 def journaled(folder: Path, account: str, ids: set[str]) -> Journaled:
     """Return what the journal says, up to its durable end of now."""
     outcomes: dict[str, list[Code]] = {}
@@ -85,15 +88,13 @@ def journaled(folder: Path, account: str, ids: set[str]) -> Journaled:
             record = record_decoder.decode(data)
             records, last_seq = records + 1, seq
             match record:
-                case Ordered():
+                case Ordered() | PaperOrdered():
                     order = command_decoder.decode(record.item.command)
                     assert isinstance(order, NewOrder)
-                    if record.decision.kind is OutcomeKind.ACCEPTED:
+                    if record.decision.kind in TAKEN:
                         accepted.add(record.decision.order_id)
                     if order.account == account and order.client_order_id in ids and record.decision.takes_key:
                         outcomes.setdefault(order.client_order_id, []).append(record.decision.code)
-                case PaperOrdered():
-                    accepted.add(record.decision.order_id)
                 case Reported():
                     report = report_decoder.decode(record.report)
                     report_seq = max(report_seq, report.report_seq)

@@ -235,7 +235,9 @@ def _outcomes() -> dict[str, Any]:
     return {
         "201": _outcome("Accepted, and durable", {"accepted": ACCEPTED, "replayed": REPLAYED}),
         "202": _outcome(
-            "Held (Location: where the books answer what comes of it); or a cancel that came before its order", {}
+            "Held, or taken as paper (Location: where the books answer what comes of it); or a cancel that came before "
+            "its order",
+            {},
         ),
         "403": _outcome("The key may not trade this account with this strategy", {}),
         "409": _outcome("The id belongs to an order with other content", {}),
