@@ -8,13 +8,17 @@ from protocol.codes import Code, OutcomeKind
 from protocol.held_records import OrderHeld
 from protocol.oco_records import OcoOrdered
 from protocol.orders import CancelOrder, command_decoder
+from protocol.paper import PaperOrdered
 from protocol.records import BasketOrdered, CancelRequested, ExitRequested, Failed, Ordered, ReplaceRequested
 from protocol.session import Outcome
 from tests.simulation.checkers import Watch
 
 FOR_PEOPLE = frozenset({Code.ID_CONFLICT, Code.AUTH_NOT_PERMITTED, Code.WRONG_SHARD})
 NO_KEY = FOR_PEOPLE | {Code.MSG_MALFORMED}  # no decision about the id: another command may still have it
-DECIDED = Ordered | OrderHeld | CancelRequested | ReplaceRequested | BasketOrdered | ExitRequested | OcoOrdered | Failed
+DECIDED = (
+    Ordered | OrderHeld | PaperOrdered | CancelRequested | ReplaceRequested | BasketOrdered | ExitRequested | OcoOrdered
+    | Failed
+)  # fmt: skip
 
 
 class Answers:

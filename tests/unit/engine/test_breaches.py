@@ -100,7 +100,7 @@ def test_a_held_order_that_breaches_late_halts_its_account() -> None:
 
 
 def test_the_configuration_routes_checks_to_halt() -> None:
-    """It needs no service; a check that can't, a second row and a deadline are named; the sandbox is not built."""
+    """It needs no service; a check that can't, a second row and a deadline are named."""
 
     def problems(*rows: RouteRow) -> str:
         return "\n".join(route_problems(rows, RiskServiceSection(), Path()))
@@ -114,4 +114,4 @@ def test_the_configuration_routes_checks_to_halt() -> None:
     assert "expected one of" in problems(RouteRow("RATE_ACCOUNT", "reject"))
     assert "waits for nobody" in problems(RouteRow("POS_LIMIT", "halt", "hold"))
     assert "a second one" in problems(RouteRow("POS_LIMIT", "halt"), RouteRow("POS_LIMIT", "reject"))
-    assert "not built" in problems(RouteRow("POS_LIMIT", "sandbox"))
+    assert "expected one of" in problems(RouteRow("RATE_ACCOUNT", "sandbox"))
