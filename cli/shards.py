@@ -18,6 +18,7 @@ from cli.engine_client import client_of
 from cli.options import say
 from protocol.control import ControlBody, ControlReply, EngineStatus
 from protocol.errors import ConfigError, WojakError
+from protocol.paper import real_name
 
 Shard = Annotated[int | None, Parameter(help="Only this shard; absent = the account's, or all of them.")]
 TOGETHER_MAX: Final = 32
@@ -41,7 +42,7 @@ def chosen(loaded: Loaded, shard: int | None, account: str = "") -> Sequence[int
         if shard not in loaded.shards:
             raise ConfigError([f"--shard: expected 0 to {len(loaded.shards) - 1}, was {shard}"], "options")
         return (shard,)
-    return (loaded.shard_map.shard_of(account),) if account else loaded.shards
+    return (loaded.shard_map.shard_of(real_name(account)),) if account else loaded.shards
 
 
 def one(loaded: Loaded, shard: int | None, account: str = "") -> Loaded:
