@@ -304,6 +304,8 @@ def _send(body: dict[str, Any], where: Where) -> int:
 
 def _accepted(answer: dict[str, Any]) -> str:
     parts = [f"{answer['outcome']}  {answer['order_id'] or answer['client_order_id']}"]
+    if answer["outcome"] == "PAPER":
+        parts.append(answer["text"] or answer["code"])
     if answer.get("duplicate_of"):
         now = f", now {answer['order_state']}" if answer.get("order_state") else ""
         parts.append(f"duplicate of {answer['duplicate_of']}{now}")
@@ -320,14 +322,15 @@ def _accepted(answer: dict[str, Any]) -> str:
 def _say_fills(body: dict[str, Any], answer: dict[str, Any], url: str) -> None:
     """Print each fill as the books get it, until the order is finished, or a second is over and it may rest."""
     account, client_order_id = body["account"], body["client_order_id"]
+    booked = answer["account"]  # of a paper order the account's paper side
     books = BooksClient(url)
     shown = 0
     may_rest = body["order_type"] != "MARKET" and body.get("time_in_force") not in {"IOC", "FOK"}
     deadline = monotonic_ns() + (FILL_WAIT_NS if may_rest else END_WAIT_NS)
     try:
         while True:
-            order = books.get(f"/v1/orders/{account}/{client_order_id}", min_seq=answer["seq"])["order"]
-            trades = books.get("/v1/trades", account=account, client_order_id=client_order_id)["trades"]
+            order = books.get(f"/v1/orders/{booked}/{client_order_id}", min_seq=answer["seq"])["order"]
+            trades = books.get("/v1/trades", account=booked, client_order_id=client_order_id)["trades"]
             for trade in trades[shown:]:
                 what = f"{trade['last_quantity']} @ {decimal(trade['last_price'])}"
                 fee = f"fee {_short(trade['fee'])} {trade['currency']}"
