@@ -349,8 +349,8 @@ class Core:
                 return self.moneys.decide_again(record)
             case RiskDecided() | HoldTimed():
                 return self.holds.decide_again(record, now_ns)
-            case OrderHeld():
-                return self._decide_held_again(record, now_ns)
+            case OrderHeld() | PaperOrdered():
+                return self._decide_breach_again(record, now_ns)
             case _:
                 return self._decide_watched_again(record)
 
@@ -361,8 +361,6 @@ class Core:
                 return decide_unsynced(self.state, record.offset_ns, record.age_ns) == record
             case Marked():
                 return decide_trips(self.state, record.marks) == record.trips
-            case PaperOrdered():
-                return self._decide_paper_again(record, now_ns)
             case _:
                 return None
 
@@ -395,18 +393,13 @@ class Core:
             return self.papers.decide(breach, order, item.created_at_ns, now_ns, reference, defer)
         return self.holds.decide_hold(breach.code, breach.view, order, breach.id_key)
 
-    def _decide_paper_again(self, record: PaperOrdered, now_ns: int) -> bool:
+    def _decide_breach_again(self, record: OrderHeld | PaperOrdered, now_ns: int) -> bool:
         order = command_decoder.decode(record.item.command)
         assert isinstance(order, NewOrder)
         route = self.orders.find_route(self.state.permit(record.source, record.item.principal), order)
         decided = self.decide_new(order, record.item, route, now_ns, record.reference, None)
-        return isinstance(decided, NewDecision) and decided == record.decision
-
-    def _decide_held_again(self, record: OrderHeld, now_ns: int) -> bool:
-        order = command_decoder.decode(record.item.command)
-        assert isinstance(order, NewOrder)
-        route = self.orders.find_route(self.state.permit(record.source, record.item.principal), order)
-        decided = self.decide_new(order, record.item, route, now_ns, record.reference, None)
+        if isinstance(record, PaperOrdered):
+            return isinstance(decided, NewDecision) and decided == record.decision
         return decided == Held(record.decision, tuple(record.codes), record.deadline_ns)
 
     def _decide_change_again(

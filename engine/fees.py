@@ -11,6 +11,7 @@ from engine.order import Order
 from engine.state import State
 from engine.venue_state import Counted
 from protocol.codes import Side
+from protocol.paper import is_paper
 from protocol.params import ContractKind
 from protocol.records import Adjusted
 from protocol.venue import Report
@@ -58,7 +59,7 @@ def amend_fee(state: State, route: Route, fee_e9: int, currency: str, report: Re
 
 def _pay_fee(state: State, route: Route, currency: str, fee_e9: int) -> None:
     route.account.pay_fee(currency, fee_e9)
-    if state.losses.scopes:
+    if state.losses.scopes and not is_paper(route.account.name):  # losses are of what is real
         state.losses.pay_fee(route.account.name, route.strategy.name, currency, fee_e9)
 
 

@@ -157,10 +157,9 @@ class Orders:
         state = self._state
         if state.belongs_elsewhere(order.account) is not None:  # routes are remembered, so the hot path never asks
             return Code.WRONG_SHARD
-        accounts, strategies = state.listed
-        if order.account not in accounts:
+        if order.account not in state.listed[0]:
             return Code.ACCOUNT_UNKNOWN
-        if order.strategy not in strategies:
+        if order.strategy not in state.listed[1]:
             return Code.STRATEGY_UNKNOWN
         if order.instrument not in state.instruments:
             return Code.INSTR_UNKNOWN
@@ -365,10 +364,9 @@ class Orders:
 
     def apply_cancel(self, record: CancelRequested, command: CancelOrder, position: int, now_ns: int) -> None:
         """Write what ``decide_cancel`` decided."""
-        decision = record.decision
+        decision, state = record.decision, self._state
         if decision.kind is not ACCEPTED:
             return
-        state = self._state
         if decision.code is Code.TOMBSTONE:
             low, high, _ = state.keys.key(command.account, command.orig_client_order_id)
             slot = state.dedup.find(low, high)
@@ -383,8 +381,7 @@ class Orders:
             self.cancel_at_venue(state.orders[decision.order_id], decision.venue_seq, now_ns)
 
     def _end_waiting(self, order_id: str) -> None:
-        state = self._state
-        order = state.orders[order_id]
+        state, order = self._state, self._state.orders[order_id]
         state.set_status(order, CANCELED)
         state.close(order)
 
