@@ -64,7 +64,8 @@ class State:
         "accounts", "book", "channels", "closed", "closed_order", "day", "dedup", "epoch", "exits", "flattened",
         "flattens", "flow", "further", "group_changes", "groups", "halts", "instance", "instruments", "keys",
         "last_ns", "limits", "listed", "losses", "mode", "order_id_key", "orders", "paper_routes",
-        "params", "params_hash", "permits", "principals", "renamed", "risk", "routes", "shard", "shards", "stale", "stale_count",
+        "params", "params_hash", "permits", "principals", "renamed", "risk", "routes", "shard", "shards", "stale",
+        "stale_count",
         "strategies", "suspense", "suspense_more", "trading_date", "unconfirmed_jump", "venues", "watches",
     )  # fmt: skip
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from engine.core import Core
 from engine.hashed import order_row
 from engine.state import state_hash
-from protocol.codes import Code, ExecType, OrderType, OutcomeKind, Scope, Side
+from protocol.codes import Code, ExecType, Mode, OrderStatus, OrderType, OutcomeKind, Scope, Side
 from protocol.decisions import NewDecision
 from protocol.paper import is_paper
 from protocol.params import LimitName, RiskParams
-from protocol.records import Adjusted, ControlAction, VenueChanged
+from protocol.records import Adjusted, ControlAction, Reported, Started, VenueChanged
+from protocol.venue import Report
 from tests.unit.engine.desk import E9, REFERENCE, limit
 from tests.unit.engine.journaled import snapshot, start, write_journal
 from tests.unit.engine.paper_desk import PAPER_A1, PaperDesk
@@ -139,3 +142,26 @@ def test_a_crash_at_any_record_comes_back_to_the_same(tmp_path: Path) -> None:
         for core in cores:
             core.apply(*follow)
         assert state_hash(cores[0].state) == state_hash(cores[1].state)
+
+
+def test_fees_of_paper_are_no_loss_of_anybody() -> None:
+    """A limit on the losses of all, of a strategy and of an account counts fees of real trades only."""
+    daily = LimitName.DAILY_LOSS_MAX
+    places = (Scope.GLOBAL, ""), (Scope.STRATEGY, "s1"), (Scope.ACCOUNT, "a1")
+    desk = PaperDesk(limit(LimitName.POSITION_MAX, 10), *(limit(daily, 1_000, *place) for place in places))
+    desk.apply(Started(2, b"j" * 16, Mode.PAPER, 0, 20260530, 1, "1", books_money=True))
+    desk.apply(VenueChanged("sandbox", True, b"g" * 16, 0))
+    for name, quantity, lost in (("p", 20, {}), ("r", 1, {"USDT": -3 * E9})):
+        if name == "r":  # the paper position is gone, and its key real again
+            desk.apply(Adjusted(PAPER_A1, "XY", 0, 0, "", "", "reset", "op"))
+        decided = desk.decided(desk.order(name, quantity=quantity))
+        venue = desk.state.venues["sandbox"]
+        report = Report(
+            venue.report_seq + 1, ExecType.TRADE, decided.order_id, "v", 0, OrderStatus.NONE, 0, quantity * E9,
+            desk.now, f"T{name}", quantity * E9, 100 * E9, fee_e9=3 * E9, currency="USDT",
+        )  # fmt: skip
+        raw = Raw(msgspec.msgpack.encode(report))
+        desk.apply(Reported("sandbox", raw, desk.core.reports.decide_report(venue, report)))
+        assert [desk.state.losses.scopes[place].sums for place in places] == [lost] * 3
+    assert desk.state.accounts[PAPER_A1].fees_e9 == {"USDT": 3 * E9}
+    assert desk.hash() == desk.replayed_hash()
