@@ -15,6 +15,7 @@ from protocol.errors import ConfigError, WojakError
 from protocol.orders import Name
 from runtime.exits import CANNOT_RUN, CLEAN, FAILED, UNFINISHED
 from runtime.health import HealthSettings, served
+from runtime.heap import share_heaps
 from runtime.logs import configure
 from runtime.signals import StopSignal
 from sidecars.core.kinds import find_kind, read_settings
@@ -45,6 +46,7 @@ class SidecarSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 def run(settings: SidecarSettings) -> int:
     """Be the sidecar process: carry until SIGTERM or SIGINT, drain, return the exit code."""
+    share_heaps()
     configure(settings.source)
     stop = StopSignal()
     try:
