@@ -188,6 +188,20 @@ class DedupTable:
         _pack_slot(self._memory, slot << 3, low, high, payload, value)
         self.keys += 1
 
+    def take_key(self, low: int, high: int, payload: int, value: int) -> int:
+        """Give a key its payload's hash and a value, known or not; return its slot.
+
+        A key that is new when it is decided may be known when the record is applied again: in a table of another size
+        one that had left already is still there.
+        """
+        slot = self.find(low, high)
+        if slot < 0:
+            slot = -1 - slot
+            self.insert(slot, low, high, payload, value)
+        else:
+            self.replace(slot, payload, value)
+        return slot
+
     def replace(self, slot: int, payload: int, value: int) -> None:
         """Give a taken slot another value: an order that met its tombstone."""
         self._words[slot + 2] = payload

@@ -115,13 +115,7 @@ class Holds:
         """Write what ``decide_hold`` decided: the key, the order and what is reserved for it."""
         state, item, decision = self._state, record.item, record.decision
         low, high, _ = state.keys.key(order.account, order.client_order_id)
-        slot = state.dedup.find(low, high)
-        payload, value = payload_hash(item.command), value_of(position, HELD)
-        if slot < 0:
-            slot = -1 - slot
-            state.dedup.insert(slot, low, high, payload, value)
-        else:  # in a table of another size a key that had left already
-            state.dedup.replace(slot, payload, value)
+        slot = state.dedup.take_key(low, high, payload_hash(item.command), value_of(position, HELD))
         route = state.route(order.account, order.strategy, order.instrument)
         view = self._look(order, item.created_at_ns, route.instrument.name, now_ns, record.reference)
         is_stop = order.order_type is OrderType.STOP

@@ -146,13 +146,7 @@ class Papers:
         """Write what ``decide`` decided: the key, the paper side where it is new, the order, its venue command."""
         state, item, decision = self._state, record.item, record.decision
         low, high, _ = state.keys.key(order.account, order.client_order_id)
-        slot = state.dedup.find(low, high)
-        payload, value = payload_hash(item.command), value_of(position, PENDING_NEW)
-        if slot < 0:
-            slot = -1 - slot
-            state.dedup.insert(slot, low, high, payload, value)
-        else:  # in a table of another size a key that had left already
-            state.dedup.replace(slot, payload, value)
+        slot = state.dedup.take_key(low, high, payload_hash(item.command), value_of(position, PENDING_NEW))
         account = paper_name(order.account)
         if account not in state.accounts:
             state.accounts[account] = AccountState(account, state.accounts[order.account].currency)

@@ -41,7 +41,6 @@ def module_source(
     """
     given = shortcuts or {}
     checks = [check for gate in gates.values() for check in gate]
-    title_home = max(check.__module__ for check in checks)
     homes = sorted({check.__module__ for check in [*checks, *(s.predicate for s in given.values())]})
     functions = [fused_source(name, gate, view.__name__, given.get(name)) for name, gate in gates.items()]
     used = {node.id for text in functions for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
@@ -52,9 +51,7 @@ def module_source(
         used.difference_update(imported)
         names = textwrap.fill(", ".join(imported), _LINE_MAX - 4, initial_indent="    ", subsequent_indent="    ")
         imports += [f"from {home} import (", f"{names},", ")"] if imported else []
-    title = (
-        f'"""The checks of ``{title_home}`` as one function a gate. Written by ``wojak docs``; change the checks."""'
-    )
+    title = '"""All checks of a gate as one function, for each gate. Written by ``wojak docs``; change the checks."""'
     return "\n".join(
         [
             title, "", "from __future__ import annotations", "", "from protocol.codes import Code", *imports,

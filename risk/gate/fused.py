@@ -1,4 +1,4 @@
-"""The checks of ``risk.gate.ratio_checks`` as one function a gate. Written by ``wojak docs``; change the checks."""
+"""All checks of a gate as one function, for each gate. Written by ``wojak docs``; change the checks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Profit and loss of the scopes that a loss limit is on, kept as marks come; RISK.md A2, LOSS_DAILY and LOSS_DRAWDOWN.
 
-A position's profit is what its trades paid and got, and what it would close for now (``gate.money``): realised and
+A position's profit is what its trades paid and got, and what it would close at (``gate.money``): realised and
 unrealised in one, without an average price. Fees count as they are booked; transfers of cash are no profit, and a
 position that is set from outside goes on with the profit it had. Rule: an order and a fill pay nothing for this. What
 moved since the last mark is seen at the next one, ten times a second, and only holders of what is marked are touched.
